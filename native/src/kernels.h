@@ -1,0 +1,83 @@
+/*
+ * What an instruction set provides. Each file in kernels/ fills one dynq_isa_kernels; isa.def names it.
+ *
+ * Every kernel gives the bits of the one in kernels/scalar.c for every input (docs/numerics.md).
+ * Kernels allocate nothing and read and write nothing outside the sizes they are given. Float and int32
+ * pointers are aligned to 4 bytes unless said otherwise; sizes may be 0.
+ */
+#ifndef DYNQ_KERNELS_H
+#define DYNQ_KERNELS_H
+
+#include "dynq/dynq.h"
+
+#include <stdbool.h>
+
+enum {
+  DYNQ_PANEL = 16, /* output channels in a panel */
+  DYNQ_GROUP = 4,  /* consecutive k in a panel row */
+};
+
+/* The integer multiply. Indivisible: the parts belong together and come from one ISA. */
+typedef struct dynq_gemm_kernels {
+  size_t rows;     /* rows of a full tile, at most DYNQ_MAX_TILE_ROWS; tile() takes 1 to this many */
+  size_t panels;   /* panels of a full tile: the width that the rows of a block are run through at a time */
+  bool lhs_signed; /* the left operand is int8 (else uint8) */
+  /* Called in each thread before its first tile() and after its last one of a call; NULL where not needed. */
+  void (*enter)(void);
+  void (*leave)(void);
+  /* acc[i][j] = sum over k of lhs[i][k] * rhs[j][k], modulo 2^32, for i < m, j < panels * 16, k < groups * 4.
+   *   lhs: m rows, lhs_stride bytes apart, a multiple of 4 and 4-byte aligned, groups * 4 bytes long
+   *   rhs: panels in panel layout, panel_stride bytes apart, 64-byte aligned
+   *   acc: rows acc_stride elements apart, 64-byte aligned, acc_stride a multiple of 16 */
+  void (*tile)(size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,
+               size_t panel_stride, int32_t *acc, size_t acc_stride);
+  /* For benchmarks: the instructions that multiply and add in tile(), on registers alone, `rounds` times; returns
+   * how many products that was. No tile of these instructions is faster. NULL: portable C, which knows no such. */
+  uint64_t (*peak)(uint64_t rounds);
+} dynq_gemm_kernels;
+
+enum { DYNQ_MAX_TILE_ROWS = 32 };
+
+/* One tile on its way from accumulators to float32. All arrays begin at the tile's first row or column. */
+typedef struct dynq_epilogue_tile {
+  size_t m, n;
+  const int32_t *acc;   /* (m, n) sums of q * w; NULL: acc_f32 is used */
+  const float *acc_f32; /* (m, n) finished sums of (q - zero_point) * (w - zero_point), as float32 */
+  size_t acc_stride;
+  const float *row_scale;           /* (m); NaN makes the row NaN */
+  const int32_t *row_zero_point;    /* (m), in the left operand's own integers; unused with acc_f32 */
+  const int32_t *row_sum;           /* (m) sums of q; used where column_zero_point is not NULL */
+  const float *column_scale;        /* (n) */
+  const int32_t *column_sum;        /* (n); unused with acc_f32 */
+  const int32_t *column_zero_point; /* (n) or NULL; unused with acc_f32 */
+  const float *bias;                /* (n) or NULL */
+  const float *residual;            /* (m, n) or NULL; may be y itself */
+  size_t residual_stride;
+  dynq_activation activation;
+  float min, max; /* clamp where min < max */
+  float *y;
+  size_t y_stride;
+} dynq_epilogue_tile;
+
+/* Everything else. A NULL slot falls through to the next ISA in the list that the CPU has. */
+typedef struct dynq_vector_kernels {
+  /* *lo = min(*lo, min x), *hi = max(*hi, max x); false, and both unspecified, where x has a NaN or an
+   * infinity. On entry lo <= 0 <= hi. A zero's sign is unspecified. */
+  bool (*range)(size_t n, const float *x, float *lo, float *hi);
+  /* q[i] = low byte of clamp(rint(x[i] / scale) + zero_point, q_min, q_max); x finite, scale finite and > 0. */
+  void (*quantize)(size_t n, const float *x, float scale, int32_t zero_point, int32_t q_min, int32_t q_max, uint8_t *q);
+  /* x[i] = float32(q[i] - zero_point) * scale, q read as int8 where q_signed. */
+  void (*dequantize)(size_t n, const uint8_t *q, bool q_signed, float scale, int32_t zero_point, float *x);
+  /* acc - row_zero_point * column_sum - column_zero_point * row_sum (int32, modulo 2^32); to float32;
+   * * (row_scale * column_scale); + bias; + residual; activation; clamp. A NaN is 0x7FC00000. */
+  void (*epilogue)(const dynq_epilogue_tile *tile);
+  /* y[i] = activation(x[i]); y may be x. A NaN is 0x7FC00000. */
+  void (*activate)(dynq_activation activation, size_t n, const float *x, float *y);
+} dynq_vector_kernels;
+
+typedef struct dynq_isa_kernels {
+  const dynq_gemm_kernels *gemm;
+  dynq_vector_kernels vector;
+} dynq_isa_kernels;
+
+#endif

@@ -1,0 +1,97 @@
+/*
+ * The activation functions, written once over the abstraction of vec_<isa>.h, which is included first.
+ *
+ * Each is one fixed sequence of float32 operations, without fused multiply-adds, and so gives the same bits
+ * everywhere. The polynomials come from tools/fit_activations.py. Bounds are in ulp of the exact result, measured
+ * by tests/native/check_math; docs/activations.md lists them.
+ */
+#ifndef DYNQ_ACTIVATIONS_H
+#define DYNQ_ACTIVATIONS_H
+
+#define V_INLINE static inline __attribute__((always_inline))
+
+static const float EXP[] = {0.49999994f, 0.166665152f, 0.041668456f, 0.00836941134f, 0.00138131611f};
+static const float TANH[] = {-0.333332807f, 0.133314416f, -0.0537397154f, 0.0206390843f, -0.00570498314f};
+static const float ERF[] = {0.128379166f,   -0.37612626f,     0.112835854f,   -0.0268538129f,
+                            0.00518832775f, -0.000801019371f, 7.85386146e-05f};
+static const float ERF_TAIL[] = {0.000341518957f, 1.12708926f,    0.638144791f,    0.103106774f,
+                                 -0.0218380746f,  0.00294766086f, -0.000186379431f};
+
+/* c[0] + c[1] x + ..., by Horner's rule. */
+#define V_POLYNOMIAL(x, c) v_polynomial((x), (c), sizeof(c) / sizeof(c)[0])
+V_INLINE vf v_polynomial(vf x, const float *c, size_t count) {
+  vf y = vf_set1(c[count - 1]);
+#pragma GCC unroll 8
+  for (size_t i = count - 1; i-- > 0;) {
+    y = vf_add(vf_mul(y, x), vf_set1(c[i]));
+  }
+  return y;
+}
+
+V_INLINE vf v_abs(vf x) { return vi_as_f(vi_and(vf_bits(x), vi_set1(0x7fffffff))); }
+
+/* The size of `x`, which has no sign, with the sign of `y`. */
+V_INLINE vf v_with_sign(vf x, vf y) {
+  return vi_as_f(vi_or(vf_bits(x), vi_and(vf_bits(y), vi_set1((int32_t)0x80000000u))));
+}
+
+/*
+ * e^x over the whole range, denormal results too; +inf from 88.73 on, 0 below -103.97. 1 ulp.
+ * x = n ln 2 + r with |r| <= 0.35 (Cody and Waite: ln 2 in two parts, n times the first is exact), e^r by
+ * polynomial, times 2^n in two factors, since n goes from -150 to 128.
+ */
+V_INLINE vf v_exp(vf x) {
+  const float to_integer = 0x1.8p23f; /* adding it leaves an integer in the low bits, ties to even */
+  x = vf_min(vf_set1(89.0f), vf_max(vf_set1(-104.0f), x)); /* a NaN passes */
+  const vf shifted = vf_add(vf_mul(x, vf_set1(0x1.715476p0f)), vf_set1(to_integer));
+  const vf n = vf_sub(shifted, vf_set1(to_integer));
+  const vf r = vf_sub(vf_sub(x, vf_mul(n, vf_set1(0x1.63p-1f))), vf_mul(n, vf_set1(-0x1.bd0106p-13f)));
+  const vf rest = vf_mul(vf_mul(r, r), V_POLYNOMIAL(r, EXP));
+  const vf y = vf_add(vf_set1(1.0f), vf_add(r, rest));
+  const vi exponent = vi_sub(vf_bits(shifted), vf_bits(vf_set1(to_integer)));
+  const vi half = VI_SHR(exponent, 1), other = vi_sub(exponent, half), bias = vi_set1(127);
+  const vf scale = vi_as_f(VI_SHL(vi_add(half, bias), 23)), other_scale = vi_as_f(VI_SHL(vi_add(other, bias), 23));
+  return vf_mul(vf_mul(y, scale), other_scale);
+}
+
+/* 1 / (1 + e^-x), from e = e^-|x|, which never overflows: 1 / (1 + e) or e / (1 + e). 3 ulp, in both tails. */
+V_INLINE vf v_sigmoid(vf x) {
+  const vf one = vf_set1(1.0f), e = v_exp(vf_sub(vf_set1(0.0f), v_abs(x)));
+  return vf_div(vf_select(vf_lt(x, vf_set1(0.0f)), e, one), vf_add(one, e));
+}
+
+/* tanh: a polynomial below 0.625, 1 - 2 / (e^2|x| + 1) above. Keeps the sign of 0. 2 ulp. */
+V_INLINE vf v_tanh(vf x) {
+  const vf one = vf_set1(1.0f), a = v_abs(x), z = vf_mul(a, a);
+  const vf small = vf_add(a, vf_mul(vf_mul(a, z), V_POLYNOMIAL(z, TANH)));
+  const vf large = vf_sub(one, vf_div(vf_set1(2.0f), vf_add(v_exp(vf_add(a, a)), one)));
+  return v_with_sign(vf_select(vf_lt(a, vf_set1(0.625f)), small, large), x);
+}
+
+/* erf: x + x P(x^2) below 1, 1 - exp(-Q(|x|)) above; 1 from 4 on. Keeps the sign of 0. 2 ulp. */
+V_INLINE vf v_erf(vf x) {
+  const vf one = vf_set1(1.0f), a = vf_min(vf_set1(4.0f), v_abs(x)), z = vf_mul(a, a);
+  const vf small = vf_add(a, vf_mul(a, V_POLYNOMIAL(z, ERF)));
+  const vf large = vf_sub(one, v_exp(vf_sub(vf_set1(0.0f), V_POLYNOMIAL(a, ERF_TAIL))));
+  return v_with_sign(vf_select(vf_lt(a, one), small, large), x);
+}
+
+/* x sigmoid(x). NaN at -inf, as IEEE has it for inf * 0. 4 ulp of max(|y|, 2^-120): below, sigmoid is denormal. */
+V_INLINE vf v_silu(vf x) { return vf_mul(x, v_sigmoid(x)); }
+
+/* x / 2 * (1 + erf(x / sqrt(2))). The sum cancels for x < 0: the error is under 4 ulp of max(|y|, |x| / 4). */
+V_INLINE vf v_gelu(vf x) {
+  const vf half_x = vf_mul(vf_set1(0.5f), x);
+  return vf_mul(half_x, vf_add(vf_set1(1.0f), v_erf(vf_mul(x, vf_set1(0x1.6a09e6p-1f)))));
+}
+
+/*
+ * x / 2 * (1 + tanh(u)) = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3). The error of u is one of e^u, so:
+ * under 4 ulp of max(|y|, |x| / 4).
+ */
+V_INLINE vf v_gelu_tanh(vf x) {
+  const vf u2 = vf_mul(x, vf_add(vf_set1(1.59576912f), vf_mul(vf_set1(0.0713548163f), vf_mul(x, x))));
+  return vf_mul(x, v_sigmoid(u2));
+}
+
+#endif

@@ -1,0 +1,98 @@
+/*
+ * The vector abstraction over ymm registers, 8 lanes: AVX2. The rules are in vec_scalar.h.
+ */
+#ifndef DYNQ_VEC_AVX2_H
+#define DYNQ_VEC_AVX2_H
+
+#include <immintrin.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { V_LANES = 8 };
+typedef __m256 vf;
+typedef __m256i vi;
+typedef __m256 vm; /* all bits of a lane set, or none */
+
+/* The first n lanes. */
+static inline __m256i v_first(size_t n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+static inline vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
+static inline vf vf_load_n(const float *p, size_t n) { return _mm256_maskload_ps(p, v_first(n)); }
+static inline void vf_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
+static inline void vf_store_n(float *p, size_t n, vf a) { _mm256_maskstore_ps(p, v_first(n), a); }
+static inline vf vf_set1(float a) { return _mm256_set1_ps(a); }
+static inline vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
+static inline vf vf_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
+static inline vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
+static inline vf vf_div(vf a, vf b) { return _mm256_div_ps(a, b); }
+static inline vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
+static inline vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
+static inline vf vf_rint(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+
+static inline vm vf_lt(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+static inline vm vf_unordered(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_UNORD_Q); }
+static inline vf vf_select(vm mask, vf a, vf b) { return _mm256_blendv_ps(b, a, mask); }
+static inline vm vm_or(vm a, vm b) { return _mm256_or_ps(a, b); }
+static inline bool vm_any(vm a) { return _mm256_movemask_ps(a) != 0; }
+
+static inline vi vf_bits(vf a) { return _mm256_castps_si256(a); }
+static inline vf vi_as_f(vi a) { return _mm256_castsi256_ps(a); }
+
+static inline vi vi_load(const int32_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+static inline vi vi_load_n(const int32_t *p, size_t n) { return _mm256_maskload_epi32(p, v_first(n)); }
+static inline vi vi_set1(int32_t a) { return _mm256_set1_epi32(a); }
+static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
+static inline vi vi_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
+static inline vi vi_mul(vi a, vi b) { return _mm256_mullo_epi32(a, b); }
+static inline vi vi_and(vi a, vi b) { return _mm256_and_si256(a, b); }
+static inline vi vi_or(vi a, vi b) { return _mm256_or_si256(a, b); }
+static inline vi vi_xor(vi a, vi b) { return _mm256_xor_si256(a, b); }
+#define VI_SHL(a, bits) _mm256_slli_epi32((a), (bits))
+#define VI_SHR(a, bits) _mm256_srai_epi32((a), (bits))
+
+static inline vf vf_from_i(vi a) { return _mm256_cvtepi32_ps(a); }
+static inline vi vi_from_f(vf a) { return _mm256_cvttps_epi32(a); }
+
+static inline vi vi_load_u8(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
+static inline vi vi_load_s8(const uint8_t *p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
+static inline vi vi_load_u8_n(const uint8_t *p, size_t n) {
+  uint8_t buffer[8] = {0};
+  memcpy(buffer, p, n);
+  return vi_load_u8(buffer);
+}
+static inline vi vi_load_s8_n(const uint8_t *p, size_t n) {
+  uint8_t buffer[8] = {0};
+  memcpy(buffer, p, n);
+  return vi_load_s8(buffer);
+}
+static inline void vi_store_u8(uint8_t *p, vi a) {
+  const __m256i low =
+      _mm256_shuffle_epi8(a, _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 4, 8, 12,
+                                              -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1));
+  const __m128i both = _mm_unpacklo_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+  _mm_storel_epi64((__m128i *)p, both);
+}
+static inline void vi_store_u8_n(uint8_t *p, size_t n, vi a) {
+  uint8_t buffer[8];
+  vi_store_u8(buffer, a);
+  memcpy(p, buffer, n);
+}
+
+static inline float vf_reduce_min(vf a) {
+  __m128 r = _mm_min_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  r = _mm_min_ps(r, _mm_movehl_ps(r, r));
+  r = _mm_min_ss(r, _mm_shuffle_ps(r, r, 1));
+  return _mm_cvtss_f32(r);
+}
+static inline float vf_reduce_max(vf a) {
+  __m128 r = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  r = _mm_max_ps(r, _mm_movehl_ps(r, r));
+  r = _mm_max_ss(r, _mm_shuffle_ps(r, r, 1));
+  return _mm_cvtss_f32(r);
+}
+
+#endif

@@ -1,0 +1,73 @@
+/*
+ * The vector abstraction over zmm registers, 16 lanes: AVX-512 F, BW, VL, DQ. The rules are in vec_scalar.h.
+ */
+#ifndef DYNQ_VEC_AVX512_H
+#define DYNQ_VEC_AVX512_H
+
+#include <immintrin.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { V_LANES = 16 };
+typedef __m512 vf;
+typedef __m512i vi;
+typedef __mmask16 vm;
+
+/* The first n lanes. */
+static inline __mmask16 v_first(size_t n) { return (__mmask16)((1u << n) - 1u); }
+
+static inline vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline vf vf_load_n(const float *p, size_t n) { return _mm512_maskz_loadu_ps(v_first(n), p); }
+static inline void vf_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
+static inline void vf_store_n(float *p, size_t n, vf a) { _mm512_mask_storeu_ps(p, v_first(n), a); }
+static inline vf vf_set1(float a) { return _mm512_set1_ps(a); }
+static inline vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+static inline vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+static inline vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
+static inline vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
+static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+static inline vf vf_rint(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+
+static inline vm vf_lt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+static inline vm vf_unordered(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q); }
+static inline vf vf_select(vm mask, vf a, vf b) { return _mm512_mask_blend_ps(mask, b, a); }
+static inline vm vm_or(vm a, vm b) { return (vm)(a | b); }
+static inline bool vm_any(vm a) { return a != 0; }
+
+static inline vi vf_bits(vf a) { return _mm512_castps_si512(a); }
+static inline vf vi_as_f(vi a) { return _mm512_castsi512_ps(a); }
+
+static inline vi vi_load(const int32_t *p) { return _mm512_loadu_si512(p); }
+static inline vi vi_load_n(const int32_t *p, size_t n) { return _mm512_maskz_loadu_epi32(v_first(n), p); }
+static inline vi vi_set1(int32_t a) { return _mm512_set1_epi32(a); }
+static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
+static inline vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
+static inline vi vi_mul(vi a, vi b) { return _mm512_mullo_epi32(a, b); }
+static inline vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
+static inline vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
+static inline vi vi_xor(vi a, vi b) { return _mm512_xor_si512(a, b); }
+#define VI_SHL(a, bits) _mm512_slli_epi32((a), (bits))
+#define VI_SHR(a, bits) _mm512_srai_epi32((a), (bits))
+
+static inline vf vf_from_i(vi a) { return _mm512_cvtepi32_ps(a); }
+static inline vi vi_from_f(vf a) { return _mm512_cvttps_epi32(a); }
+
+static inline vi vi_load_u8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+static inline vi vi_load_s8(const uint8_t *p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+static inline vi vi_load_u8_n(const uint8_t *p, size_t n) {
+  return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(v_first(n), p));
+}
+static inline vi vi_load_s8_n(const uint8_t *p, size_t n) {
+  return _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(v_first(n), p));
+}
+static inline void vi_store_u8(uint8_t *p, vi a) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(a)); }
+static inline void vi_store_u8_n(uint8_t *p, size_t n, vi a) {
+  _mm_mask_storeu_epi8(p, v_first(n), _mm512_cvtepi32_epi8(a));
+}
+
+static inline float vf_reduce_min(vf a) { return _mm512_reduce_min_ps(a); }
+static inline float vf_reduce_max(vf a) { return _mm512_reduce_max_ps(a); }
+
+#endif

@@ -1,0 +1,31 @@
+/*
+ * The quantized multiply: from rows of float32 or integers to float32 outputs or exact int32 sums, in parallel.
+ */
+#ifndef DYNQ_GEMM_H
+#define DYNQ_GEMM_H
+
+#include "../dispatch.h"
+#include "../quant/weight.h"
+#include "lhs.h"
+
+typedef struct dynq_gemm {
+  const dynq_kernels *kernels;
+  const dynq_weight *weight;
+  size_t m;
+  dynq_lhs_source source;
+  dynq_epilogue epilogue;
+  float *y; /* float32 outputs, or ... */
+  size_t y_stride;
+  int32_t *acc; /* ... exact sums */
+  size_t acc_stride;
+} dynq_gemm;
+
+/* Runs it with up to `count` threads. DYNQ_NONFINITE: outputs are written, some are NaN. */
+dynq_status dynq_gemm_run(const dynq_gemm *gemm, const dynq_threads *threads, size_t count);
+
+/* Rows [0, rows) of `lhs`, which are rows [row, row + rows) of the outputs, times panels [panel, panel_end).
+ * False where an exact sum does not fit int32. */
+bool dynq_gemm_block(const dynq_gemm *gemm, const dynq_lhs *lhs, size_t row, size_t rows, size_t panel,
+                     size_t panel_end);
+
+#endif

@@ -1,0 +1,18 @@
+/*
+ * The range of a block: smallest and largest value, 0 included.
+ */
+#ifndef DYNQ_RANGE_H
+#define DYNQ_RANGE_H
+
+#include "../dispatch.h"
+
+/* Range of one row; false where it is not finite. Zeros are +0. */
+bool dynq_row_range(const dynq_kernels *kernels, size_t k, const float *x, float *lo, float *hi);
+/* Range of a whole matrix, in parallel. */
+bool dynq_tensor_range(const dynq_kernels *kernels, const dynq_threads *threads, size_t workers, size_t m, size_t k,
+                       const float *x, size_t x_stride, float *lo, float *hi);
+
+/* How many of `count` threads are worth waking for passing once over `bytes`. */
+size_t dynq_pass_workers(size_t count, size_t rows, size_t bytes);
+
+#endif

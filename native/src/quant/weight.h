@@ -1,0 +1,35 @@
+/*
+ * Packed weights from the inside.
+ */
+#ifndef DYNQ_WEIGHT_H
+#define DYNQ_WEIGHT_H
+
+#include "../kernels.h"
+
+enum {
+  DYNQ_MAX_K = 8388608,   /* 255 * 255 * K and every column sum stay far from int64's and int32's end */
+  DYNQ_EXACT_K = 65536,   /* 255 * 128 * K < 2^31: sums of q * w over this many k fit int32 */
+  DYNQ_EXACT_K_ZP = 32768 /* 255 * 255 * K < 2^31: with zero-points of the weight subtracted */
+};
+
+struct dynq_weight {
+  dynq_weight_info info;
+  size_t panels, groups, panel_stride; /* ceil(n / 16), ceil(k / 4), bytes from panel to panel */
+};
+
+/* Sums of a whole K do not fit int32 for sure. */
+static inline bool dynq_weight_is_wide(const dynq_weight *w) {
+  return w->info.k > (size_t)(w->info.zero_point != NULL ? DYNQ_EXACT_K_ZP : DYNQ_EXACT_K);
+}
+
+/* The four bytes of channel n, group g. */
+static inline const int8_t *dynq_weight_group(const dynq_weight *w, size_t n, size_t g) {
+  return w->info.data + n / DYNQ_PANEL * w->panel_stride + (g * DYNQ_PANEL + n % DYNQ_PANEL) * DYNQ_GROUP;
+}
+
+/* A weight with room for its arrays, nothing written yet but the pads of scale, column_sum and zero_point. */
+dynq_status dynq_weight_new(size_t n, size_t k, bool zero_points, dynq_weight **weight);
+/* Bytes that dynq_weight_new takes; SIZE_MAX where that overflows. */
+size_t dynq_weight_bytes(size_t n, size_t k, bool zero_points);
+
+#endif

@@ -1,0 +1,25 @@
+/*
+ * Work in parallel: the caller's pool or the built-in one.
+ */
+#ifndef DYNQ_THREADS_H
+#define DYNQ_THREADS_H
+
+#include "dynq/dynq.h"
+
+enum { DYNQ_MAX_THREADS = 512 };
+
+/* How many threads may work at the same time; `threads` NULL is the built-in pool. */
+dynq_status dynq_threads_count(const dynq_threads *threads, size_t *count);
+/* task(arg, i) for each i in [0, count), with at most `workers` threads of the built-in pool. The floating-
+ * point environment of each task is the default one: ties to even, denormals kept. */
+void dynq_parallel(const dynq_threads *threads, size_t workers, void (*task)(void *arg, size_t index), void *arg,
+                   size_t count);
+
+/* Part `index` of `total` things shared evenly among `count`: [begin, end). */
+static inline void dynq_share(size_t total, size_t count, size_t index, size_t *begin, size_t *end) {
+  const size_t each = total / count, more = total % count;
+  *begin = index * each + (index < more ? index : more);
+  *end = *begin + each + (index < more ? 1 : 0);
+}
+
+#endif
