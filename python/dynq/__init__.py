@@ -1,0 +1,53 @@
+"""dynq: neural networks on CPUs with dynamic INT8 quantization.
+
+>>> import dynq, numpy as np
+>>> rng = np.random.default_rng(0)
+>>> w, x = rng.standard_normal((256, 64), np.float32), rng.standard_normal((8, 64), np.float32)
+>>> qw = dynq.quantize_weight(w)
+>>> y = dynq.linear(x, qw, activation="relu")
+>>> bool(np.abs(y - np.maximum(x @ w.T, 0)).max() < 0.5)
+True
+"""
+
+from . import isa
+from ._call import library_version
+from .arrays import dequantize, gemm_s32, linear, matmul, minmax, quantize
+from .container import FileFormatError
+from .errors import (
+    AccumulatorOverflowError,
+    Error,
+    IsaError,
+    IsaNotBuiltError,
+    IsaNotSupportedError,
+    IsaUnknownError,
+    NonFiniteError,
+    OutOfMemoryError,
+)
+from .threads import get_num_threads, set_num_threads
+from .weights import QuantizedWeight, quantize_weight
+
+__version__ = library_version()
+
+__all__ = [
+    "AccumulatorOverflowError",
+    "Error",
+    "FileFormatError",
+    "IsaError",
+    "IsaNotBuiltError",
+    "IsaNotSupportedError",
+    "IsaUnknownError",
+    "NonFiniteError",
+    "OutOfMemoryError",
+    "QuantizedWeight",
+    "__version__",
+    "dequantize",
+    "gemm_s32",
+    "get_num_threads",
+    "isa",
+    "linear",
+    "matmul",
+    "minmax",
+    "quantize",
+    "quantize_weight",
+    "set_num_threads",
+]

@@ -1,0 +1,106 @@
+"""The file: a safetensors container whose tensors begin at multiples of 64 bytes, so that it can be mapped.
+
+Layout (https://github.com/huggingface/safetensors): an 8-byte little-endian length, that many bytes of JSON, the
+tensors without holes. The JSON is padded with spaces; between tensors ``pad.*`` tensors of bytes fill up to 64.
+The reader trusts nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import numpy as np
+
+from ._arguments import Array
+from .errors import Error
+
+__all__ = ["FileFormatError", "read", "write"]
+
+_ALIGNMENT = 64
+_MAX_HEADER = 100_000_000
+_NAMES = {"int8": "I8", "uint8": "U8", "int32": "I32", "int64": "I64", "float32": "F32"}
+_DTYPES = {name: np.dtype(dtype).newbyteorder("<") for dtype, name in _NAMES.items()}
+
+
+class FileFormatError(Error, ValueError):
+    """A file is damaged, truncated, of a newer format, or not one of dynq's."""
+
+
+def write(path: str | os.PathLike[str], tensors: dict[str, Array], notes: dict[str, str]) -> None:
+    """Write ``tensors`` and the texts of ``notes``; the file appears under its name when it is complete."""
+    header: dict[str, Any] = {"__metadata__": notes}
+    parts: list[bytes | memoryview] = []
+    offset = 0
+    for name, tensor in tensors.items():
+        data = np.ascontiguousarray(tensor, _DTYPES[_NAMES[tensor.dtype.name]])
+        header[name] = _entry(_NAMES[tensor.dtype.name], data.shape, offset, data.nbytes)
+        parts.append(data.reshape(-1).view(np.uint8).data)
+        offset += data.nbytes
+        if pad := -offset % _ALIGNMENT:
+            header[f"pad.{name}"] = _entry("U8", (pad,), offset, pad)
+            parts.append(bytes(pad))
+            offset += pad
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(len(text) + 8) % _ALIGNMENT)
+    temporary = f"{os.fspath(path)}.{os.getpid()}.part"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(len(text).to_bytes(8, "little"))
+            file.write(text)
+            for part in parts:
+                file.write(part)
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
+    """Map a file: its tensors, read-only views of the file, and its notes."""
+    name = os.fspath(path)
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size - 8, _MAX_HEADER):
+            raise FileFormatError(f"{name}: truncated, or not a safetensors file")
+        try:
+            header = json.loads(file.read(length))
+            notes = header.pop("__metadata__")
+            if not all(isinstance(text, str) for text in notes.values()):
+                raise TypeError("a note is not a text")
+            entries = [_parse(tensor, entry) for tensor, entry in header.items()]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise FileFormatError(f"{name}: damaged header: {error}") from error
+    if size == 8 + length:
+        memory: Array = np.empty(0, np.uint8)
+    else:
+        memory = np.memmap(path, np.uint8, "r", offset=8 + length)
+    if any(end > memory.size for _, _, _, _, end in entries):
+        raise FileFormatError(f"{name}: truncated: {memory.size} bytes of tensors")
+    return {
+        tensor: np.asarray(memory)[begin:end].view(dtype).reshape(shape)
+        for tensor, dtype, shape, begin, end in entries
+        if not tensor.startswith("pad.")
+    }, notes
+
+
+def _entry(dtype: str, shape: tuple[int, ...], offset: int, nbytes: int) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + nbytes]}
+
+
+def _parse(name: str, entry: Any) -> tuple[str, np.dtype[Any], tuple[int, ...], int, int]:
+    dtype = _DTYPES[entry["dtype"]]
+    shape = tuple(entry["shape"])
+    begin, end = entry["data_offsets"]
+    count = 1
+    for extent in (*shape, begin, end):
+        if type(extent) is not int or extent < 0:
+            raise ValueError(f"tensor {name!r} has a size or an offset that is not a number from 0 on")
+    for extent in shape:
+        count *= extent
+    if end - begin != count * dtype.itemsize:
+        raise ValueError(f"tensor {name!r} has {end - begin} bytes; its shape and dtype take {count * dtype.itemsize}")
+    return name, dtype, shape, begin, end

@@ -1,0 +1,33 @@
+"""Exceptions. A wrong argument is a ValueError or a TypeError; everything else derives from Error."""
+
+
+class Error(Exception):
+    """Base of everything that dynq raises on its own account."""
+
+
+class NonFiniteError(Error, ValueError):
+    """The input holds a NaN or an infinity where that cannot be passed on."""
+
+
+class AccumulatorOverflowError(Error, ArithmeticError):
+    """An exact integer sum does not fit into int32."""
+
+
+class OutOfMemoryError(Error, MemoryError):
+    """The C library could not allocate."""
+
+
+class IsaError(Error):
+    """An instruction set cannot be used."""
+
+
+class IsaUnknownError(IsaError, ValueError):
+    """No instruction set has that name."""
+
+
+class IsaNotBuiltError(IsaError):
+    """This build of dynq lacks the instruction set."""
+
+
+class IsaNotSupportedError(IsaError):
+    """This CPU or its operating system lacks the instruction set."""

@@ -1,0 +1,70 @@
+"""Instruction sets: which there are, which run here, which is in use.
+
+Every one gives the same bits; choosing another than the best is for tests and measurements. The choice is for
+the whole process. At start the environment variable ``DYNQ_ISA`` chooses, else the best that this machine has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ._call import NULL, check, ffi, lib, text
+from .errors import Error, IsaNotBuiltError, IsaNotSupportedError
+
+__all__ = ["explain", "names", "select", "selected", "supported", "use"]
+
+
+def names() -> list[str]:
+    """All instruction sets that dynq knows, best first; the last is ``"scalar"``."""
+    return [text(lib.dynq_isa_name(i)) for i in range(lib.dynq_isa_count())]
+
+
+def supported() -> list[str]:
+    """Those that are built and that this machine can run, best first; never empty."""
+    return [name for name in names() if lib.dynq_isa_supported(name.encode()) == lib.DYNQ_OK]
+
+
+def selected() -> str:
+    """The one in use. Raises IsaError where ``DYNQ_ISA`` names one that cannot run here."""
+    name = ffi.new("const char **")
+    check(lib.dynq_isa_selected(name))
+    return text(name[0])
+
+
+def select(name: str | None) -> None:
+    """Use ``name`` from now on; None is the best one.
+
+    Raises IsaUnknownError, IsaNotBuiltError or IsaNotSupportedError; the choice then stays as it was.
+    """
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name is {type(name).__name__}; expected str or None")
+    check(lib.dynq_isa_select(NULL if name is None else name.encode()))
+
+
+@contextmanager
+def use(name: str) -> Iterator[None]:
+    """``with dynq.isa.use("avx2"): ...`` selects ``name`` and afterwards what was selected before."""
+    try:
+        before: str | None = selected()
+    except Error:
+        before = None
+    select(name)
+    try:
+        yield
+    finally:
+        select(before)
+
+
+def explain(name: str) -> str:
+    """In a few words, whether ``name`` is in use, and if it cannot be, why."""
+    try:
+        check(lib.dynq_isa_supported(name.encode()))
+    except IsaNotBuiltError:
+        return "not built"
+    except IsaNotSupportedError:
+        return f"not supported: this machine lacks {text(lib.dynq_isa_missing(name.encode()))}"
+    try:
+        return "selected" if selected() == name else "supported"
+    except Error:
+        return "supported"
