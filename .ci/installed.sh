@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Installs the library that was built in $1/plain and uses it as a stranger would.
+set -euo pipefail
+work=$1
+prefix=$work/prefix
+cmake --install "$work/plain" --prefix "$prefix" --component library >/dev/null
+libdir=$(dirname "$(find "$prefix" -name 'libdynq.so')")
+
+# Only dynq_ symbols leave the shared library.
+if nm -D --defined-only "$libdir/libdynq.so" | awk '{print $3}' | grep -v '^dynq_'; then
+  echo "the shared library exports the symbols above" >&2
+  exit 1
+fi
+# It needs libc, libm and pthreads only.
+if readelf -d "$libdir/libdynq.so" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | grep -Ev '^(libc|libm|libpthread|ld-linux-x86-64|ld-linux-aarch64)\.so'; then
+  echo "the shared library needs the libraries above" >&2
+  exit 1
+fi
+
+# The CMake package.
+cmake -S examples/c -B "$work/example" -G Ninja -DCMAKE_PREFIX_PATH="$prefix" >/dev/null
+cmake --build "$work/example" >/dev/null
+"$work/example/linear_static"
+"$work/example/linear_shared"
+
+# pkg-config, shared and static.
+export PKG_CONFIG_PATH=$libdir/pkgconfig
+cc -std=c11 examples/c/linear.c $(pkg-config --cflags --libs dynq) -lm -o "$work/example/linear_pkg_config"
+LD_LIBRARY_PATH=$libdir "$work/example/linear_pkg_config"
+cc -std=c11 examples/c/linear.c $(pkg-config --cflags dynq) "$libdir/libdynq.a" $(pkg-config --static --libs-only-l dynq | sed 's/-ldynq//') -o "$work/example/linear_archive"
+"$work/example/linear_archive"
+
+# C++ can include the header.
+printf '#include <dynq/dynq.h>\nint main() { return dynq_version() == 0; }\n' > "$work/example/plus.cc"
+if command -v c++ >/dev/null; then
+  c++ -Wall -Wextra -Werror "$work/example/plus.cc" $(pkg-config --cflags --libs dynq) -o "$work/example/plus"
+  LD_LIBRARY_PATH=$libdir "$work/example/plus"
+fi
