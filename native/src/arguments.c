@@ -5,7 +5,7 @@
 
 #include "alloc.h"
 
-#include <math.h>
+#include <string.h>
 
 static dynq_status check_pointer(const char *name, const void *p, size_t size) {
   if (p == NULL) {
@@ -64,7 +64,9 @@ dynq_status dynq_check_type(dynq_type type) {
 dynq_status dynq_check_scales(const char *name, const float *scale, size_t count) {
   DYNQ_TRY(dynq_check_array(name, scale, count, sizeof *scale));
   for (size_t i = 0; i < count; i++) {
-    if (!(scale[i] > 0.0f && scale[i] <= 3.40282347e38f)) {
+    uint32_t bits; /* not compared as floats: the caller's environment may take denormals for 0 */
+    memcpy(&bits, &scale[i], sizeof bits);
+    if (bits == 0 || bits >= 0x7f800000) {
       return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s[%zu] is %g; expected a finite number over 0", name, i,
                        (double)scale[i]);
     }

@@ -74,7 +74,8 @@ bool dynq_tensor_range(const dynq_kernels *kernels, const dynq_threads *threads,
                        const float *x, size_t x_stride, float *lo, float *hi) {
   range_job job = {.kernels = kernels, .m = m, .k = k, .parts = workers, .x = x, .x_stride = x_stride};
   dynq_parallel(threads, workers, range_part, &job, workers);
-  *lo = 0.0f - bits_to_float(atomic_load(&job.largest_low));
+  const uint32_t low = atomic_load(&job.largest_low);
+  *lo = bits_to_float(low != 0 ? low | 0x80000000u : 0); /* on bits: this is outside of the tasks' environment */
   *hi = bits_to_float(atomic_load(&job.largest));
   return !atomic_load(&job.nonfinite);
 }

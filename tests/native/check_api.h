@@ -1,0 +1,14 @@
+/*
+ * The parts of check_api, and the problem that they solve again and again.
+ */
+#ifndef CHECK_API_H
+#define CHECK_API_H
+
+#include "check.h"
+
+/* Every allocation of every function fails once. */
+void check_faults(void);
+/* Several threads, forked children, the caller's floating-point environment. */
+void check_concurrency(void);
+
+#endif

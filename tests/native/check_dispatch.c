@@ -1,0 +1,346 @@
+/*
+ * check_dispatch: which instruction set is chosen on any CPU, by any name, and from the environment.
+ *
+ *   check_dispatch [--seed N] [--not-built NAME]   NAME was left out of this build (CMake's DYNQ_ISAS)
+ *
+ * It starts itself again with --child to see what an environment variable does.
+ */
+#include "check.h"
+
+#include "cpu.h"
+#include "dispatch.h"
+
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* ---- Every subset of the features that the list asks for ---- */
+
+static bool all_slots_filled(const dynq_kernels *k) {
+  return k->name != NULL && k->gemm != NULL && k->gemm->tile != NULL && k->vector.range != NULL &&
+         k->vector.quantize != NULL && k->vector.dequantize != NULL && k->vector.epilogue != NULL &&
+         k->vector.activate != NULL;
+}
+
+/* The kernels of one entry on a CPU with `features`, by the rule that dispatch.h gives. */
+static bool check_entry(size_t index, uint64_t features) {
+  const dynq_isa *isa = &dynq_isa_list[index];
+  dynq_kernels kernels;
+  const dynq_status status = dynq_isa_resolve(index, features, &kernels);
+  if (isa->kernels == NULL) {
+    CHECK(status == DYNQ_ERROR_ISA_NOT_BUILT);
+    return false;
+  }
+  if ((isa->features & ~features) != 0) {
+    CHECK(status == DYNQ_ERROR_ISA_NOT_SUPPORTED && strstr(dynq_last_error(), isa->name) != NULL);
+    for (size_t bit = 0; bit < CPU_FEATURE_COUNT; bit++) { /* the message names what is missing */
+      if (((isa->features & ~features) >> bit & 1) != 0) {
+        CHECK(strstr(dynq_last_error(), dynq_cpu_feature_name(bit)) != NULL);
+      }
+    }
+    return false;
+  }
+  CHECK(status == DYNQ_OK);
+  if (status == DYNQ_OK) {
+    CHECK(all_slots_filled(&kernels) && strcmp(kernels.name, isa->name) == 0);
+    CHECK(isa->kernels->gemm == NULL || kernels.gemm == isa->kernels->gemm);
+    CHECK(isa->kernels->vector.range == NULL || kernels.vector.range == isa->kernels->vector.range);
+  }
+  return true;
+}
+
+static void check_subsets(void) {
+  uint64_t used = 0;
+  check_begin("", "every subset of features");
+  for (size_t i = 0; i < dynq_isa_count(); i++) { /* what is not built is never chosen, whatever the CPU has */
+    used |= dynq_isa_list[i].kernels != NULL ? dynq_isa_list[i].features : 0;
+  }
+  for (uint64_t features = 0;; features = (features - used) & used) {
+    check_case("features 0x%llx", (unsigned long long)features);
+    size_t best = dynq_isa_count();
+    for (size_t i = dynq_isa_count(); i-- > 0;) {
+      best = check_entry(i, features) ? i : best;
+    }
+    CHECK(best < dynq_isa_count() && dynq_isa_best(features) == best);
+    if (features == used) {
+      break;
+    }
+  }
+  CHECK(dynq_isa_best(0) == dynq_isa_count() - 1);
+  check_end();
+}
+
+/* ---- The names ---- */
+
+static void check_list(void) {
+  check_begin("", "list of names");
+  const size_t count = dynq_isa_count();
+  check_case("%zu names", count);
+  CHECK(count >= 1 && strcmp(dynq_isa_name(count - 1), "scalar") == 0);
+  CHECK(dynq_isa_name(count) == NULL && dynq_isa_name(SIZE_MAX) == NULL);
+  for (size_t i = 0; i < count; i++) {
+    CHECK(dynq_isa_find(dynq_isa_name(i)) == i); /* so no name comes twice */
+    const dynq_status status = dynq_isa_supported(dynq_isa_name(i));
+    CHECK(status == DYNQ_OK || status == DYNQ_ERROR_ISA_NOT_BUILT || status == DYNQ_ERROR_ISA_NOT_SUPPORTED);
+    CHECK(status != DYNQ_OK || dynq_isa_missing(dynq_isa_name(i))[0] == '\0');
+    CHECK(status != DYNQ_ERROR_ISA_NOT_SUPPORTED || dynq_isa_missing(dynq_isa_name(i))[0] != '\0');
+  }
+  CHECK(dynq_isa_find("none") == count && dynq_isa_find("") == count);
+  CHECK(dynq_isa_missing("none")[0] == '\0' && dynq_isa_missing(NULL)[0] == '\0');
+  check_end();
+}
+
+static void check_errors(const char *not_built) {
+  const char *before = NULL, *name = NULL;
+  check_begin("", "unknown, not built, not supported");
+  check_case("unknown");
+  CHECK_STATUS(DYNQ_OK, dynq_isa_select("scalar"));
+  CHECK_STATUS(DYNQ_ERROR_ISA_UNKNOWN, dynq_isa_supported("avx9000"));
+  CHECK_STATUS(DYNQ_ERROR_ISA_UNKNOWN, dynq_isa_select("avx9000"));
+  CHECK(strstr(dynq_last_error(), "avx9000") != NULL && strstr(dynq_last_error(), "scalar") != NULL);
+  CHECK_STATUS(DYNQ_ERROR_ISA_UNKNOWN, dynq_isa_select(""));
+  CHECK_STATUS(DYNQ_ERROR_ISA_UNKNOWN, dynq_isa_select("Scalar"));
+  CHECK_STATUS(DYNQ_OK, dynq_isa_selected(&name));
+  CHECK(strcmp(name, "scalar") == 0); /* an error leaves the choice as it was */
+  if (not_built != NULL) {
+    check_case("not built: %s", not_built);
+    CHECK_STATUS(DYNQ_ERROR_ISA_NOT_BUILT, dynq_isa_supported(not_built));
+    CHECK_STATUS(DYNQ_ERROR_ISA_NOT_BUILT, dynq_isa_select(not_built));
+    CHECK(strstr(dynq_last_error(), not_built) != NULL);
+  }
+  check_case("not supported");
+  dynq_kernels kernels;
+  for (size_t i = 0; i < dynq_isa_count(); i++) {
+    if (dynq_isa_list[i].kernels != NULL && dynq_isa_list[i].features != 0) {
+      CHECK_STATUS(DYNQ_ERROR_ISA_NOT_SUPPORTED, dynq_isa_resolve(i, 0, &kernels));
+    }
+  }
+  check_case("selecting");
+  CHECK_STATUS(DYNQ_OK, dynq_isa_select(NULL));
+  CHECK_STATUS(DYNQ_OK, dynq_isa_selected(&before));
+  for (size_t i = 0; i < dynq_isa_count(); i++) {
+    const dynq_status status = dynq_isa_supported(dynq_isa_name(i));
+    CHECK_STATUS(status, dynq_isa_select(dynq_isa_name(i)));
+    CHECK_STATUS(DYNQ_OK, dynq_isa_selected(&name));
+    CHECK(status != DYNQ_OK || strcmp(name, dynq_isa_name(i)) == 0);
+  }
+  CHECK_STATUS(DYNQ_OK, dynq_isa_select(NULL));
+  CHECK_STATUS(DYNQ_OK, dynq_isa_selected(&name));
+  CHECK(strcmp(name, before) == 0);
+  check_end();
+}
+
+/* ---- Detection: facts in, features out ---- */
+
+enum {
+  OSXSAVE = 1 << 27, /* leaf 1, ECX */
+  AVX2 = 1 << 5,     /* leaf 7, EBX, as the next line */
+  AVX512_F_DQ_BW = 1 << 16 | 1 << 17 | 1 << 30,
+  VNNI = 1 << 11 /* leaf 7, ECX */
+};
+#define AVX512_VL 0x80000000u
+#define AVX512_ALL (AVX512_F_DQ_BW | AVX512_VL)
+#define CPU_AVX512_ALL (CPU_AVX512F | CPU_AVX512BW | CPU_AVX512DQ | CPU_AVX512VL)
+
+static const struct machine {
+  const char *what;
+  dynq_cpu_facts facts;
+  uint64_t features;
+} machines[] = {
+    {"nothing read", {0}, 0},
+    {"x86-64 without AVX", {.architecture = DYNQ_ARCH_X86_64, .cpuid_1 = {0, 0, OSXSAVE, 0}, .xcr0 = 3}, 0},
+    {"AVX2",
+     {.architecture = DYNQ_ARCH_X86_64, .cpuid_1 = {0, 0, OSXSAVE, 0}, .cpuid_7_0 = {0, AVX2, 0, 0}, .xcr0 = 7},
+     CPU_AVX2},
+    {"AVX2, but the system saves no ymm registers",
+     {.architecture = DYNQ_ARCH_X86_64, .cpuid_1 = {0, 0, OSXSAVE, 0}, .cpuid_7_0 = {0, AVX2, 0, 0}, .xcr0 = 3},
+     0},
+    {"AVX2, but the system saves no xmm registers",
+     {.architecture = DYNQ_ARCH_X86_64, .cpuid_1 = {0, 0, OSXSAVE, 0}, .cpuid_7_0 = {0, AVX2, 0, 0}, .xcr0 = 5},
+     0},
+    {"AVX-512, but no OSXSAVE",
+     {.architecture = DYNQ_ARCH_X86_64, .cpuid_7_0 = {0, AVX2 | AVX512_ALL, VNNI, 0}, .xcr0 = 0xe7},
+     0},
+    {"AVX-512, but the system saves no zmm registers",
+     {.architecture = DYNQ_ARCH_X86_64,
+      .cpuid_1 = {0, 0, OSXSAVE, 0},
+      .cpuid_7_0 = {0, AVX2 | AVX512_ALL, VNNI, 0},
+      .xcr0 = 7},
+     CPU_AVX2},
+    {"AVX-512, but the system saves only some of its state",
+     {.architecture = DYNQ_ARCH_X86_64,
+      .cpuid_1 = {0, 0, OSXSAVE, 0},
+      .cpuid_7_0 = {0, AVX2 | AVX512_ALL, VNNI, 0},
+      .xcr0 = 0x67},
+     CPU_AVX2},
+    {"AVX-512 without VNNI",
+     {.architecture = DYNQ_ARCH_X86_64,
+      .cpuid_1 = {0, 0, OSXSAVE, 0},
+      .cpuid_7_0 = {0, AVX2 | AVX512_ALL, 0, 0},
+      .xcr0 = 0xe7},
+     CPU_AVX2 | CPU_AVX512_ALL},
+    {"AVX-512 VNNI",
+     {.architecture = DYNQ_ARCH_X86_64,
+      .cpuid_1 = {0, 0, OSXSAVE, 0},
+      .cpuid_7_0 = {0, AVX2 | AVX512_ALL, VNNI, 0},
+      .xcr0 = 0x602e7},
+     CPU_AVX2 | CPU_AVX512_ALL | CPU_AVX512VNNI},
+    {"AVX-512 VNNI, exactly the state that is needed",
+     {.architecture = DYNQ_ARCH_X86_64,
+      .cpuid_1 = {0, 0, OSXSAVE, 0},
+      .cpuid_7_0 = {0, AVX2 | AVX512_ALL, VNNI, 0},
+      .xcr0 = 0xe6},
+     CPU_AVX2 | CPU_AVX512_ALL | CPU_AVX512VNNI},
+    {"aarch64 with dot products", {.architecture = DYNQ_ARCH_AARCH64, .hwcap = 1 << 20}, CPU_ASIMDDP},
+    {"aarch64 without",
+     {.architecture = DYNQ_ARCH_AARCH64, .hwcap = (uint64_t)~(1 << 20) & 0xffffffffu, .hwcap2 = 1},
+     0},
+    {"aarch64 with all",
+     {.architecture = DYNQ_ARCH_AARCH64, .hwcap = 1 << 20, .hwcap2 = 1 << 13 | 1 << 1},
+     CPU_ASIMDDP | CPU_I8MM | CPU_SVE2},
+    {"x86-64 does not look at HWCAP",
+     {.architecture = DYNQ_ARCH_X86_64, .hwcap = UINT64_MAX, .hwcap2 = UINT64_MAX},
+     0},
+    {"aarch64 does not look at CPUID",
+     {.architecture = DYNQ_ARCH_AARCH64,
+      .cpuid_1 = {~0u, ~0u, ~0u, ~0u},
+      .cpuid_7_0 = {~0u, ~0u, ~0u, ~0u},
+      .cpuid_7_1 = {~0u, ~0u, ~0u, ~0u},
+      .xcr0 = UINT64_MAX},
+     0},
+};
+
+static void check_detection(void) {
+  /* What these tables know about; a CPU of theirs may have more once the library detects more. */
+  const uint64_t known =
+      CPU_AVX2 | CPU_AVX512_ALL | CPU_AVX512VNNI | CPU_ASIMDDP | CPU_I8MM | CPU_SVE2;
+  check_begin("", "detection");
+  for (size_t i = 0; i < sizeof machines / sizeof machines[0]; i++) {
+    check_case("%s", machines[i].what);
+    const uint64_t got = dynq_cpu_features(&machines[i].facts);
+    if ((got & known) != machines[i].features) {
+      check_fail("features are 0x%llx; expected 0x%llx", (unsigned long long)(got & known),
+                 (unsigned long long)machines[i].features);
+    }
+  }
+  for (size_t bit = 0; bit < CPU_FEATURE_COUNT; bit++) {
+    check_case("feature %zu has a name", bit);
+    CHECK(dynq_cpu_feature_name(bit) != NULL && dynq_cpu_feature_name(bit)[0] != '\0');
+  }
+  check_end();
+}
+
+/* ---- The environment ---- */
+
+/* Started again: what the environment's choice leads to, as text. */
+static int child(const char *what) {
+  dynq_status status;
+  if (strcmp(what, "isa") == 0) {
+    const char *name = "";
+    float x = 1.0f, lo, hi;
+    status = dynq_isa_selected(&name);
+    printf("%d %s|%s\n", (int)status, name, status == DYNQ_OK ? "" : dynq_last_error());
+    printf("%d|\n", (int)dynq_minmax_f32(1, 1, &x, 1, DYNQ_PER_ROW, NULL, &lo, &hi));
+    printf("%d|\n", (int)dynq_isa_select("scalar")); /* a choice of the program ends the matter */
+    printf("%d|\n", (int)dynq_minmax_f32(1, 1, &x, 1, DYNQ_PER_ROW, NULL, &lo, &hi));
+  } else {
+    size_t count = 0;
+    float x = 1.0f, lo, hi;
+    status = dynq_get_num_threads(&count);
+    printf("%d %zu|%s\n", (int)status, status == DYNQ_OK ? count : 0, status == DYNQ_OK ? "" : dynq_last_error());
+    printf("%d|\n", (int)dynq_minmax_f32(1, 1, &x, 1, DYNQ_PER_ROW, NULL, &lo, &hi));
+    printf("%d|\n", (int)dynq_set_num_threads(2));
+    printf("%d|\n", (int)dynq_minmax_f32(1, 1, &x, 1, DYNQ_PER_ROW, NULL, &lo, &hi));
+  }
+  return 0;
+}
+
+/* Runs this program as a child with one environment variable; false where it did not end well. */
+static bool run_child(const char *what, const char *variable, char *output, size_t size) {
+  int ends[2], status = -1;
+  char self[] = "/proc/self/exe", flag[] = "--child", option[16], setting[160];
+  (void)snprintf(option, sizeof option, "%s", what);
+  (void)snprintf(setting, sizeof setting, "%s", variable);
+  char *arguments[] = {self, flag, option, NULL}, *environment[] = {setting, NULL};
+  posix_spawn_file_actions_t actions;
+  pid_t pid;
+  size_t length = 0;
+  if (pipe(ends) != 0 || posix_spawn_file_actions_init(&actions) != 0) {
+    return false;
+  }
+  (void)posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
+  (void)posix_spawn_file_actions_addclose(&actions, ends[0]);
+  const bool started = posix_spawn(&pid, self, &actions, NULL, arguments, environment) == 0;
+  (void)posix_spawn_file_actions_destroy(&actions);
+  (void)close(ends[1]);
+  for (ssize_t got = 1; started && got > 0 && length + 1 < size;) {
+    got = read(ends[0], output + length, size - 1 - length);
+    length += got > 0 ? (size_t)got : 0;
+  }
+  output[length] = '\0';
+  (void)close(ends[0]);
+  return started && waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/* The child's first line begins with `first` and holds `message`; the statuses of its calls follow. */
+static void expect(const char *what, const char *variable, const char *first, const char *message, dynq_status before) {
+  char output[1024], rest[64];
+  check_case("%s", variable);
+  if (!run_child(what, variable, output, sizeof output)) {
+    check_fail("the child did not end well: %s", output);
+    return;
+  }
+  (void)snprintf(rest, sizeof rest, "\n%d|\n0|\n0|\n", (int)before);
+  if (strncmp(output, first, strlen(first)) != 0 || strstr(output, message) == NULL || strstr(output, rest) == NULL) {
+    check_fail("the child wrote \"%s\"; expected \"%s\", \"%s\" and \"%s\"", output, first, message, rest);
+  }
+}
+
+static void check_environment(const char *not_built) {
+  char setting[128], first[64], best[64];
+  const char *name = "";
+  const dynq_status invalid = DYNQ_ERROR_INVALID_ARGUMENT, unknown = DYNQ_ERROR_ISA_UNKNOWN;
+  check_begin("", "environment");
+  CHECK_STATUS(DYNQ_OK, dynq_isa_select(NULL));
+  CHECK_STATUS(DYNQ_OK, dynq_isa_selected(&name));
+  (void)snprintf(best, sizeof best, "0 %s|", name);
+  expect("isa", "NOTHING=1", best, "", DYNQ_OK);
+  expect("isa", "DYNQ_ISA=", best, "", DYNQ_OK);
+  for (size_t i = 0; i < dynq_isa_count(); i++) {
+    const dynq_status status = dynq_isa_supported(dynq_isa_name(i));
+    (void)snprintf(setting, sizeof setting, "DYNQ_ISA=%s", dynq_isa_name(i));
+    (void)snprintf(first, sizeof first, "%d %s|", (int)status, status == DYNQ_OK ? dynq_isa_name(i) : "");
+    expect("isa", setting, first, dynq_isa_name(i), status);
+  }
+  expect("isa", "DYNQ_ISA=avx9000", "20 |", "avx9000", unknown);
+  expect("isa", "DYNQ_ISA=a_name_that_is_much_longer_than_any_instruction_set_will_ever_be_called_by_anyone", "20 |",
+         "DYNQ_ISA", unknown);
+  if (not_built != NULL) {
+    (void)snprintf(setting, sizeof setting, "DYNQ_ISA=%s", not_built);
+    expect("isa", setting, "21 |", not_built, DYNQ_ERROR_ISA_NOT_BUILT);
+  }
+  expect("threads", "DYNQ_NUM_THREADS=3", "0 3|", "", DYNQ_OK);
+  expect("threads", "DYNQ_NUM_THREADS=512", "0 512|", "", DYNQ_OK);
+  static const char *const bad[] = {"0", "-1", "513", "two", "3x", " 3", "+3", "99999999999999999999999", "0x4", "1.5"};
+  for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+    (void)snprintf(setting, sizeof setting, "DYNQ_NUM_THREADS=%s", bad[i]);
+    expect("threads", setting, "10 0|", "DYNQ_NUM_THREADS", invalid);
+  }
+  check_end();
+}
+
+int main(int argc, char **argv) {
+  const char *what = check_argument(argc, argv, "--child"), *not_built = check_argument(argc, argv, "--not-built");
+  if (what != NULL) {
+    return child(what);
+  }
+  check_start(argc, argv);
+  check_subsets();
+  check_list();
+  check_errors(not_built);
+  check_detection();
+  check_environment(not_built);
+  return check_finish();
+}

@@ -1,0 +1,89 @@
+/*
+ * check_kernels: every instruction set that can run here against the rule, bit for bit.
+ *
+ *   check_kernels [--isa NAME] [--seed N] [--expect "scalar avx2 ..."]    test; --expect fails where one cannot run
+ *   check_kernels --list                                                 names and what keeps them from running
+ *   check_kernels --bench [FILTER]                                       time instead
+ */
+#include "check_kernels.h"
+
+#include "cpu.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { MAX_ISAS = 32 };
+
+/* Fails for each name of `expected` (with spaces between) that is not among those that run. */
+static void check_expected(const char *expected) {
+  check_begin("", "expected ISAs can run");
+  while (*(expected += strspn(expected, " ;,")) != '\0') {
+    char name[64] = "";
+    const size_t length = strcspn(expected, " ;,");
+    memcpy(name, expected, length < sizeof name ? length : sizeof name - 1);
+    expected += length;
+    check_case("%s", name);
+    if (dynq_isa_supported(name) != DYNQ_OK) {
+      check_fail("%s", dynq_last_error());
+    }
+  }
+  check_end();
+}
+
+static void list(void) {
+  for (size_t i = 0; i < dynq_isa_count(); i++) {
+    const char *name = dynq_isa_name(i);
+    const dynq_status status = dynq_isa_supported(name);
+    printf("%-12s %s\n", name, status == DYNQ_OK ? "can run" : dynq_last_error());
+  }
+}
+
+int main(int argc, char **argv) {
+  const char *isa = check_argument(argc, argv, "--isa");
+  const char *expected = check_argument(argc, argv, "--expect");
+  dynq_cpu_facts facts;
+  dynq_kernels kernels[MAX_ISAS];
+  size_t count = 0;
+  check_start(argc, argv);
+  if (check_flag(argc, argv, "--list")) {
+    list();
+    return 0;
+  }
+  dynq_cpu_read(&facts);
+  const uint64_t features = dynq_cpu_features(&facts);
+  for (size_t i = 0; i < dynq_isa_count() && count < MAX_ISAS; i++) {
+    if (dynq_isa_resolve(i, features, &kernels[count]) == DYNQ_OK) {
+      count++;
+    }
+  }
+  if (check_flag(argc, argv, "--bench")) {
+    bench_kernels(kernels, count, check_argument(argc, argv, "--bench"));
+    return 0;
+  }
+  if (expected != NULL) {
+    check_expected(expected);
+  }
+  if (isa != NULL && dynq_isa_supported(isa) != DYNQ_OK) {
+    fprintf(stderr, "check_kernels: %s\n", dynq_last_error());
+    return 2;
+  }
+  for (size_t i = count; i-- > 0;) { /* scalar first: where it is wrong the others are hard to judge */
+    if (isa == NULL || strcmp(isa, kernels[i].name) == 0) {
+      check_vector_kernels(&kernels[i], &kernels[count - 1]);
+      check_gemm_kernels(&kernels[i]);
+      if (dynq_isa_select(kernels[i].name) == DYNQ_OK) {
+        check_library(kernels[i].name);
+        check_wide(kernels[i].name);
+        check_longest(kernels[i].name);
+      } else {
+        check_begin(kernels[i].name, "select");
+        check_fail("%s", dynq_last_error());
+        check_end();
+      }
+    }
+  }
+  if (isa == NULL) {
+    check_custom(&kernels[count - 1]);
+  }
+  return check_finish();
+}

@@ -1,0 +1,25 @@
+/*
+ * The parts of check_kernels. Each tests one resolved ISA; the reference is reference.h.
+ */
+#ifndef CHECK_KERNELS_H
+#define CHECK_KERNELS_H
+
+#include "check.h"
+#include "dispatch.h"
+
+/* range, quantize, dequantize, activate, epilogue. */
+void check_vector_kernels(const dynq_kernels *kernels, const dynq_kernels *scalar);
+/* The gemm tile. */
+void check_gemm_kernels(const dynq_kernels *kernels);
+/* The public functions with the kernels in use, which the report calls `name`. */
+void check_library(const char *name);
+/* The same where K is long: sums past int32, exact or refused. */
+void check_wide(const char *name);
+/* And where it is as long as a weight may be: 64 MB of operands. */
+void check_longest(const char *name);
+/* The public functions with kernels made here: shapes and a sign of the left operand that no ISA may have yet. */
+void check_custom(const dynq_kernels *scalar);
+/* Times what `filter` (NULL: all) is part of the name of; `kernels` has `count` ISAs, scalar last. */
+void bench_kernels(const dynq_kernels *kernels, size_t count, const char *filter);
+
+#endif

@@ -1,0 +1,195 @@
+/*
+ * The activations: within their stated error of the double-precision function, and the same bits on every ISA.
+ *
+ * check_math [--stride N] [--isa NAME]: every N-th float32 (a prime by default), both signs, and all specials.
+ */
+#include "cpu.h"
+#include "dispatch.h"
+
+#include "kernels/common/vec_scalar.h"
+
+#include "kernels/common/activations.h" /* v_exp and v_erf, which no kernel slot offers alone */
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BLOCK = 4096 };
+
+static double exact_sigmoid(double x) { return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x)); }
+static double exact_silu(double x) { return x * exact_sigmoid(x); }
+static double exact_gelu(double x) { return 0.5 * x * erfc(-x / sqrt(2.0)); }
+static double exact_gelu_tanh(double x) {
+  const double pi = 3.14159265358979323846;
+  return x * exact_sigmoid(2 * sqrt(2 / pi) * (x + 0.044715 * x * x * x));
+}
+static double exact_relu(double x) { return x > 0 ? x : 0; }
+
+/* Errors are in ulp of max(|y|, |x| * share, least). */
+static const struct {
+  const char *name;
+  dynq_activation activation;
+  double (*exact)(double x);
+  double bound, share, least;
+} functions[] = {
+    {"relu", DYNQ_ACTIVATION_RELU, exact_relu, 0.0, 0.0, 0.0},
+    {"sigmoid", DYNQ_ACTIVATION_SIGMOID, exact_sigmoid, 3.0, 0.0, 0.0},
+    {"tanh", DYNQ_ACTIVATION_TANH, tanh, 2.0, 0.0, 0.0},
+    {"silu", DYNQ_ACTIVATION_SILU, exact_silu, 4.0, 0.0, 0x1p-120},
+    {"gelu", DYNQ_ACTIVATION_GELU, exact_gelu, 4.0, 0.25, 0.0},
+    {"gelu_tanh", DYNQ_ACTIVATION_GELU_TANH, exact_gelu_tanh, 4.0, 0.25, 0.0},
+};
+enum { FUNCTIONS = sizeof functions / sizeof functions[0] };
+
+static int failures;
+
+static float from_bits(uint32_t bits) {
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+static uint32_t bits_of(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+/* Distance in units of the last place of a float32 of that size. */
+static double ulps(float y, double exact, double size) {
+  if (isinf(exact) || fabs(exact) > 3.4028235677973366e38) { /* rounds to infinity */
+    return isinf(y) && (y > 0) == (exact > 0) ? 0.0 : INFINITY;
+  }
+  int exponent;
+  (void)frexp(fmax(size, 0x1p-126), &exponent);
+  return fabs((double)y - exact) / ldexp(1.0, exponent - 24);
+}
+
+static void judge(const char *name, float x, float y, double exact, double bound, double least, double *worst) {
+  const double error = ulps(y, exact, fmax(fabs(exact), least));
+  if (error > *worst) {
+    *worst = error;
+    if (error > bound) {
+      (void)printf("%s(%a) is %a; expected %a: %.2f ulp, bound %.2f\n", name, (double)x, (double)y, exact, error,
+                   bound);
+      failures++;
+    }
+  }
+}
+
+static size_t next_block(uint64_t *bits, uint64_t stride, float *x) {
+  size_t count = 0;
+  for (; count < BLOCK && *bits <= UINT32_MAX; *bits += stride) {
+    x[count++] = from_bits((uint32_t)*bits);
+  }
+  return count;
+}
+
+static void check_error(dynq_vector_kernels scalar, uint64_t stride) {
+  static float x[BLOCK], y[BLOCK];
+  for (size_t f = 0; f < FUNCTIONS; f++) {
+    double worst = 0;
+    uint64_t bits = 0;
+    for (size_t count; (count = next_block(&bits, stride, x)) != 0;) {
+      scalar.activate(functions[f].activation, count, x, y);
+      for (size_t i = 0; i < count; i++) {
+        if (isnan(x[i])) {
+          failures += bits_of(y[i]) != 0x7fc00000;
+        } else if (isfinite(x[i])) {
+          judge(functions[f].name, x[i], y[i], functions[f].exact(x[i]), functions[f].bound,
+                fmax(fabs((double)x[i]) * functions[f].share, functions[f].least), &worst);
+        }
+      }
+    }
+    (void)printf("%-10s error %.3f ulp, stated %.0f\n", functions[f].name, worst, functions[f].bound);
+  }
+  double worst_exp = 0, worst_erf = 0;
+  for (uint64_t bits = 0; bits <= UINT32_MAX; bits += stride) {
+    const float value = from_bits((uint32_t)bits);
+    if (isfinite(value)) {
+      judge("exp", value, v_exp(value), exp((double)value), 1.0, 0.0, &worst_exp);
+      judge("erf", value, v_erf(value), erf((double)value), 2.0, 0.0, &worst_erf);
+    } else if (isnan(value)) {
+      failures += !isnan(v_exp(value)) || !isnan(v_erf(value));
+    }
+  }
+  (void)printf("%-10s error %.3f ulp, stated 1\n%-10s error %.3f ulp, stated 2\n", "exp", worst_exp, "erf", worst_erf);
+}
+
+static void check_special(dynq_vector_kernels scalar) {
+  static const struct {
+    dynq_activation activation;
+    float x;
+    uint32_t y;
+  } cases[] = {
+      {DYNQ_ACTIVATION_RELU, -0.0f, 0x80000000},          {DYNQ_ACTIVATION_RELU, -INFINITY, 0},
+      {DYNQ_ACTIVATION_RELU, INFINITY, 0x7f800000},       {DYNQ_ACTIVATION_SIGMOID, -INFINITY, 0},
+      {DYNQ_ACTIVATION_SIGMOID, INFINITY, 0x3f800000},    {DYNQ_ACTIVATION_SIGMOID, 0.0f, 0x3f000000},
+      {DYNQ_ACTIVATION_TANH, -0.0f, 0x80000000},          {DYNQ_ACTIVATION_TANH, -INFINITY, 0xbf800000},
+      {DYNQ_ACTIVATION_TANH, INFINITY, 0x3f800000},       {DYNQ_ACTIVATION_SILU, INFINITY, 0x7f800000},
+      {DYNQ_ACTIVATION_SILU, -INFINITY, 0x7fc00000},      {DYNQ_ACTIVATION_GELU, INFINITY, 0x7f800000},
+      {DYNQ_ACTIVATION_GELU, -INFINITY, 0x7fc00000},      {DYNQ_ACTIVATION_GELU_TANH, INFINITY, 0x7f800000},
+      {DYNQ_ACTIVATION_GELU_TANH, -INFINITY, 0x7fc00000}, {DYNQ_ACTIVATION_GELU, 0.0f, 0},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    float y;
+    scalar.activate(cases[i].activation, 1, &cases[i].x, &y);
+    if (bits_of(y) != cases[i].y) {
+      (void)printf("activation %d of %g is %08x; expected %08x\n", (int)cases[i].activation, (double)cases[i].x,
+                   bits_of(y), cases[i].y);
+      failures++;
+    }
+  }
+  if (bits_of(v_exp(-INFINITY)) != 0 || !isinf(v_exp(INFINITY)) || v_exp(0.0f) != 1.0f || v_erf(INFINITY) != 1.0f ||
+      bits_of(v_erf(-0.0f)) != 0x80000000) {
+    (void)printf("exp or erf is wrong at 0 or infinity\n");
+    failures++;
+  }
+}
+
+static void check_same_bits(const dynq_kernels *isa, dynq_vector_kernels scalar, uint64_t stride) {
+  static float x[BLOCK], y[BLOCK], expected[BLOCK];
+  for (size_t f = 0; f < FUNCTIONS; f++) {
+    uint64_t bits = 0;
+    for (size_t count; (count = next_block(&bits, stride, x)) != 0;) {
+      isa->vector.activate(functions[f].activation, count, x, y);
+      scalar.activate(functions[f].activation, count, x, expected);
+      for (size_t i = 0; i < count; i++) {
+        if (bits_of(y[i]) != bits_of(expected[i])) {
+          (void)printf("%s %s(%a): %a; scalar %a\n", isa->name, functions[f].name, (double)x[i], (double)y[i],
+                       (double)expected[i]);
+          failures++;
+          return;
+        }
+      }
+    }
+  }
+  (void)printf("%-10s same bits as scalar\n", isa->name);
+}
+
+int main(int argc, char **argv) {
+  uint64_t stride = 4099;
+  const char *only = NULL;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    if (strcmp(argv[i], "--stride") == 0) {
+      stride = strtoull(argv[i + 1], NULL, 10);
+    } else if (strcmp(argv[i], "--isa") == 0) {
+      only = argv[i + 1];
+    }
+  }
+  dynq_cpu_facts facts;
+  dynq_kernels scalar, isa;
+  dynq_cpu_read(&facts);
+  (void)dynq_isa_resolve(dynq_isa_count() - 1, 0, &scalar);
+  check_special(scalar.vector);
+  check_error(scalar.vector, stride != 0 ? stride : 1);
+  for (size_t i = 0; i + 1 < dynq_isa_count(); i++) {
+    if ((only == NULL || strcmp(only, dynq_isa_name(i)) == 0) &&
+        dynq_isa_resolve(i, dynq_cpu_features(&facts), &isa) == DYNQ_OK) {
+      check_same_bits(&isa, scalar.vector, stride != 0 ? stride : 1);
+    }
+  }
+  (void)printf("%s\n", failures == 0 ? "math: ok" : "math: FAILED");
+  return failures != 0;
+}
