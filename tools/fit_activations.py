@@ -21,7 +21,9 @@ _erf = np.vectorize(math.erf)
 _erfc = np.vectorize(math.erfc)
 
 
-def minimax(f: Callable[[Array], Array], weight: Callable[[Array], Array], low: float, high: float, terms: int) -> Array:
+def minimax(
+    f: Callable[[Array], Array], weight: Callable[[Array], Array], low: float, high: float, terms: int
+) -> Array:
     """Coefficients, lowest first, that minimize max |weight * (polynomial - f)| on [low, high]."""
     nodes = 2000
     x = (low + high) / 2 + (high - low) / 2 * np.cos(np.linspace(0, np.pi, nodes))

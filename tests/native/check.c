@@ -28,9 +28,9 @@ static struct {
 
 static void crashed(int signal_number) {
   char text[512];
-  const int length = snprintf(text, sizeof text, "CRASH: signal %d (%s) in %s %s [%s]; repeat with --seed %llu\n",
-                              signal_number, strsignal(signal_number), run.isa, run.kernel, run.description,
-                              (unsigned long long)run.seed);
+  const int length =
+      snprintf(text, sizeof text, "CRASH: signal %d (%s) in %s %s [%s]; repeat with --seed %llu\n", signal_number,
+               strsignal(signal_number), run.isa, run.kernel, run.description, (unsigned long long)run.seed);
   if (length > 0 && write(STDERR_FILENO, text, (size_t)length) < 0) {
     _exit(2);
   }
@@ -260,7 +260,7 @@ enum { SLOTS = 32, CANARY = 256, PATTERN = 0x5a, CANARY_BYTE = 0xc3 };
 #define SLOT_BYTES ((size_t)16 << 20)
 
 static struct slot {
-  uint8_t *memory; /* readable part, between two unreadable pages */
+  uint8_t *memory;                       /* readable part, between two unreadable pages */
   uint8_t *before, *start, *end, *after; /* canaries lie in [before, start) and [end, after) */
 } slots[SLOTS];
 static size_t slots_used;

@@ -66,10 +66,10 @@ void check_same(const char *what, check_type type, const void *expected, const v
 /* ---- Random numbers (splitmix64) ---- */
 
 uint64_t check_random(void);
-size_t random_below(size_t n);               /* [0, n) */
+size_t random_below(size_t n);                  /* [0, n) */
 size_t random_between(size_t low, size_t high); /* [low, high] */
-float random_unit(void);                     /* [-1, 1] */
-float random_finite(void);                   /* any finite bits */
+float random_unit(void);                        /* [-1, 1] */
+float random_finite(void);                      /* any finite bits */
 float float_of_bits(uint32_t bits);
 uint32_t bits_of_float(float x);
 

@@ -110,8 +110,7 @@ static void refuse_quantize(void) {
   CHECK_REFUSED("x", CALL(NULL, K, DYNQ_ASYMMETRIC, DYNQ_PER_ROW, DYNQ_U8, scale, zp, NULL, q, K));
   CHECK_REFUSED("x", CALL(x, K - 1, DYNQ_ASYMMETRIC, DYNQ_PER_ROW, DYNQ_U8, scale, zp, NULL, q, K));
   CHECK_REFUSED("scheme", CALL(x, K, BAD_ENUM(dynq_scheme), DYNQ_PER_ROW, DYNQ_U8, scale, zp, NULL, q, K));
-  CHECK_REFUSED("granularity",
-                CALL(x, K, DYNQ_SYMMETRIC, BAD_ENUM(dynq_granularity), DYNQ_U8, scale, zp, NULL, q, K));
+  CHECK_REFUSED("granularity", CALL(x, K, DYNQ_SYMMETRIC, BAD_ENUM(dynq_granularity), DYNQ_U8, scale, zp, NULL, q, K));
   CHECK_REFUSED("type", CALL(x, K, DYNQ_SYMMETRIC, DYNQ_PER_ROW, BAD_ENUM(dynq_type), scale, zp, NULL, q, K));
   CHECK_REFUSED("scale", CALL(x, K, DYNQ_SYMMETRIC, DYNQ_PER_ROW, DYNQ_U8, NULL, zp, NULL, q, K));
   CHECK_REFUSED("zero_point", CALL(x, K, DYNQ_SYMMETRIC, DYNQ_PER_ROW, DYNQ_U8, scale, NULL, NULL, q, K));
@@ -125,10 +124,10 @@ static void refuse_quantize(void) {
   REFUSE_ZERO_POINT(128, FINE(DYNQ_S8));
   x[K + 1] = NAN;
   CHECK_STATUS(DYNQ_NONFINITE, FINE(DYNQ_U8));
-  CHECK_STATUS(DYNQ_NONFINITE, dynq_quantize_dynamic_f32(M, K, x, K, DYNQ_SYMMETRIC, DYNQ_PER_TENSOR, DYNQ_S8, NULL, q,
-                                                         K, scale, zp));
-  CHECK_STATUS(DYNQ_NONFINITE, dynq_quantize_dynamic_f32(M, K, x, K, DYNQ_SYMMETRIC, DYNQ_PER_ROW, DYNQ_S8, NULL, q, K,
-                                                         scale, zp));
+  CHECK_STATUS(DYNQ_NONFINITE,
+               dynq_quantize_dynamic_f32(M, K, x, K, DYNQ_SYMMETRIC, DYNQ_PER_TENSOR, DYNQ_S8, NULL, q, K, scale, zp));
+  CHECK_STATUS(DYNQ_NONFINITE,
+               dynq_quantize_dynamic_f32(M, K, x, K, DYNQ_SYMMETRIC, DYNQ_PER_ROW, DYNQ_S8, NULL, q, K, scale, zp));
   reset();
 #undef FINE
 #undef CALL
@@ -312,11 +311,10 @@ static void refuse_matmul(void) {
   CHECK_REFUSED("k", CALL(1, 1, 1, 8388609, x, K, b, 1, DYNQ_SYMMETRIC, DYNQ_PER_ROW, NULL, y, 0, 1));
   CHECK_REFUSED("y", CALL(1, M, N, K, x, K, b, N, DYNQ_SYMMETRIC, DYNQ_PER_ROW, NULL, NULL, 0, N));
   CHECK_REFUSED("y", CALL(1, M, N, K, x, K, b, N, DYNQ_SYMMETRIC, DYNQ_PER_ROW, NULL, y, 0, N - 1));
-  CHECK_REFUSED("y", CALL(2, M, N, K, x, K, b, N, DYNQ_SYMMETRIC, DYNQ_PER_ROW, NULL, y, M *N - 1, N));
-  CHECK_REFUSED("y", CALL(HUGE_SIZE, M, N, K, x, K, b, N, DYNQ_SYMMETRIC, DYNQ_PER_ROW, NULL, y, M *N, N));
+  CHECK_REFUSED("y", CALL(2, M, N, K, x, K, b, N, DYNQ_SYMMETRIC, DYNQ_PER_ROW, NULL, y, M * N - 1, N));
+  CHECK_REFUSED("y", CALL(HUGE_SIZE, M, N, K, x, K, b, N, DYNQ_SYMMETRIC, DYNQ_PER_ROW, NULL, y, M * N, N));
   CHECK_REFUSED("scheme", CALL(1, M, N, K, x, K, b, N, BAD_ENUM(dynq_scheme), DYNQ_PER_ROW, NULL, y, 0, N));
-  CHECK_REFUSED("granularity",
-                CALL(1, M, N, K, x, K, b, N, DYNQ_SYMMETRIC, BAD_ENUM(dynq_granularity), NULL, y, 0, N));
+  CHECK_REFUSED("granularity", CALL(1, M, N, K, x, K, b, N, DYNQ_SYMMETRIC, BAD_ENUM(dynq_granularity), NULL, y, 0, N));
   CHECK_REFUSED("threads", CALL(1, M, N, K, x, K, b, N, DYNQ_SYMMETRIC, DYNQ_PER_ROW, &no_function, y, 0, N));
 #undef CALL
 }
@@ -345,7 +343,7 @@ static void refuse_settings(void) {
 }
 
 static void check_arguments(void) {
-  void (*const groups[])(void) = {refuse_minmax,  refuse_qparams, refuse_quantize, refuse_packing,
+  void (*const groups[])(void) = {refuse_minmax, refuse_qparams, refuse_quantize, refuse_packing,
                                   refuse_weight, refuse_linear,  refuse_matmul,   refuse_settings};
   check_begin("", "arguments are refused");
   for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++) {
@@ -371,8 +369,8 @@ static void check_zero_sizes(void) {
   CHECK_STATUS(DYNQ_OK, dynq_quantize_dynamic_f32(M, 0, NULL, 0, DYNQ_ASYMMETRIC, DYNQ_PER_ROW, DYNQ_U8, NULL, NULL, 0,
                                                   scale, zp));
   CHECK(scale[0] == 1.0f && zp[0] == 0 && scale[1] == 1.0f && scale[2] == 0.5f);
-  CHECK_STATUS(DYNQ_OK, dynq_quantize_f32(M, 0, NULL, 0, DYNQ_ASYMMETRIC, DYNQ_PER_ROW, DYNQ_U8, scale, zp, NULL, NULL,
-                                          0));
+  CHECK_STATUS(DYNQ_OK,
+               dynq_quantize_f32(M, 0, NULL, 0, DYNQ_ASYMMETRIC, DYNQ_PER_ROW, DYNQ_U8, scale, zp, NULL, NULL, 0));
   CHECK_STATUS(DYNQ_OK, dynq_dequantize_f32(M, 0, NULL, 0, DYNQ_PER_ROW, DYNQ_U8, scale, zp, NULL, NULL, 0));
   reset();
   CHECK_STATUS(DYNQ_OK, dynq_weight_pack_f32(N, 0, NULL, 0, 0, NULL, &no_k));
@@ -384,8 +382,8 @@ static void check_zero_sizes(void) {
   CHECK_STATUS(DYNQ_OK, dynq_gemm_s32(no_k, M, NULL, 0, DYNQ_U8, DYNQ_PER_ROW, zp, NULL, acc, N));
   CHECK(acc[0] == 0 && acc[M * N - 1] == 0 && acc[M * N] == 7);
   reset();
-  CHECK_STATUS(DYNQ_OK, dynq_matmul_f32(1, M, N, 0, NULL, 0, 0, NULL, 0, N, 1, DYNQ_SYMMETRIC, DYNQ_PER_ROW, NULL, y, 0,
-                                        N));
+  CHECK_STATUS(DYNQ_OK,
+               dynq_matmul_f32(1, M, N, 0, NULL, 0, 0, NULL, 0, N, 1, DYNQ_SYMMETRIC, DYNQ_PER_ROW, NULL, y, 0, N));
   CHECK(y[0] == 0.0f && y[M * N - 1] == 0.0f && y[M * N] == (float)(M * N));
 
   check_case("M = 0");
@@ -399,8 +397,8 @@ static void check_zero_sizes(void) {
   CHECK_STATUS(DYNQ_OK, dynq_linear_f32(w, 0, NULL, 0, DYNQ_ASYMMETRIC, DYNQ_PER_ROW, &e, NULL, NULL, 0));
   CHECK_STATUS(DYNQ_OK, dynq_linear_f32(w, 0, NULL, 0, DYNQ_ASYMMETRIC, DYNQ_PER_TENSOR, &e, NULL, y, 0));
   CHECK_STATUS(DYNQ_OK, dynq_gemm_s32(w, 0, NULL, 0, DYNQ_U8, DYNQ_PER_ROW, NULL, NULL, NULL, 0));
-  CHECK_STATUS(DYNQ_OK, dynq_matmul_f32(1, 0, N, K, NULL, 0, 0, x, 0, N, 1, DYNQ_SYMMETRIC, DYNQ_PER_ROW, NULL, NULL, 0,
-                                        0));
+  CHECK_STATUS(DYNQ_OK,
+               dynq_matmul_f32(1, 0, N, K, NULL, 0, 0, x, 0, N, 1, DYNQ_SYMMETRIC, DYNQ_PER_ROW, NULL, NULL, 0, 0));
   CHECK_STATUS(DYNQ_OK, dynq_matmul_f32(0, M, N, K, x, 0, K, x, 0, N, 1, DYNQ_SYMMETRIC, DYNQ_PER_ROW, NULL, y, 0, N));
   CHECK(y[0] == 0.0f && y[1] == 1.0f && y[M * N - 1] == (float)(M * N - 1));
 

@@ -1,5 +1,5 @@
 /*
- * The parts of check_api, and the problem that they solve again and again.
+ * The parts of check_api that have files of their own.
  */
 #ifndef CHECK_API_H
 #define CHECK_API_H

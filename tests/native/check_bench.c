@@ -68,8 +68,8 @@ static void run_tile(const dynq_kernels *k, int option) {
   if (k->gemm->enter != NULL) {
     k->gemm->enter();
   }
-  k->gemm->tile(rows_of(k, option), MAX_PANELS, LENGTH / DYNQ_GROUP, data.lhs, LENGTH, data.rhs,
-                LENGTH * DYNQ_PANEL, data.acc, MAX_PANELS * DYNQ_PANEL);
+  k->gemm->tile(rows_of(k, option), MAX_PANELS, LENGTH / DYNQ_GROUP, data.lhs, LENGTH, data.rhs, LENGTH * DYNQ_PANEL,
+                data.acc, MAX_PANELS * DYNQ_PANEL);
   if (k->gemm->leave != NULL) {
     k->gemm->leave();
   }

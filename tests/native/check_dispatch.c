@@ -200,9 +200,7 @@ static const struct machine {
     {"aarch64 with all",
      {.architecture = DYNQ_ARCH_AARCH64, .hwcap = 1 << 20, .hwcap2 = 1 << 13 | 1 << 1},
      CPU_ASIMDDP | CPU_I8MM | CPU_SVE2},
-    {"x86-64 does not look at HWCAP",
-     {.architecture = DYNQ_ARCH_X86_64, .hwcap = UINT64_MAX, .hwcap2 = UINT64_MAX},
-     0},
+    {"x86-64 does not look at HWCAP", {.architecture = DYNQ_ARCH_X86_64, .hwcap = UINT64_MAX, .hwcap2 = UINT64_MAX}, 0},
     {"aarch64 does not look at CPUID",
      {.architecture = DYNQ_ARCH_AARCH64,
       .cpuid_1 = {~0u, ~0u, ~0u, ~0u},
@@ -214,8 +212,7 @@ static const struct machine {
 
 static void check_detection(void) {
   /* What these tables know about; a CPU of theirs may have more once the library detects more. */
-  const uint64_t known =
-      CPU_AVX2 | CPU_AVX512_ALL | CPU_AVX512VNNI | CPU_ASIMDDP | CPU_I8MM | CPU_SVE2;
+  const uint64_t known = CPU_AVX2 | CPU_AVX512_ALL | CPU_AVX512VNNI | CPU_ASIMDDP | CPU_I8MM | CPU_SVE2;
   check_begin("", "detection");
   for (size_t i = 0; i < sizeof machines / sizeof machines[0]; i++) {
     check_case("%s", machines[i].what);

@@ -53,10 +53,10 @@ static void run_case(const dynq_gemm_kernels *gemm, tile_case c, int lhs_fill, i
 
 void check_gemm_kernels(const dynq_kernels *kernels) {
   const dynq_gemm_kernels *gemm = kernels->gemm;
-  static const int pairs[][2] = {{BYTES_255, BYTES_127},     {BYTES_255, BYTES_NEGATIVE_128},
-                                 {BYTES_NEGATIVE_128, BYTES_NEGATIVE_128}, {BYTES_127, BYTES_127},
-                                 {BYTES_EXTREMES, BYTES_EXTREMES}, {BYTES_SPARSE, BYTES_SPARSE},
-                                 {BYTES_RANDOM, BYTES_RANDOM}};
+  static const int pairs[][2] = {
+      {BYTES_255, BYTES_127},      {BYTES_255, BYTES_NEGATIVE_128},  {BYTES_NEGATIVE_128, BYTES_NEGATIVE_128},
+      {BYTES_127, BYTES_127},      {BYTES_EXTREMES, BYTES_EXTREMES}, {BYTES_SPARSE, BYTES_SPARSE},
+      {BYTES_RANDOM, BYTES_RANDOM}};
   enum { PAIRS = sizeof pairs / sizeof pairs[0] };
   check_begin(kernels->name, "gemm_tile");
   CHECK(gemm->rows >= 1 && gemm->rows <= DYNQ_MAX_TILE_ROWS && gemm->panels >= 1);

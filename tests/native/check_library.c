@@ -15,13 +15,13 @@ typedef struct shape {
 } shape;
 
 /* Through every tile edge: 12 rows, 16 channels, 4 k, 64-byte rows and their multiples. */
-static const size_t edges[] = {0, 1, 2, 3, 4, 5, 7, 8, 11, 12, 13, 15, 16, 17, 23, 24, 25, 31, 32, 33, 47, 48, 49,
-                               63, 64, 65};
+static const size_t edges[] = {0,  1,  2,  3,  4,  5,  7,  8,  11, 12, 13, 15, 16,
+                               17, 23, 24, 25, 31, 32, 33, 47, 48, 49, 63, 64, 65};
 
 /* Large enough for several threads, by rows and by panels; a few seconds of a plain loop in all. */
 static const shape large[] = {{130, 160, 200}, {37, 250, 300},  {200, 97, 129}, {8, 1000, 700},
                               {3, 1100, 1000}, {1, 1500, 1400}, {140, 300, 65}, {300, 33, 257}};
-enum { LARGE = sizeof large / sizeof large[0], SMALL = 300 };
+enum { LARGE = sizeof large / sizeof large[0], SMALL = CHECK_TSAN ? 60 : 300 };
 
 static shape shape_of(size_t index) {
   if (index < LARGE) {
@@ -295,8 +295,8 @@ static void gemm_s32_case(const shape *s) {
     }
   }
   if (weight != NULL) {
-    CHECK_STATUS(DYNQ_OK, dynq_gemm_s32(weight, s->m, q, q_stride, type, granularity, zero_point, threads, acc,
-                                        acc_stride));
+    CHECK_STATUS(DYNQ_OK,
+                 dynq_gemm_s32(weight, s->m, q, q_stride, type, granularity, zero_point, threads, acc, acc_stride));
     check_same("acc", CHECK_S32, want_acc, acc, size);
   }
   dynq_weight_free(weight);

@@ -211,8 +211,8 @@ static void reference_epilogue(const dynq_epilogue_tile *t) {
       }
       const float *residual = t->residual != NULL ? &t->residual[i * t->residual_stride + j] : NULL;
       const float scale = t->row_scale[i] * t->column_scale[j];
-      t->y[i * t->y_stride + j] = reference_finish(y * scale, t->bias != NULL ? &t->bias[j] : NULL, residual,
-                                                   t->activation, t->min, t->max);
+      t->y[i * t->y_stride + j] =
+          reference_finish(y * scale, t->bias != NULL ? &t->bias[j] : NULL, residual, t->activation, t->min, t->max);
     }
   }
 }
@@ -263,8 +263,11 @@ static void check_epilogue(const dynq_kernels *k) {
       }
       check_case("m %zu, n %zu, %s%s%s, residual %s, activation %d, clamp %g..%g", t.m, t.n,
                  t.acc != NULL ? "int32" : "float32", t.column_zero_point != NULL ? ", column zero-points" : "",
-                 t.bias != NULL ? ", bias" : "", where == 0 ? "in y" : where == 1 ? "given" : "none", t.activation,
-                 (double)t.min, (double)t.max);
+                 t.bias != NULL ? ", bias" : "",
+                 where == 0   ? "in y"
+                 : where == 1 ? "given"
+                              : "none",
+                 t.activation, (double)t.min, (double)t.max);
       dynq_epilogue_tile r = t;
       memcpy(expected, y, size * sizeof *y);
       r.y = expected;

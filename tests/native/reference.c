@@ -96,8 +96,7 @@ void reference_weight_f32(reference_weight *weight, size_t n, size_t k, const fl
     reference_qparams(lo, hi, DYNQ_SYMMETRIC, DYNQ_S8, &weight->scale[i], &zero_point);
     weight->scale[i] = finite ? weight->scale[i] : NAN;
     for (size_t j = 0; j < k && finite; j++) {
-      weight->values[i * k + j] =
-          (int16_t)reference_quantize(row[j * column_stride], weight->scale[i], 0, -127, 127);
+      weight->values[i * k + j] = (int16_t)reference_quantize(row[j * column_stride], weight->scale[i], 0, -127, 127);
     }
   }
 }

