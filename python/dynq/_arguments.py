@@ -56,10 +56,8 @@ def array(name: str, value: object) -> Array:
 def floats(name: str, value: object) -> Array:
     """``value`` as float32; float16 and bfloat16 are converted, anything else is refused."""
     result = array(name, value)
-    if result.dtype == FLOAT32:
-        return result.astype(FLOAT32, copy=False)  # the byte order of this machine
-    if result.dtype == np.float16 or result.dtype.name == "bfloat16":
-        return result.astype(FLOAT32)
+    if result.dtype.name in ("float32", "float16", "bfloat16"):  # in either byte order
+        return result.astype(FLOAT32, copy=False)
     hint = f"; convert it with {name}.astype(numpy.float32)" if result.dtype.kind in "fiu" else ""
     raise TypeError(f"{name} has dtype {result.dtype}; expected float32, float16 or bfloat16{hint}")
 

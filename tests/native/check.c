@@ -257,7 +257,7 @@ void fill_bytes(int kind, void *p, size_t n) {
 /* ---- Guarded buffers ---- */
 
 enum { SLOTS = 32, CANARY = 256, PATTERN = 0x5a, CANARY_BYTE = 0xc3 };
-#define SLOT_BYTES ((size_t)16 << 20)
+#define SLOT_BYTES ((size_t)64 << 20)
 
 static struct slot {
   uint8_t *memory;                       /* readable part, between two unreadable pages */
@@ -319,5 +319,10 @@ void guards_check(void) {
 
 void guards_release(void) {
   guards_check();
+  for (size_t i = 0; i < slots_used; i++) {
+    if (slots[i].end - slots[i].start > 1 << 20) { /* large ones do not stay in memory */
+      (void)madvise(slots[i].memory, SLOT_BYTES, MADV_DONTNEED);
+    }
+  }
   slots_used = 0;
 }

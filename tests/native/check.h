@@ -97,7 +97,7 @@ void fill_bytes(int kind, void *p, size_t n);
 
 /* `bytes` bytes at a multiple of `align` and mostly at no multiple of more, filled with a pattern. Most end at
  * an unreadable page, or as near as `align` lets them; some begin after one. Canaries fill the space around. At
- * most 16 MB and 32 at a time. Valid until guards_release. */
+ * most 63 MB and 32 at a time. Valid until guards_release. */
 void *guarded(size_t bytes, size_t align);
 float *guarded_f32(size_t n);
 int32_t *guarded_s32(size_t n);

@@ -68,7 +68,7 @@ dynq_status dynq_weight_view(const dynq_weight_info *info, dynq_weight **weight)
                      info->n_padded, info->n, info->k, bytes, padded);
   }
   DYNQ_TRY(dynq_check_array("info.data", info->data, bytes, 1));
-  if ((uintptr_t)info->data % 64 != 0) {
+  if (bytes != 0 && (uintptr_t)info->data % 64 != 0) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "info.data is not aligned to 64 bytes");
   }
   DYNQ_TRY(dynq_check_array("info.column_sum", info->column_sum, padded, sizeof *info->column_sum));

@@ -1,0 +1,173 @@
+"""A wrong argument is an error that names it, what came and what was expected; nothing else happens."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import dynq
+
+F = np.float32
+X = np.ones((4, 8), F)
+W = np.ones((6, 8), F)
+QW = dynq.quantize_weight(W)
+Q = np.ones((4, 8), np.uint8)
+OUT = np.empty((4, 6), F)
+READ_ONLY = np.empty((4, 6), F)
+READ_ONLY.flags.writeable = False
+SHARED = np.empty(200, F)
+
+CASES: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
+    "x rank": (lambda: dynq.linear(F(1), QW), ValueError, r"x has no dimension; expected shape \(..., 8\)"),
+    "x columns": (lambda: dynq.linear(X[:, :7], QW), ValueError, r"x has shape \(4, 7\); expected \(..., 8\)"),
+    "x float64": (lambda: dynq.linear(X.astype(float), QW), TypeError, "x has dtype float64; expected float32"),
+    "x list": (lambda: dynq.linear([[1.0] * 8], QW), TypeError, "x has dtype float64; expected float32"),
+    "x integers": (lambda: dynq.linear(X.astype(int), QW), TypeError, "x has dtype int64; expected float32"),
+    "x objects": (lambda: dynq.linear(X.astype(object), QW), TypeError, "x has dtype object"),
+    "x complex": (lambda: dynq.linear(X.astype(np.complex64), QW), TypeError, "x has dtype complex64"),
+    "x text": (lambda: dynq.linear(np.array(["a"] * 8), QW), TypeError, "x has dtype <U1"),
+    "x bool": (lambda: dynq.linear(X > 0, QW), TypeError, "x has dtype bool"),
+    "x None": (lambda: dynq.linear(None, QW), TypeError, "x has dtype object"),
+    "qw array": (lambda: dynq.linear(X, W), TypeError, "qw is of type ndarray; expected QuantizedWeight"),
+    "bias shape": (lambda: dynq.linear(X, QW, np.ones(7, F)), ValueError, r"bias has shape \(7,\); expected \(6,\)"),
+    "bias rank": (lambda: dynq.linear(X, QW, np.ones((1, 6), F)), ValueError, r"bias has shape \(1, 6\)"),
+    "bias dtype": (lambda: dynq.linear(X, QW, np.ones(6)), TypeError, "bias has dtype float64; expected float32"),
+    "residual shape": (lambda: dynq.linear(X, QW, residual=X), ValueError, r"residual has shape \(4, 8\); expected"),
+    "residual dtype": (lambda: dynq.linear(X, QW, residual=np.ones((4, 6))), TypeError, "residual has dtype float64"),
+    "activation": (lambda: dynq.linear(X, QW, activation="swish"), ValueError, "activation is 'swish'; expected one"),
+    "activation type": (lambda: dynq.linear(X, QW, activation=1), TypeError, "activation is of type int"),
+    "activation list": (lambda: dynq.linear(X, QW, activation=[]), TypeError, "activation is of type list"),
+    "scheme": (lambda: dynq.linear(X, QW, scheme="affine"), ValueError, "scheme is 'affine'; expected one of"),
+    "scheme None": (lambda: dynq.linear(X, QW, scheme=None), ValueError, "scheme is None; expected one of"),
+    "granularity": (lambda: dynq.linear(X, QW, granularity="group"), ValueError, "granularity is 'group'"),
+    "nonfinite": (lambda: dynq.linear(X, QW, nonfinite="ignore"), ValueError, "nonfinite is 'ignore'"),
+    "clamp order": (lambda: dynq.linear(X, QW, clamp=(1, 0)), ValueError, r"clamp is \(1, 0\); expected min < max"),
+    "clamp nan": (lambda: dynq.linear(X, QW, clamp=(0, np.nan)), ValueError, "clamp is"),
+    "clamp type": (lambda: dynq.linear(X, QW, clamp=3), TypeError, r"clamp is 3; expected two numbers"),
+    "out list": (lambda: dynq.linear(X, QW, out=[]), TypeError, "out is of type list; expected numpy.ndarray"),
+    "out dtype": (lambda: dynq.linear(X, QW, out=np.empty((4, 6))), TypeError, "out has dtype float64"),
+    "out shape": (lambda: dynq.linear(X, QW, out=np.empty((6, 4), F)), ValueError, r"out has shape \(6, 4\)"),
+    "out read-only": (lambda: dynq.linear(X, QW, out=READ_ONLY), ValueError, "out is read-only"),
+    "out is x": (
+        lambda: dynq.linear(SHARED[:32].reshape(4, 8), QW, out=SHARED[8:32].reshape(4, 6)),
+        ValueError,
+        "out overlaps x",
+    ),
+    "out is bias": (lambda: dynq.linear(X, QW, SHARED[:6], out=SHARED[:24].reshape(4, 6)), ValueError, "overlaps bias"),
+    "out is residual's part": (
+        lambda: dynq.linear(X, QW, residual=SHARED[6:30].reshape(4, 6), out=SHARED[:24].reshape(4, 6)),
+        ValueError,
+        "out overlaps residual",
+    ),
+    "x nan": (
+        lambda: dynq.linear(np.full((4, 8), np.nan, F), QW, nonfinite="raise"),
+        dynq.NonFiniteError,
+        "x holds a NaN or an infinity",
+    ),
+    "quantize nan": (lambda: dynq.quantize(np.full((4, 8), np.inf, F)), dynq.NonFiniteError, "x holds a NaN"),
+    "quantize tensor nan": (
+        lambda: dynq.quantize(np.full((4, 8), np.inf, F), granularity="tensor"),
+        dynq.NonFiniteError,
+        "x holds a NaN",
+    ),
+    "quantize dtype": (lambda: dynq.quantize(X, dtype="int16"), TypeError, "dtype is int16; expected uint8 or int8"),
+    "quantize float64": (lambda: dynq.quantize(X.astype(float)), TypeError, "x has dtype float64"),
+    "quantize scheme": (lambda: dynq.quantize(X, "x"), ValueError, "scheme is 'x'"),
+    "minmax granularity": (lambda: dynq.minmax(X, "x"), ValueError, "granularity is 'x'"),
+    "minmax rank": (lambda: dynq.minmax(F(1)), ValueError, "x has no dimension"),
+    "weight rank": (lambda: dynq.quantize_weight(X[0]), ValueError, r"w has shape \(8,\); expected \(N, K\)"),
+    "weight dtype": (lambda: dynq.quantize_weight(W.astype(float)), TypeError, "w has dtype float64"),
+    "weight nan": (lambda: dynq.quantize_weight(W * F(np.nan)), dynq.NonFiniteError, r"w: channel \d holds a NaN"),
+    "weight K": (
+        lambda: dynq.quantize_weight(np.broadcast_to(F(1), (1, 8_388_609))),
+        ValueError,
+        "k is 8388609; expected at most 8388608",
+    ),
+    "integers dtype": (
+        lambda: dynq.QuantizedWeight.from_integers(W, F(1)),
+        TypeError,
+        "w has dtype float32; expected uint8 or int8",
+    ),
+    "integers scale": (
+        lambda: dynq.QuantizedWeight.from_integers(W.astype(np.int8), F(0)),
+        ValueError,
+        r"scale\[0\] is 0; expected a finite number over 0",
+    ),
+    "integers scale shape": (
+        lambda: dynq.QuantizedWeight.from_integers(W.astype(np.int8), np.ones(5, F)),
+        ValueError,
+        r"scale has shape \(5,\); expected \(6,\)",
+    ),
+    "integers zero": (
+        lambda: dynq.QuantizedWeight.from_integers(W.astype(np.int8), F(1), 128),
+        ValueError,
+        r"zero_point\[0\] is 128; expected -128 to 127",
+    ),
+    "constructor": (lambda: dynq.QuantizedWeight(), TypeError, "use dynq.quantize_weight"),
+    "dequantize dtype": (lambda: dynq.dequantize(X, F(1), 0), TypeError, "q has dtype float32; expected uint8 or int8"),
+    "dequantize scale": (lambda: dynq.dequantize(Q, F(-1), 0), ValueError, r"scale\[0\] is -1"),
+    "dequantize scale shape": (lambda: dynq.dequantize(Q, np.ones(3, F), 0), ValueError, r"scale has shape \(3,\)"),
+    "dequantize scale dtype": (lambda: dynq.dequantize(Q, "a", 0), TypeError, "scale has dtype <U1"),
+    "dequantize zero": (lambda: dynq.dequantize(Q, F(1), 256), ValueError, "zero_point has values from 256"),
+    "dequantize zero dtype": (lambda: dynq.dequantize(Q, F(1), 0.5), TypeError, "zero_point has dtype float64"),
+    "gemm dtype": (lambda: dynq.gemm_s32(X, 0, QW), TypeError, "q has dtype float32; expected uint8 or int8"),
+    "gemm columns": (lambda: dynq.gemm_s32(Q[:, :7], 0, QW), ValueError, r"q has shape \(4, 7\); expected \(..., 8\)"),
+    "gemm zero": (lambda: dynq.gemm_s32(Q, -1, QW), ValueError, r"zero_point\[0\] is -1; expected 0 to 255"),
+    "gemm zero shape": (lambda: dynq.gemm_s32(Q, np.zeros(3, int), QW), ValueError, r"zero_point has shape \(3,\)"),
+    "matmul K": (lambda: dynq.matmul(X, X), ValueError, r"a has shape \(4, 8\) and b \(4, 8\)"),
+    "matmul batch": (
+        lambda: dynq.matmul(np.ones((2, 4, 8), F), np.ones((3, 8, 4), F)),
+        ValueError,
+        "leading dimensions do not broadcast",
+    ),
+    "matmul rank": (lambda: dynq.matmul(F(1), X), ValueError, "a has no dimension"),
+    "matmul dtype": (lambda: dynq.matmul(X, X.T.astype(int)), TypeError, "b has dtype int64"),
+    "isa": (lambda: dynq.isa.select("avx1024"), dynq.IsaUnknownError, "unknown instruction set 'avx1024'; known: "),
+    "isa type": (lambda: dynq.isa.select(1), TypeError, "name is int; expected str or None"),
+    "threads": (lambda: dynq.set_num_threads(-1), ValueError, "n is -1; expected 0 to 512"),
+    "many threads": (lambda: dynq.set_num_threads(513), ValueError, "513; expected at most 512"),
+    "threads type": (lambda: dynq.set_num_threads(1.5), TypeError, "float"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_wrong_arguments_are_named(name: str) -> None:
+    call, kind, message = CASES[name]
+    with pytest.raises(kind, match=message) as caught:
+        call()
+    assert type(caught.value) is kind
+    assert np.isfinite(dynq.linear(X, QW)).all()  # and life goes on
+
+
+def test_an_unknown_instruction_set_leaves_the_choice_as_it_was() -> None:
+    with dynq.isa.use("scalar"):
+        with pytest.raises(dynq.IsaError):
+            dynq.isa.select("nothing")
+        assert dynq.isa.selected() == "scalar"
+
+
+@pytest.mark.parametrize(
+    "variable, value, message",
+    [
+        ("DYNQ_ISA", "avx1024", "DYNQ_ISA is 'avx1024': unknown instruction set"),
+        ("DYNQ_NUM_THREADS", "many", "DYNQ_NUM_THREADS is 'many'; expected a number from 1 to 512"),
+        ("DYNQ_NUM_THREADS", "0", "DYNQ_NUM_THREADS is '0'; expected a number from 1 to 512"),
+    ],
+)
+def test_a_wrong_environment_is_an_error_not_a_guess(variable: str, value: str, message: str) -> None:
+    code = "import dynq, numpy; dynq.linear(numpy.ones((1, 2), 'f'), dynq.quantize_weight(numpy.ones((1, 2), 'f')))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, variable: value}, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize("threads", ["1", "3"])
+def test_the_environment_sets_the_number_of_threads(threads: str) -> None:
+    code = "import dynq; print(dynq.get_num_threads())"
+    environment = {**os.environ, "DYNQ_NUM_THREADS": threads}
+    assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == threads

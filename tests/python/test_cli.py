@@ -1,0 +1,64 @@
+"""The command line tells the truth about the machine, and its errors are one line."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import dynq
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dynq", *arguments],
+        env={**os.environ, "COLUMNS": "80", **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_info_names_every_instruction_set_and_says_why() -> None:
+    done = run("info")
+    assert done.returncode == 0, done.stderr
+    for name in dynq.isa.names():
+        assert any(name in line and dynq.isa.explain(name) in line for line in done.stdout.splitlines())
+    assert dynq.__version__ in done.stdout
+
+
+def test_info_as_json_holds_the_same() -> None:
+    facts = json.loads(run("info", "--json", DYNQ_NUM_THREADS="3", DYNQ_ISA="scalar").stdout)
+    assert facts["isas"] == {
+        name: "selected" if name == "scalar" else "supported" if name in dynq.isa.supported() else facts["isas"][name]
+        for name in dynq.isa.names()
+    }
+    assert facts["isa"] == "scalar" and facts["isa_from"] == "DYNQ_ISA=scalar"
+    assert facts["threads"] == 3 and facts["threads_from"] == "DYNQ_NUM_THREADS=3"
+    assert facts["dynq"] == facts["library"] == dynq.__version__
+    assert facts["cpu"] and facts["architecture"]
+
+
+@pytest.mark.parametrize("command", ["info", "demo"])
+def test_a_wrong_dynq_isa_is_one_line_and_status_1(command: str) -> None:
+    done = run(command, DYNQ_ISA="avx1024")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines() == [
+        "dynq: DYNQ_ISA is 'avx1024': unknown instruction set (see dynq_isa_supported)"
+    ]
+
+
+def test_version_and_help() -> None:
+    assert run("--version").stdout.strip() == f"dynq, version {dynq.__version__}"
+    assert "demo" in run("--help").stdout and "info" in run("--help").stdout
+    assert run("nothing").returncode == 2
+    assert "No such command 'nothing'" in run("nothing").stderr
+
+
+def test_demo_prints_its_table_and_json() -> None:
+    done = run("demo")
+    assert done.returncode == 0, done.stderr
+    assert all(text in done.stdout for text in ("accuracy", "weights", "time per sample", "same prediction"))
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+    facts = json.loads(run("demo", "--json").stdout)
+    assert facts["samples"] == 450 and facts["isa"] == dynq.isa.selected()

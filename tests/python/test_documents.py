@@ -1,0 +1,46 @@
+"""What the documents show is what happens."""
+
+import doctest
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dynq
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_readme_example_runs() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True)
+    shape, difference = printed.rsplit(" ", 1)
+    assert shape == "(8, 256)"
+    assert 0 < float(difference) < 0.5
+
+
+def test_the_package_docstring_runs() -> None:
+    failed, attempted = doctest.testmod(dynq)
+    assert attempted > 3 and failed == 0
+
+
+@pytest.mark.parametrize(
+    "document", sorted(str(p.relative_to(ROOT)) for p in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+)
+def test_links_lead_somewhere(document: str) -> None:
+    path = ROOT / document
+    for target in re.findall(r"\]\(([^)#]+?)\)", path.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
+
+
+def test_the_readme_lists_the_instruction_sets() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == dynq.isa.names()
+
+
+def test_the_coefficients_are_those_of_the_fit() -> None:
+    subprocess.run([sys.executable, str(ROOT / "tools/fit_activations.py"), "--check"], check=True, capture_output=True)
