@@ -1,0 +1,47 @@
+"""Append one line to bench/history/NAME.jsonl: ``record.py PATH/TO/bench_linear NAME``.
+
+The line holds the commit, the CPU and what ``bench_linear`` measured for each instruction set and number of threads.
+"""
+
+import json
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import cpuinfo
+
+import dynq
+
+HISTORY = Path(__file__).parent / "history"
+
+
+def measure(bench_linear: str, isa: str, threads: int) -> list[dict[str, object]]:
+    arguments = [bench_linear, "--isa", isa, "--threads", str(threads), "--json"]
+    if isa == "scalar":
+        arguments += ["--rounds", "3"]
+    output = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def main(bench_linear: str, name: str) -> None:
+    commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], check=True, capture_output=True, text=True)
+    cpu = cpuinfo.get_cpu_info()
+    line = {
+        "date": date.today().isoformat(),
+        "commit": commit.stdout.strip(),
+        "cpu": cpu.get("brand_raw"),
+        "family_model_stepping": [cpu.get("family"), cpu.get("model"), cpu.get("stepping")],
+        "results": [
+            result
+            for isa in dynq.isa.supported()
+            for threads in sorted({1, dynq.get_num_threads()})
+            for result in measure(bench_linear, isa, threads)
+        ],
+    }
+    with (HISTORY / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
