@@ -1,6 +1,6 @@
 /*
  * The vector abstraction for one lane: plain C11, the reference. vec_<isa>.h offer the same names over
- * wider registers, and the files math.h and vector.h beside this one are written once over them.
+ * wider registers, and the files activations.h and vector.h beside this one are written once over them.
  *
  * Types: vf float32, vi int32 (wrapping), vm a mask. Rules every version keeps, so that all give the same bits:
  *   vf_min(a, b) is a < b ? a : b and vf_max(a, b) is a > b ? a : b: the second operand where either is NaN,
