@@ -10,6 +10,9 @@ enum { DYNQ_MAX_THREADS = 512 };
 
 /* How many threads may work at the same time; `threads` NULL is the built-in pool. */
 dynq_status dynq_threads_count(const dynq_threads *threads, size_t *count);
+/* `limit`, or fewer CPUs where a cgroup's quota pays for fewer, rounded up. `membership` is a file like
+ * /proc/self/cgroup, `root` a folder like /sys/fs/cgroup; versions 1 and 2. */
+size_t dynq_cgroup_limit(const char *membership, const char *root, size_t limit);
 /* task(arg, i) for each i in [0, count), with at most `workers` threads of the built-in pool. The floating-
  * point environment of each task is the default one: ties to even, denormals kept. */
 void dynq_parallel(const dynq_threads *threads, size_t workers, void (*task)(void *arg, size_t index), void *arg,

@@ -417,6 +417,7 @@ static void check_zero_sizes(void) {
 
 int main(int argc, char **argv) {
   check_start(argc, argv);
+  check_limits();
   check_arguments();
   check_zero_sizes();
   check_faults();

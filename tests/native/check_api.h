@@ -10,5 +10,7 @@
 void check_faults(void);
 /* Several threads, forked children, the caller's floating-point environment. */
 void check_concurrency(void);
+/* The number of threads that affinity and cgroups allow. Comes first: a process asks once. */
+void check_limits(void);
 
 #endif
