@@ -15,6 +15,7 @@ from ._call import NULL, address, check, ffi, lib
 __all__ = ["QuantizedWeight", "quantize_weight"]
 
 _ALIGNMENT = 64
+_NO_BIAS_YET = object()  # is no bias that a call can have
 
 
 class QuantizedWeight:
@@ -39,7 +40,7 @@ class QuantizedWeight:
         self._handle = ffi.gc(handle, lib.dynq_weight_free)
         self._shape = shape
         self._keep = keep
-        self._cache = (self, None, None, None, None, None)  # matches no call: no bias is a weight
+        self._cache = (_NO_BIAS_YET, None, None, None, None, None)
         return self
 
     @classmethod

@@ -5,6 +5,7 @@ import gc
 import pickle
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,18 @@ def test_views_keep_the_weight_alive() -> None:
     other = [dynq.quantize_weight(w * 0 + 9) for _ in range(20)]
     assert np.array_equal(scale, np.abs(w).max(1) / F(127))
     assert len(other) == 20
+
+
+def test_its_memory_is_given_back_with_the_last_reference() -> None:
+    gc.disable()
+    try:
+        qw = dynq.quantize_weight(np.ones((3, 4), F))
+        dynq.linear(np.ones((2, 4), F), qw, np.ones(3, F))
+        gone = weakref.ref(qw)
+        del qw
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_one_scale_and_zero_point_serve_all_channels() -> None:
