@@ -176,11 +176,13 @@ def test_views_keep_the_weight_alive() -> None:
 def test_its_memory_is_given_back_with_the_last_reference() -> None:
     gc.disable()
     try:
-        qw = dynq.quantize_weight(np.ones((3, 4), F))
-        dynq.linear(np.ones((2, 4), F), qw, np.ones(3, F))
-        gone = weakref.ref(qw)
-        del qw
-        assert gone() is None
+        for calls in range(3):
+            qw = dynq.quantize_weight(np.ones((3, 4), F))
+            for _ in range(calls):
+                dynq.linear(np.ones((2, 4), F), qw, np.ones(3, F))
+            gone = weakref.ref(qw)
+            del qw
+            assert gone() is None
     finally:
         gc.enable()
 
