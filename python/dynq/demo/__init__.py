@@ -4,30 +4,45 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 import dynq
 
 
-def interleaved_medians(calls: dict[str, Callable[[], object]], rounds: int, repeats: int) -> dict[str, float]:
-    """Median seconds of each call, with one thread for dynq and for NumPy's BLAS.
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for dynq and for NumPy's BLAS.
 
-    Rounds take turns, so that a slow moment of the machine meets all of them. Two pools of threads side by side would
-    measure how they get on with each other.
+    Hold it for a whole run, not only while the clock runs: a BLAS thread that worked a moment ago waits busily for
+    more, and on two CPUs that doubled the time of the float32 network that was measured next.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
     threads = dynq.get_num_threads()
     dynq.set_num_threads(1)
     try:
         with threadpool_limits(1):
-            for _ in range(rounds):
-                for name, call in calls.items():
-                    start = time.perf_counter()
-                    for _ in range(repeats):
-                        call()
-                    seconds[name].append((time.perf_counter() - start) / repeats)
+            yield
     finally:
         dynq.set_num_threads(threads)
+
+
+def interleaved_medians(calls: dict[str, Callable[[], object]], rounds: int, repeats: int) -> dict[str, float]:
+    """Median seconds of each call; use it inside ``one_thread``.
+
+    Rounds take turns, so that a slow moment of the machine meets all of them. Two pools of threads side by side would
+    measure how they get on with each other.
+    """
+    # glibc's malloc keeps blocks up to the largest that was freed (mallopt(3), M_MMAP_THRESHOLD). Without this, NumPy's
+    # temporaries go back to the kernel after each call, and float32 pays for a hundred page faults.
+    np.empty(2**24, np.uint8)
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            for _ in range(repeats):
+                call()
+            seconds[name].append((time.perf_counter() - start) / repeats)
     return {name: statistics.median(values) for name, values in seconds.items()}

@@ -10,7 +10,7 @@ import numpy as np
 
 import dynq
 
-from . import interleaved_medians
+from . import interleaved_medians, one_thread
 
 Array = np.ndarray[Any, Any]
 
@@ -58,9 +58,10 @@ def float_logits(x: Array, digits: Digits) -> Array:
     """float32 (samples, 10) by NumPy."""
     last = len(digits.weights) - 1
     for i, (w, b) in enumerate(zip(digits.weights, digits.biases, strict=True)):
-        x = x @ w.T + b
+        x = x @ w.T
+        x += b
         if i != last:
-            x = np.maximum(x, 0)
+            np.maximum(x, 0, out=x)
     return x
 
 
@@ -71,6 +72,7 @@ def int8_logits(x: Array, weights: list[dynq.QuantizedWeight], biases: list[Arra
     return dynq.linear(x, weights[-1], biases[-1])
 
 
+@one_thread()
 def run() -> Result:
     """Quantize the weights, classify the test images both ways, time both."""
     digits = load()

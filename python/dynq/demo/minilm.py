@@ -21,7 +21,7 @@ import numpy as np
 
 import dynq
 
-from . import interleaved_medians
+from . import interleaved_medians, one_thread
 
 Array = np.ndarray[Any, Any]
 Linear = Callable[[Array], Array]
@@ -181,7 +181,8 @@ class Encoder:
     def float_linear(self, name: str, x: Array, activation: str | None, residual: Array | None) -> Array:
         """A layer in float32."""
         w, b = self.weights[name]
-        y: Array = x @ w.T + b
+        y: Array = x @ w.T
+        y += b
         if residual is not None:
             y += residual
         return _gelu(y) if activation == "gelu" else y
@@ -197,6 +198,7 @@ class Encoder:
         return scaled * self.tensors[f"{name}.weight"] + self.tensors[f"{name}.bias"]
 
 
+@one_thread()
 def run(progress: Callable[[int], None] = lambda done: None) -> Result:
     """Embed SENTENCES both ways. ``progress(done)`` is told how many are done."""
     encoder = Encoder(find_model())

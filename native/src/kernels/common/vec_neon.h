@@ -1,0 +1,92 @@
+/*
+ * The vector abstraction over 128-bit registers, 4 lanes: the Advanced SIMD that every AArch64 CPU has. The rules are
+ * in vec_scalar.h.
+ */
+#ifndef DYNQ_VEC_NEON_H
+#define DYNQ_VEC_NEON_H
+
+#include <arm_neon.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { V_LANES = 4 };
+typedef float32x4_t vf;
+typedef int32x4_t vi;
+typedef uint32x4_t vm; /* all bits of a lane set, or none */
+
+static inline vf vf_load(const float *p) { return vld1q_f32(p); }
+static inline vf vf_load_n(const float *p, size_t n) {
+  float buffer[4] = {0};
+  memcpy(buffer, p, n * sizeof *p);
+  return vld1q_f32(buffer);
+}
+static inline void vf_store(float *p, vf a) { vst1q_f32(p, a); }
+static inline void vf_store_n(float *p, size_t n, vf a) {
+  float buffer[4];
+  vst1q_f32(buffer, a);
+  memcpy(p, buffer, n * sizeof *p);
+}
+static inline vf vf_set1(float a) { return vdupq_n_f32(a); }
+static inline vf vf_add(vf a, vf b) { return vaddq_f32(a, b); }
+static inline vf vf_sub(vf a, vf b) { return vsubq_f32(a, b); }
+static inline vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
+static inline vf vf_div(vf a, vf b) { return vdivq_f32(a, b); }
+/* fmin and fmax return the NaN, or order the zeros; the rule is a comparison and a choice. */
+static inline vf vf_min(vf a, vf b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+static inline vf vf_max(vf a, vf b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+static inline vf vf_rint(vf a) { return vrndnq_f32(a); }
+
+static inline vm vf_lt(vf a, vf b) { return vcltq_f32(a, b); }
+static inline vm vf_unordered(vf a, vf b) { return vmvnq_u32(vandq_u32(vceqq_f32(a, a), vceqq_f32(b, b))); }
+static inline vf vf_select(vm mask, vf a, vf b) { return vbslq_f32(mask, a, b); }
+static inline vm vm_or(vm a, vm b) { return vorrq_u32(a, b); }
+static inline bool vm_any(vm a) { return vmaxvq_u32(a) != 0; }
+
+static inline vi vf_bits(vf a) { return vreinterpretq_s32_f32(a); }
+static inline vf vi_as_f(vi a) { return vreinterpretq_f32_s32(a); }
+
+static inline vi vi_load(const int32_t *p) { return vld1q_s32(p); }
+static inline vi vi_load_n(const int32_t *p, size_t n) {
+  int32_t buffer[4] = {0};
+  memcpy(buffer, p, n * sizeof *p);
+  return vld1q_s32(buffer);
+}
+static inline vi vi_set1(int32_t a) { return vdupq_n_s32(a); }
+static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
+static inline vi vi_sub(vi a, vi b) { return vsubq_s32(a, b); }
+static inline vi vi_mul(vi a, vi b) { return vmulq_s32(a, b); }
+static inline vi vi_and(vi a, vi b) { return vandq_s32(a, b); }
+static inline vi vi_or(vi a, vi b) { return vorrq_s32(a, b); }
+static inline vi vi_xor(vi a, vi b) { return veorq_s32(a, b); }
+#define VI_SHL(a, bits) vshlq_n_s32((a), (bits))
+#define VI_SHR(a, bits) vshrq_n_s32((a), (bits))
+
+static inline vf vf_from_i(vi a) { return vcvtq_f32_s32(a); }
+static inline vi vi_from_f(vf a) { return vcvtq_s32_f32(a); }
+
+static inline vi v_widen_u8(uint32_t four) {
+  return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(four)))));
+}
+static inline vi v_widen_s8(uint32_t four) { return vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(four)))); }
+static inline uint32_t v_four_bytes(const uint8_t *p, size_t n) {
+  uint32_t four = 0;
+  memcpy(&four, p, n);
+  return four;
+}
+static inline vi vi_load_u8(const uint8_t *p) { return v_widen_u8(v_four_bytes(p, 4)); }
+static inline vi vi_load_s8(const uint8_t *p) { return v_widen_s8(v_four_bytes(p, 4)); }
+static inline vi vi_load_u8_n(const uint8_t *p, size_t n) { return v_widen_u8(v_four_bytes(p, n)); }
+static inline vi vi_load_s8_n(const uint8_t *p, size_t n) { return v_widen_s8(v_four_bytes(p, n)); }
+static inline void vi_store_u8_n(uint8_t *p, size_t n, vi a) {
+  const int16x4_t half = vmovn_s32(a);
+  const uint32_t four = vget_lane_u32(vreinterpret_u32_s8(vmovn_s16(vcombine_s16(half, half))), 0);
+  memcpy(p, &four, n);
+}
+static inline void vi_store_u8(uint8_t *p, vi a) { vi_store_u8_n(p, 4, a); }
+
+static inline float vf_reduce_min(vf a) { return vminvq_f32(a); }
+static inline float vf_reduce_max(vf a) { return vmaxvq_f32(a); }
+
+#endif
