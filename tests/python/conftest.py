@@ -14,8 +14,9 @@ settings.load_profile("dynq")
 
 @pytest.fixture(autouse=True)
 def _restore() -> Iterator[None]:
+    selected = dynq.isa.selected()  # what DYNQ_ISA chose, where it is set
     yield
-    dynq.isa.select(None)
+    dynq.isa.select(selected)
     dynq.set_num_threads(0)
 
 

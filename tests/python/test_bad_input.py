@@ -1,6 +1,7 @@
 """A wrong argument is an error that names it, what came and what was expected; nothing else happens."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -140,6 +141,151 @@ def test_wrong_arguments_are_named(name: str) -> None:
         call()
     assert type(caught.value) is kind
     assert np.isfinite(dynq.linear(X, QW)).all()  # and life goes on
+
+
+# Each argument that is an array, as (its name in the message, a call with it, its shape, what is right).
+W8, SCALE6 = W.astype(np.int8), np.ones(6, F)
+FLOATS: list[tuple[str, str, Callable[[np.ndarray], object], tuple[int, ...]]] = [
+    ("linear", "x", lambda v: dynq.linear(v, QW), (4, 8)),
+    ("linear", "bias", lambda v: dynq.linear(X, QW, v), (6,)),
+    ("linear", "residual", lambda v: dynq.linear(X, QW, residual=v), (4, 6)),
+    ("linear", "out", lambda v: dynq.linear(X, QW, out=v), (4, 6)),
+    ("matmul", "a", lambda v: dynq.matmul(v, X.T), (4, 8)),
+    ("matmul", "b", lambda v: dynq.matmul(X, v), (8, 3)),
+    ("minmax", "x", dynq.minmax, (4, 8)),
+    ("quantize", "x", dynq.quantize, (4, 8)),
+    ("quantize_weight", "w", dynq.quantize_weight, (6, 8)),
+]
+BYTES: list[tuple[str, str, Callable[[np.ndarray], object], tuple[int, ...]]] = [
+    ("gemm_s32", "q", lambda v: dynq.gemm_s32(v, 0, QW), (4, 8)),
+    ("dequantize", "q", lambda v: dynq.dequantize(v, F(1), 0), (4, 8)),
+    ("from_integers", "w", lambda v: dynq.QuantizedWeight.from_integers(v, SCALE6), (6, 8)),
+]
+PER_BLOCK: list[tuple[str, str, Callable[[np.ndarray], object], tuple[int, ...]]] = [
+    ("gemm_s32", "zero_point", lambda v: dynq.gemm_s32(Q, v, QW), (4,)),
+    ("dequantize", "zero_point", lambda v: dynq.dequantize(Q, F(1), v), (4,)),
+    ("dequantize", "scale", lambda v: dynq.dequantize(Q, v, 0), (4,)),
+    ("from_integers", "scale", lambda v: dynq.QuantizedWeight.from_integers(W8, v), (6,)),
+    ("from_integers", "zero_point", lambda v: dynq.QuantizedWeight.from_integers(W8, SCALE6, v), (6,)),
+]
+NO_NUMBERS = ["bool", "complex64", "complex128", "object", "U1", "S1", "datetime64[s]", "V4"]
+
+
+@pytest.mark.parametrize("dtype", [*NO_NUMBERS, "float64", "longdouble", "int32", "uint8"])
+@pytest.mark.parametrize("case", FLOATS, ids=lambda case: f"{case[0]}-{case[1]}")
+def test_floats_of_another_dtype_are_named(
+    case: tuple[str, str, Callable[[np.ndarray], object], tuple[int, ...]], dtype: str
+) -> None:
+    _, name, call, shape = case
+    with pytest.raises(TypeError, match=rf"^{name} has dtype {re.escape(str(np.dtype(dtype)))}; expected "):
+        call(np.zeros(shape, dtype))
+
+
+@pytest.mark.parametrize("dtype", [*NO_NUMBERS, "float16", "float32", "float64", "int16", "uint16", "int64"])
+@pytest.mark.parametrize("case", BYTES, ids=lambda case: f"{case[0]}-{case[1]}")
+def test_integers_of_another_dtype_are_named(
+    case: tuple[str, str, Callable[[np.ndarray], object], tuple[int, ...]], dtype: str
+) -> None:
+    _, name, call, shape = case
+    with pytest.raises(TypeError, match=rf"^{name} has dtype {re.escape(str(np.dtype(dtype)))}; expected "):
+        call(np.zeros(shape, dtype))
+
+
+@pytest.mark.parametrize("dtype", NO_NUMBERS)
+@pytest.mark.parametrize("case", PER_BLOCK, ids=lambda case: f"{case[0]}-{case[1]}")
+def test_scales_and_zero_points_of_another_dtype_are_named(
+    case: tuple[str, str, Callable[[np.ndarray], object], tuple[int, ...]], dtype: str
+) -> None:
+    _, name, call, shape = case
+    with pytest.raises(TypeError, match=rf"^{name} has dtype {re.escape(str(np.dtype(dtype)))}; expected "):
+        call(np.zeros(shape, dtype))
+
+
+@pytest.mark.parametrize("change", [(1, 0), (-1, 0), (0, 1)], ids=["longer", "shorter", "one more dimension"])
+@pytest.mark.parametrize("case", PER_BLOCK, ids=lambda case: f"{case[0]}-{case[1]}")
+def test_scales_and_zero_points_of_another_shape_are_named(
+    case: tuple[str, str, Callable[[np.ndarray], object], tuple[int, ...]], change: tuple[int, int]
+) -> None:
+    _, name, call, shape = case
+    wrong = (*([2] * change[1]), shape[0] + change[0])
+    right = F if name == "scale" else np.int32
+    with pytest.raises(ValueError, match=rf"^{name} has shape {re.escape(str(wrong))}; expected \({shape[0]},\)"):
+        call(np.ones(wrong, right))
+
+
+@pytest.mark.parametrize("bad", [0.0, -0.0, -1.0, np.nan, np.inf, -np.inf])
+def test_a_scale_that_is_no_positive_number_is_named_with_its_place(bad: float) -> None:
+    scale = np.ones(6, F)
+    scale[3] = bad
+    with pytest.raises(ValueError, match=r"scale\[3\] is .*; expected a finite number over 0"):
+        dynq.QuantizedWeight.from_integers(W8, scale)
+    with pytest.raises(ValueError, match=r"scale\[3\] is .*; expected a finite number over 0"):
+        dynq.dequantize(Q, scale[:4], 0)
+
+
+@pytest.mark.parametrize("dtype, wrong", [("uint8", [-1, -128]), ("int8", [128, 255])])
+def test_a_zero_point_outside_the_range_of_its_integers_is_named_with_its_place(dtype: str, wrong: list[int]) -> None:
+    q = np.zeros((4, 8), dtype)
+    for value in wrong:
+        zero = np.zeros(4, np.int32)
+        zero[2] = value
+        for call in (
+            lambda q=q, zero=zero: dynq.gemm_s32(q, zero, QW),
+            lambda q=q, zero=zero: dynq.dequantize(q, F(1), zero),
+            lambda q=q, zero=zero: dynq.QuantizedWeight.from_integers(q, F(1), zero),
+        ):
+            with pytest.raises(ValueError, match=rf"zero_point\[2\] is {value}; expected"):
+                call()
+
+
+@pytest.mark.parametrize("value, kind", [("rows", ValueError), ("", ValueError), (None, ValueError), (1, TypeError)])
+@pytest.mark.parametrize(
+    "function, name",
+    [(f, n) for f in ("linear", "matmul", "quantize") for n in ("scheme", "granularity")] + [("minmax", "granularity")],
+)
+def test_a_choice_that_there_is_not_is_named(function: str, value: object, kind: type[Exception], name: str) -> None:
+    arguments = {"linear": (X, QW), "matmul": (X, X.T), "quantize": (X,), "minmax": (X,)}[function]
+    with pytest.raises(kind, match=rf"^{name} is .*; expected"):
+        getattr(dynq, function)(*arguments, **{name: value})
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("granularity", ["row", "tensor"])
+def test_what_is_not_finite_is_an_error_where_one_is_asked_for_or_integers_come_out(
+    bad: float, granularity: str
+) -> None:
+    for place in [(0, 0), (2, 5), (3, 7)]:
+        x = X.copy()
+        x[place] = bad
+        with pytest.raises(dynq.NonFiniteError, match="x holds a NaN or an infinity"):
+            dynq.linear(x, QW, granularity=granularity, nonfinite="raise")
+        with pytest.raises(dynq.NonFiniteError, match="x holds a NaN or an infinity"):
+            dynq.quantize(x, granularity=granularity)
+        with pytest.raises(dynq.NonFiniteError, match=f"w: channel {place[0]} holds"):
+            dynq.quantize_weight(x)
+        nan = np.isnan(dynq.linear(x, QW, granularity=granularity))
+        assert nan.all() if granularity == "tensor" else nan.all(1).tolist() == [i == place[0] for i in range(4)]
+        assert granularity == "tensor" or nan.any(1).sum() == 1
+    assert np.isfinite(dynq.linear(X, QW, granularity=granularity, nonfinite="raise")).all()
+
+
+def test_an_out_that_is_refused_is_left_as_it_was() -> None:
+    out = np.full((4, 6), 7, F)
+    for wrong in ({"activation": "swish"}, {"residual": X}, {"clamp": (1, 0)}, {"nonfinite": "no"}, {"bias": X}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            dynq.linear(X, QW, out=out, **wrong)
+    with pytest.raises(ValueError, match="x has shape"):
+        dynq.linear(X[:, :7], QW, out=out)
+    assert (out == 7).all()
+
+
+def test_out_may_touch_an_input_without_sharing_an_element() -> None:
+    memory = np.ones((4, 14), F)
+    y = dynq.linear(memory[:, :8], QW, out=memory[:, 8:])  # side by side in each row
+    assert np.array_equal(y, dynq.linear(X, QW))
+    memory = np.ones(32 + 24, F)
+    y = dynq.linear(memory[:32].reshape(4, 8), QW, out=memory[32:].reshape(4, 6))
+    assert np.array_equal(y, dynq.linear(X, QW))
 
 
 def test_an_unknown_instruction_set_leaves_the_choice_as_it_was() -> None:

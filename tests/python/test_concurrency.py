@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 
@@ -91,6 +92,89 @@ def test_forked_children_work_after_the_pool_has_started() -> None:
     for x, qw, expected in work:
         assert dynq.linear(x, qw, activation="tanh").tobytes() == expected
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 4
+
+
+def test_children_that_are_forked_while_threads_call_work_and_so_does_the_parent() -> None:
+    work = problems(4)
+    dynq.set_num_threads(3)
+    stop, wrong = threading.Event(), []
+
+    def call(i: int) -> None:
+        x, qw, expected = work[i]
+        while not stop.is_set():
+            if dynq.linear(x, qw, activation="tanh").tobytes() != expected:
+                wrong.append(i)
+
+    threads = [threading.Thread(target=call, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(12):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of fork beside threads
+                child = os.fork()
+            if child == 0:
+                signal.alarm(30)
+                good = False
+                try:
+                    good = all(dynq.linear(x, qw, activation="tanh").tobytes() == y for x, qw, y in work)
+                    dynq.set_num_threads(2)  # a pool of the child's own
+                    packed = dynq.quantize_weight(np.ones((900, 700), F))
+                    good = good and bool((packed.integers() == 127).all())
+                finally:  # whatever happens, the child does not go on with the tests
+                    os._exit(0 if good else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+    assert not any(thread.is_alive() for thread in threads)
+    assert not wrong
+
+
+def test_each_thread_gets_the_message_of_its_own_error() -> None:
+    wrong = []
+
+    def call(place: int) -> None:
+        scale = np.ones(16, F)
+        scale[place] = -1 - place
+        for _ in range(300):
+            try:
+                dynq.QuantizedWeight.from_integers(np.ones((16, 4), np.int8), scale)
+            except ValueError as error:
+                if f"scale[{place}] is {-1 - place};" not in str(error):
+                    wrong.append(str(error))
+            else:
+                wrong.append("no error")
+
+    threads = [threading.Thread(target=call, args=(i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not wrong
+
+
+def test_threads_pack_load_and_drop_weights_at_once(tmp_path: Path) -> None:
+    w = np.random.default_rng(0).standard_normal((200, 300)).astype(F)
+    x = np.random.default_rng(1).standard_normal((5, 300)).astype(F)
+    first = dynq.quantize_weight(w)
+    first.save(tmp_path / "w.dynq")
+    expected, wrong = dynq.linear(x, first).tobytes(), []
+
+    def call(i: int) -> None:
+        for _ in range(40):
+            qw = dynq.quantize_weight(w) if i % 2 else dynq.QuantizedWeight.load(tmp_path / "w.dynq")
+            if dynq.linear(x, qw).tobytes() != expected:
+                wrong.append(i)
+
+    threads = [threading.Thread(target=call, args=(i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert not wrong
 
 
 def test_other_threads_run_while_c_works() -> None:

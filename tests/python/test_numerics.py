@@ -79,6 +79,28 @@ def test_dequantize_is_the_difference_times_the_scale(isa: str, name: str, granu
         same(dynq.dequantize(q, scale, zero_point), (q.astype(np.int32) - np.asarray(z, np.int32)).astype(F) * s)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_dequantize_takes_every_integer_and_one_value_beside_one_for_each_row(isa: str, dtype: str) -> None:
+    info = np.iinfo(dtype)
+    q = np.tile(np.arange(info.min, info.max + 1).astype(dtype), (3, 1))
+    scales, zeros = np.array([0.1, 3, 1e-42], F), np.array([info.min, 5, info.max])
+    for scale, zero in [(scales, zeros), (scales, zeros[1]), (scales[0], zeros), (scales[2], zeros[0])]:
+        s, z = np.broadcast_to(scale, 3)[:, None], np.broadcast_to(zero, 3)[:, None]
+        same(dynq.dequantize(q, scale, zero), (q.astype(np.int32) - z).astype(F) * s)
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_weights_of_every_range_are_packed_and_multiplied_by_the_rule(isa: str, name: str) -> None:
+    w = MATRICES[name]
+    integers, scale = reference.quantize_weight(w)
+    qw = dynq.quantize_weight(w)
+    assert np.array_equal(qw.integers(), integers)
+    same(qw.scale, scale)
+    x = np.concatenate([w, np.random.default_rng(1).standard_normal((3, w.shape[1])).astype(F)])
+    for scheme in SCHEMES:  # the product of two scales may be denormal, 0 or infinite
+        same(dynq.linear(x, qw, scheme=scheme), reference.linear(x, integers, scale, scheme=scheme))
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 @pytest.mark.parametrize("n", [1, 15, 16, 17, 33, 70])
@@ -105,6 +127,54 @@ def test_linear_follows_the_rule_for_every_number_of_rows(isa: str, m: int) -> N
     rng = np.random.default_rng(m)
     x, w = rng.standard_normal((m, 67)).astype(F), rng.standard_normal((85, 67)).astype(F)
     same(dynq.linear(x, dynq.quantize_weight(w)), reference.linear(x, *reference.quantize_weight(w)))
+
+
+def test_extreme_integers_are_exact_for_every_k(isa: str) -> None:
+    for k in range(1, 140):
+        w = np.full((3, k), -128, np.int8)
+        w[1] = 127
+        w[2, ::2] = 127
+        qw = dynq.QuantizedWeight.from_integers(w, F(1))
+        for dtype, value, zero in [("uint8", 255, 0), ("uint8", 0, 255), ("int8", 127, -128), ("int8", -128, 127)]:
+            q = np.full((7, k), value, dtype)
+            expected = (q.astype(np.int64) - zero) @ w.astype(np.int64).T
+            assert np.array_equal(dynq.gemm_s32(q, zero, qw), expected), (k, dtype, value)
+
+
+@pytest.mark.parametrize("q_dtype", ["uint8", "int8"])
+def test_gemm_s32_takes_a_zero_point_for_each_row_or_one_for_all(isa: str, q_dtype: str) -> None:
+    rng = np.random.default_rng(4)
+    info = np.iinfo(q_dtype)
+    q = rng.integers(info.min, info.max + 1, (2, 3, 75)).astype(q_dtype)
+    w = rng.integers(-128, 128, (19, 75)).astype(np.int8)
+    qw = dynq.QuantizedWeight.from_integers(w, F(1), rng.integers(-128, 128, 19))
+    assert qw.zero_point is not None
+    centred = w.astype(np.int64) - qw.zero_point.astype(np.int64)[:, None]
+    rows = rng.integers(info.min, info.max + 1, (2, 3))
+    for zero in (rows, rows[..., None], rows.astype(q_dtype), rows[0, 0], rows[0, :1]):
+        expected = (q.astype(np.int64) - (zero[..., None] if zero.shape == (2, 3) else zero)) @ centred.T
+        assert np.array_equal(dynq.gemm_s32(q, zero, qw), expected)
+
+
+@pytest.mark.parametrize("wanted", [2**31 - 1, 2**31, -(2**31), -(2**31) - 1])
+def test_a_sum_overflows_just_beyond_int32(isa: str, wanted: int) -> None:
+    k = 70_000
+    w = np.full((1, k), 127 if wanted > 0 else -128, np.int8)
+    q = np.zeros((1, k), np.uint8)
+    full, rest = divmod(abs(wanted), 255 * abs(int(w[0, 0])))
+    q[0, :full] = 255
+    w[0, full] = np.sign(wanted)  # the rest: 255 * 1 so many times, then what is left
+    ones, left = divmod(rest, 255)
+    w[0, full : full + ones + 1] = np.sign(wanted)
+    q[0, full : full + ones] = 255
+    q[0, full + ones] = left
+    assert int(q.astype(np.int64)[0] @ w.astype(np.int64)[0]) == wanted
+    qw = dynq.QuantizedWeight.from_integers(w, F(1))
+    if -(2**31) <= wanted < 2**31:
+        assert dynq.gemm_s32(q, 0, qw).tolist() == [[wanted]]
+    else:
+        with pytest.raises(dynq.AccumulatorOverflowError, match="does not fit"):
+            dynq.gemm_s32(q, 0, qw)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8"])
@@ -186,6 +256,26 @@ def test_matmul_is_linear_with_columns_as_channels(isa: str) -> None:
     same(dynq.matmul(a[0, 0], b[0, :, 4]), y[0, 0, :, 4])
 
 
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("name", MATRICES)
+def test_matmul_follows_the_rule(isa: str, name: str, scheme: str, granularity: str) -> None:
+    a = MATRICES[name]
+    b = np.random.default_rng(6).standard_normal((a.shape[1], 18)).astype(F)
+    for left, right in [(a, b), (a, a.T), (b.T, a.T)]:
+        expected = reference.linear(left, *reference.quantize_weight(right.T), scheme=scheme, granularity=granularity)
+        same(dynq.matmul(left, right, scheme=scheme, granularity=granularity), expected)
+
+
+def test_matmul_per_tensor_has_one_scale_for_each_matrix_of_a_batch(isa: str) -> None:
+    rng = np.random.default_rng(8)
+    a = rng.standard_normal((3, 6, 20)).astype(F) * np.array([1, 1000, 1e-3], F)[:, None, None]
+    b = rng.standard_normal((20, 9)).astype(F)
+    y = dynq.matmul(a, b, granularity="tensor")
+    for i in range(3):
+        same(y[i], reference.linear(a[i], *reference.quantize_weight(b.T), granularity="tensor"))
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_block_that_is_not_finite_is_nan_and_no_other(isa: str, bad: float) -> None:
     rng = np.random.default_rng(2)
@@ -217,8 +307,8 @@ def test_every_nan_is_the_same_nan(isa: str) -> None:
 
 ACTIVATIONS = {
     "relu": (lambda x: np.maximum(x, 0), 0, 0),
-    "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), 4, 0),
-    "tanh": (np.tanh, 4, 0),
+    "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), 3, 0),
+    "tanh": (np.tanh, 2, 0),
     "silu": (lambda x: x / (1 + np.exp(-x)), 4, 0),
     "gelu": (lambda x: 0.5 * x * (1 + np.vectorize(math.erf)(x / np.sqrt(2))), 4, 0.25),
     "gelu_tanh": (lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))), 4, 0.25),
@@ -235,6 +325,43 @@ def test_activations_are_within_their_error(isa: str, name: str) -> None:
     size = np.maximum(np.abs(wanted), np.abs(x) * share)
     ulp = np.spacing(np.maximum(size, 1e-30).astype(F)).astype(np.float64)
     assert (np.abs(y - wanted) <= bound * ulp).all()
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_are_within_their_error_over_all_magnitudes(isa: str, name: str) -> None:
+    exact, bound, share = ACTIVATIONS[name]
+    largest = int(F(80).view(np.uint32))  # beyond, exp(-x) nears the denormals: docs/activations.md
+    x = np.arange(0, largest, 100_003, dtype=np.uint32).view(F)
+    x = np.concatenate([x, -x])
+    qw = dynq.quantize_weight(np.zeros((len(x), 1), F))
+    y = dynq.linear(np.zeros((1, 1), F), qw, x, activation=name)[0]
+    wanted = exact(x.astype(np.float64))
+    size = np.maximum(np.abs(wanted), np.abs(x) * share)
+    ulp = np.spacing(size.astype(F)).astype(np.float64)
+    if name in ("silu", "gelu", "gelu_tanh"):
+        ulp = np.maximum(ulp, np.spacing(F(2.0**-120)))
+    assert (np.abs(y - wanted) <= bound * ulp).all()
+
+
+INFINITY, NAN = float("inf"), float("nan")
+AT_THE_ENDS = {  # of -inf, -0, +0, +inf, NaN: the table of docs/activations.md
+    None: [-INFINITY, -0.0, 0.0, INFINITY, NAN],
+    "relu": [0.0, -0.0, 0.0, INFINITY, NAN],
+    "sigmoid": [0.0, 0.5, 0.5, 1.0, NAN],
+    "tanh": [-1.0, -0.0, 0.0, 1.0, NAN],
+    "silu": [NAN, -0.0, 0.0, INFINITY, NAN],
+    "gelu": [0.0, -0.0, 0.0, INFINITY, NAN],
+    "gelu_tanh": [NAN, -0.0, 0.0, INFINITY, NAN],
+}
+
+
+@pytest.mark.parametrize("name", AT_THE_ENDS)
+def test_activations_at_the_ends_are_as_documented(isa: str, name: str) -> None:
+    ends = np.array(AT_THE_ENDS[None], F)
+    # A sum of 0 is +0 and would turn a bias of -0 into +0. This one is negative and underflows to -0.
+    x, w = np.full((1, 1), -1e-42, F), np.full((5, 1), 1e-42, F)
+    y = dynq.linear(x, dynq.quantize_weight(w), ends, activation=name)
+    assert reference.bits(y).tolist() == reference.bits(np.array([AT_THE_ENDS[name]], F)).tolist()
 
 
 def test_clamp_comes_after_the_activation(isa: str) -> None:

@@ -2,11 +2,13 @@
 
 import copy
 import gc
+import json
 import pickle
 import subprocess
 import sys
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,7 +106,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
 
 def test_every_truncated_file_is_refused(good: tuple[Path, bytes]) -> None:
     path, data = good
-    for length in range(len(data) - 1):
+    for length in range(len(data)):
         path.write_bytes(data[:length])
         with pytest.raises(dynq.FileFormatError, match=r"damaged\.dynq"):
             dynq.QuantizedWeight.load(path)
@@ -123,6 +125,82 @@ def test_a_damaged_header_is_refused_or_harmless(good: tuple[Path, bytes], chang
     except dynq.FileFormatError:
         return
     assert dynq.linear(np.ones((2, qw.shape[1]), F), qw).shape == (2, qw.shape[0])
+
+
+@given(st.integers(0), st.integers(1, 255), st.integers(0, 100))
+def test_a_damaged_file_is_refused_or_harmless(good: tuple[Path, bytes], place: int, change: int, cut: int) -> None:
+    """One byte anywhere, in the tensors too, and up to 100 bytes gone from the end."""
+    path, data = good
+    damaged = bytearray(data)
+    damaged[place % len(data)] ^= change
+    path.write_bytes(damaged[: len(data) - cut])
+    try:
+        qw = dynq.QuantizedWeight.load(path)
+    except dynq.FileFormatError:
+        return
+    assert cut == 0
+    x = np.random.default_rng(0).standard_normal((2, qw.shape[1])).astype(F)
+    assert dynq.linear(x, qw).shape == (2, qw.shape[0])
+    assert qw.integers().shape == qw.dequantize().shape == qw.shape
+
+
+def header_of(data: bytes) -> tuple[dict[str, Any], bytes]:
+    length = 8 + int.from_bytes(data[:8], "little")
+    return json.loads(data[8:length]), data[length:]
+
+
+@pytest.mark.parametrize("name", ["scale", "zero_point"])
+def test_numbers_that_no_weight_has_are_refused(good: tuple[Path, bytes], name: str) -> None:
+    path, data = good
+    length = 8 + int.from_bytes(data[:8], "little")
+    begin = length + header_of(data)[0][name]["data_offsets"][0]
+    bad = (F("nan"), F("inf"), F(0), F(-1)) if name == "scale" else (np.int32(-129), np.int32(128), np.int32(2**31 - 1))
+    for value in bad:
+        path.write_bytes(data[:begin] + value.tobytes() + data[begin + 4 :])
+        with pytest.raises(dynq.FileFormatError, match=name):
+            dynq.QuantizedWeight.load(path)
+
+
+HOSTILE: dict[str, Any] = {
+    "no notes": lambda h: h.pop("__metadata__"),
+    "notes of numbers": lambda h: h.update(__metadata__={"dynq": 1}),
+    "no shape": lambda h: h["__metadata__"].pop("shape"),
+    "one size": lambda h: h["__metadata__"].update(shape="5"),
+    "negative size": lambda h: h["__metadata__"].update(shape="-5 9"),
+    "size over 64 bits": lambda h: h["__metadata__"].update(shape=f"5 {2**80}"),
+    "size that wraps around": lambda h: h["__metadata__"].update(shape=f"5 {2**64 - 3}"),
+    "a larger shape than the data": lambda h: h["__metadata__"].update(shape="5 13"),
+    "no tensor": lambda h: h.pop("column_sum"),
+    "another dtype of the same size": lambda h: h["scale"].update(dtype="I32"),
+    "an unknown dtype": lambda h: h["scale"].update(dtype="F13"),
+    "a dtype that is a list": lambda h: h["scale"].update(dtype=[]),
+    "two dimensions": lambda h: h["scale"].update(shape=[4, 4]),
+    "a size that is a bool": lambda h: h.update(more={"dtype": "U8", "shape": [True], "data_offsets": [0, 1]}),
+    "a negative offset": lambda h: h["scale"].update(data_offsets=[-64, 0]),
+    "offsets the wrong way round": lambda h: h["scale"]["data_offsets"].reverse(),
+    "an offset beyond the file": lambda h: h["scale"].update(data_offsets=[2**70, 2**70 + 64]),
+    "an entry that is no object": lambda h: h.update(scale=3),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_header_that_lies_is_refused(good: tuple[Path, bytes], name: str) -> None:
+    path, data = good
+    header, tensors = header_of(data)
+    HOSTILE[name](header)
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + tensors)
+    with pytest.raises(dynq.FileFormatError, match=r"damaged\.dynq"):
+        dynq.QuantizedWeight.load(path)
+
+
+@pytest.mark.parametrize(
+    "text", [b"[" * 100_000, b'{"a":' * 100_000, b"[]", b"null", b"\xff\xfe", b'{"a":' + b"9" * 5000]
+)
+def test_a_header_that_is_no_header_is_refused(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "x").write_bytes(len(text).to_bytes(8, "little") + text)
+    with pytest.raises(dynq.FileFormatError):
+        dynq.QuantizedWeight.load(tmp_path / "x")
 
 
 @pytest.mark.parametrize(
@@ -171,6 +249,31 @@ def test_views_keep_the_weight_alive() -> None:
     other = [dynq.quantize_weight(w * 0 + 9) for _ in range(20)]
     assert np.array_equal(scale, np.abs(w).max(1) / F(127))
     assert len(other) == 20
+
+
+def test_views_of_a_mapped_file_outlive_the_weight_and_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "w.dynq"
+    WEIGHTS["float"].save(path)
+    loaded = dynq.QuantizedWeight.load(path)
+    scale, copied = loaded.scale, copy.copy(loaded)
+    path.unlink()  # the pages stay while something looks into them
+    del loaded
+    gc.collect()
+    assert np.array_equal(scale, WEIGHTS["float"].scale)
+    assert_same(copied, WEIGHTS["float"])
+
+
+def test_what_it_shows_cannot_be_changed() -> None:
+    for name in ("float", "zero-points"):
+        qw = pickle.loads(pickle.dumps(WEIGHTS[name]))
+        for view in (qw.scale, qw.zero_point):
+            if view is not None:
+                with pytest.raises(ValueError, match="read-only"):
+                    view[0] = 1
+                with pytest.raises(ValueError, match="WRITEABLE"):
+                    view.flags.writeable = True
+        qw.integers()[...] = 0  # a copy
+        assert_same(qw, WEIGHTS[name])
 
 
 def test_its_memory_is_given_back_with_the_last_reference() -> None:
