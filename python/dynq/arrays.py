@@ -335,11 +335,12 @@ def _weight(qw: Any) -> QuantizedWeight:
 
 def _clamp(clamp: Any) -> tuple[float, float]:
     try:
-        low, high = (float(value) for value in clamp)
-    except (TypeError, ValueError):
+        with np.errstate(over="ignore"):
+            low, high = (float(FLOAT32.type(value)) for value in clamp)
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"clamp is {clamp!r}; expected two numbers (min, max)") from None
     if not low < high:
-        raise ValueError(f"clamp is {clamp!r}; expected min < max")
+        raise ValueError(f"clamp is {clamp!r}; expected min < max as float32")
     return low, high
 
 

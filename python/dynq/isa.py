@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ._call import NULL, check, ffi, lib, text
-from .errors import Error, IsaNotBuiltError, IsaNotSupportedError
+from .errors import Error, IsaNotBuiltError, IsaNotSupportedError, IsaUnknownError
 
 __all__ = ["explain", "names", "select", "selected", "supported", "use"]
 
@@ -39,6 +39,8 @@ def select(name: str | None) -> None:
     """
     if name is not None and not isinstance(name, str):
         raise TypeError(f"name is {type(name).__name__}; expected str or None")
+    if name is not None and "\0" in name:
+        raise IsaUnknownError(f"unknown instruction set {name!r}; known: {' '.join(names())}")
     check(lib.dynq_isa_select(NULL if name is None else name.encode()))
 
 

@@ -46,6 +46,12 @@ CASES: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "granularity": (lambda: dynq.linear(X, QW, granularity="group"), ValueError, "granularity is 'group'"),
     "nonfinite": (lambda: dynq.linear(X, QW, nonfinite="ignore"), ValueError, "nonfinite is 'ignore'"),
     "clamp order": (lambda: dynq.linear(X, QW, clamp=(1, 0)), ValueError, r"clamp is \(1, 0\); expected min < max"),
+    "clamp equal as float32": (
+        lambda: dynq.linear(X, QW, clamp=(0, 1e-60)),
+        ValueError,
+        "expected min < max as float32",
+    ),
+    "isa nul": (lambda: dynq.isa.select("scalar\0junk"), dynq.IsaUnknownError, "unknown instruction set"),
     "clamp nan": (lambda: dynq.linear(X, QW, clamp=(0, np.nan)), ValueError, "clamp is"),
     "clamp type": (lambda: dynq.linear(X, QW, clamp=3), TypeError, r"clamp is 3; expected two numbers"),
     "out list": (lambda: dynq.linear(X, QW, out=[]), TypeError, "out is of type list; expected numpy.ndarray"),

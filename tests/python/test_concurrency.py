@@ -118,9 +118,10 @@ def test_children_that_are_forked_while_threads_call_work_and_so_does_the_parent
                 good = False
                 try:
                     good = all(dynq.linear(x, qw, activation="tanh").tobytes() == y for x, qw, y in work)
-                    dynq.set_num_threads(2)  # a pool of the child's own
+                    dynq.set_num_threads(2)
                     packed = dynq.quantize_weight(np.ones((900, 700), F))
                     good = good and bool((packed.integers() == 127).all())
+                    good = good and len(os.listdir("/proc/self/task")) > 1  # a pool of the child's own
                 finally:  # whatever happens, the child does not go on with the tests
                     os._exit(0 if good else 1)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
