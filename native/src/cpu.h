@@ -34,13 +34,18 @@ typedef struct dynq_cpu_facts {
   uint32_t cpuid_1[4];    /* leaf 1: eax, ebx, ecx, edx */
   uint32_t cpuid_7_0[4];  /* leaf 7, subleaf 0 */
   uint32_t cpuid_7_1[4];  /* leaf 7, subleaf 1 */
+  uint32_t cpuid_1d_1[4]; /* leaf 0x1d, subleaf 1: the shape of AMX tiles in palette 1 */
   uint64_t xcr0;          /* state that the operating system saves; 0 without OSXSAVE */
+  uint64_t granted;       /* state, as bits of XCR0, that has to be asked for and was granted (Linux: arch_prctl) */
   uint64_t hwcap, hwcap2; /* Linux auxiliary vector */
 } dynq_cpu_facts;
 
+/* Asks Linux for the permission to use AMX where the CPU has it. */
 void dynq_cpu_read(dynq_cpu_facts *facts);
 /* Features that may be used: pure, of `facts` alone. */
 uint64_t dynq_cpu_features(const dynq_cpu_facts *facts);
+/* Features that the CPU has and the operating system does not let programs use: pure, of `facts` alone. */
+uint64_t dynq_cpu_withheld(const dynq_cpu_facts *facts);
 /* The name of feature `bit` as /proc/cpuinfo writes it. */
 const char *dynq_cpu_feature_name(size_t bit);
 

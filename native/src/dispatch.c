@@ -32,7 +32,7 @@ enum { ISA_COUNT = sizeof dynq_isa_list / sizeof dynq_isa_list[0] };
 
 /* Filled once. `current` is NULL while the environment's choice stands in the way; the failure is kept. */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static uint64_t machine_features;
+static uint64_t machine_features, machine_withheld;
 static dynq_kernels resolved[ISA_COUNT];
 static _Atomic(const dynq_kernels *) current;
 static dynq_status environment_status;
@@ -66,6 +66,15 @@ static void feature_names(uint64_t bits, char *text, size_t size) {
   }
 }
 
+/* The names of `missing`, and of which of them the CPU has all the same. */
+static void describe_missing(uint64_t missing, uint64_t withheld, char *text, size_t size) {
+  static const char *const why = " (the CPU has it; the operating system does not enable it)";
+  feature_names(missing, text, size);
+  if ((missing & withheld) != 0 && strlen(text) + strlen(why) < size) {
+    strcat(text, why);
+  }
+}
+
 static dynq_status fail_unknown(const char *name) {
   char known[160] = "";
   for (size_t i = 0; i < ISA_COUNT; i++) {
@@ -91,14 +100,14 @@ static void fill_slots(dynq_vector_kernels *slots, const dynq_vector_kernels *is
 #undef FILL
 }
 
-dynq_status dynq_isa_resolve(size_t index, uint64_t features, dynq_kernels *kernels) {
+dynq_status dynq_isa_resolve(size_t index, uint64_t features, uint64_t withheld, dynq_kernels *kernels) {
   const dynq_isa *isa = &dynq_isa_list[index];
   if (isa->kernels == NULL) {
     return dynq_fail(DYNQ_ERROR_ISA_NOT_BUILT, "instruction set '%s' is not part of this build", isa->name);
   }
   if (!runs(isa, features)) {
-    char missing[128];
-    feature_names(isa->features & ~features, missing, sizeof missing);
+    char missing[192];
+    describe_missing(isa->features & ~features, withheld, missing, sizeof missing);
     return dynq_fail(DYNQ_ERROR_ISA_NOT_SUPPORTED, "instruction set '%s' cannot run here: this machine lacks %s",
                      isa->name, missing);
   }
@@ -127,7 +136,7 @@ static dynq_status choose(const char *name, const dynq_kernels **kernels) {
   if (index == ISA_COUNT) {
     return fail_unknown(name);
   }
-  DYNQ_TRY(dynq_isa_resolve(index, machine_features, &unused));
+  DYNQ_TRY(dynq_isa_resolve(index, machine_features, machine_withheld, &unused));
   *kernels = &resolved[index];
   return DYNQ_OK;
 }
@@ -136,9 +145,10 @@ static void initialize(void) {
   dynq_cpu_facts facts;
   dynq_cpu_read(&facts);
   machine_features = dynq_cpu_features(&facts);
+  machine_withheld = dynq_cpu_withheld(&facts);
   for (size_t i = 0; i < ISA_COUNT; i++) {
     if (runs(&dynq_isa_list[i], machine_features)) {
-      (void)dynq_isa_resolve(i, machine_features, &resolved[i]);
+      (void)dynq_isa_resolve(i, machine_features, machine_withheld, &resolved[i]);
     }
   }
   const char *name = getenv("DYNQ_ISA");
@@ -179,10 +189,11 @@ dynq_status dynq_isa_supported(const char *name) {
 }
 
 const char *dynq_isa_missing(const char *name) {
-  static _Thread_local char text[128];
+  static _Thread_local char text[192];
   (void)pthread_once(&once, initialize);
   const size_t index = name != NULL ? dynq_isa_find(name) : (size_t)ISA_COUNT;
-  feature_names(index < ISA_COUNT ? dynq_isa_list[index].features & ~machine_features : 0, text, sizeof text);
+  const uint64_t missing = index < ISA_COUNT ? dynq_isa_list[index].features & ~machine_features : 0;
+  describe_missing(missing, machine_withheld, text, sizeof text);
   return text;
 }
 

@@ -26,8 +26,9 @@ typedef struct dynq_kernels {
 
 /* Index of `name` in the list, or dynq_isa_count(). */
 size_t dynq_isa_find(const char *name);
-/* Pure: the kernels of list entry `index` on a CPU with `features`, or which error it is (sets the message). */
-dynq_status dynq_isa_resolve(size_t index, uint64_t features, dynq_kernels *kernels);
+/* Pure: the kernels of list entry `index` on a CPU with `features`, or which error it is (sets the message, which tells
+ * which of the missing features are `withheld` by the operating system). */
+dynq_status dynq_isa_resolve(size_t index, uint64_t features, uint64_t withheld, dynq_kernels *kernels);
 /* Pure: the first entry that can run on a CPU with `features`. */
 size_t dynq_isa_best(uint64_t features);
 

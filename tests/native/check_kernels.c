@@ -52,7 +52,7 @@ int main(int argc, char **argv) {
   dynq_cpu_read(&facts);
   const uint64_t features = dynq_cpu_features(&facts);
   for (size_t i = 0; i < dynq_isa_count() && count < MAX_ISAS; i++) {
-    if (dynq_isa_resolve(i, features, &kernels[count]) == DYNQ_OK) {
+    if (dynq_isa_resolve(i, features, 0, &kernels[count]) == DYNQ_OK) {
       count++;
     }
   }

@@ -242,7 +242,7 @@ int main(int argc, char **argv) {
   dynq_cpu_facts facts;
   dynq_kernels scalar, isa;
   dynq_cpu_read(&facts);
-  (void)dynq_isa_resolve(dynq_isa_count() - 1, 0, &scalar);
+  (void)dynq_isa_resolve(dynq_isa_count() - 1, 0, 0, &scalar);
   check_special(scalar.vector);
   check_error(scalar.vector, stride);
   if (only != NULL && dynq_isa_find(only) == dynq_isa_count()) {
@@ -253,7 +253,7 @@ int main(int argc, char **argv) {
     if (only != NULL && strcmp(only, dynq_isa_name(i)) != 0) {
       continue;
     }
-    if (dynq_isa_resolve(i, dynq_cpu_features(&facts), &isa) == DYNQ_OK) {
+    if (dynq_isa_resolve(i, dynq_cpu_features(&facts), 0, &isa) == DYNQ_OK) {
       check_same_bits(&isa, scalar.vector, stride);
     } else {
       (void)printf("%-10s not run: %s\n", dynq_isa_name(i), dynq_last_error());

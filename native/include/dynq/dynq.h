@@ -66,8 +66,8 @@ size_t dynq_isa_count(void);
 const char *dynq_isa_name(size_t index);
 /* DYNQ_OK where `name` can run here, else which of the three DYNQ_ERROR_ISA_* it is. */
 dynq_status dynq_isa_supported(const char *name);
-/* Space-separated names of the CPU features that `name` needs and this machine lacks; "" where it
- * lacks none or the name is unknown. */
+/* Space-separated names of the CPU features that `name` needs and this machine lacks, and whether the operating system
+ * withholds them from a CPU that has them; "" where it lacks none or the name is unknown. */
 const char *dynq_isa_missing(const char *name);
 /* Choose for the whole process. NULL chooses the best again. Calls under way finish as they began.
  * Before the first call the environment variable DYNQ_ISA chooses. */
