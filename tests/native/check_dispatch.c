@@ -195,7 +195,7 @@ static const struct machine {
      CPU_AVX2 | CPU_AVX512_ALL | CPU_AVX512VNNI},
     {"aarch64 with dot products", {.architecture = DYNQ_ARCH_AARCH64, .hwcap = 1 << 20}, CPU_ASIMDDP},
     {"aarch64 without",
-     {.architecture = DYNQ_ARCH_AARCH64, .hwcap = (uint64_t)~(1 << 20) & 0xffffffffu, .hwcap2 = 1},
+     {.architecture = DYNQ_ARCH_AARCH64, .hwcap = (uint64_t)~(1 << 20 | 1 << 22) & 0xffffffffu, .hwcap2 = 1},
      0},
     {"aarch64 with all",
      {.architecture = DYNQ_ARCH_AARCH64, .hwcap = 1 << 20 | 1 << 22, .hwcap2 = 1 << 13},
