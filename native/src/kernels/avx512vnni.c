@@ -17,15 +17,9 @@
 
 #include "common/vector.h"
 
-#include <string.h>
+#include "common/stream_avx512vnni.h"
 
-enum { ROWS = 12, ROW_BYTES = DYNQ_PANEL * DYNQ_GROUP };
-
-V_INLINE __m512i broadcast_four(const uint8_t *p) {
-  int32_t four;
-  memcpy(&four, p, sizeof four);
-  return _mm512_set1_epi32(four);
-}
+enum { ROWS = 12 };
 
 /* R rows x P panels. */
 V_INLINE void tile_block(const size_t R, const size_t P, size_t groups, const uint8_t *lhs, size_t lhs_stride,
@@ -56,63 +50,16 @@ V_INLINE void tile_block(const size_t R, const size_t P, size_t groups, const ui
   }
 }
 
-/* R rows x 1 panel, S steps of k at a time. */
-V_INLINE void tile_stream(const size_t R, const size_t S, size_t groups, const uint8_t *lhs, size_t lhs_stride,
-                          const int8_t *rhs, int32_t *acc, size_t acc_stride) {
-  __m512i sum[4][8];
-#pragma GCC unroll 4
-  for (size_t r = 0; r < R; r++) {
-#pragma GCC unroll 8
-    for (size_t s = 0; s < S; s++) {
-      sum[r][s] = _mm512_setzero_si512();
-    }
-  }
-  size_t g = 0;
-  for (; g + S <= groups; g += S) {
-#pragma GCC unroll 8
-    for (size_t s = 0; s < S; s++) {
-      const __m512i w = _mm512_load_si512(rhs + (g + s) * ROW_BYTES);
-#pragma GCC unroll 4
-      for (size_t r = 0; r < R; r++) {
-        sum[r][s] = _mm512_dpbusd_epi32(sum[r][s], broadcast_four(lhs + r * lhs_stride + (g + s) * DYNQ_GROUP), w);
-      }
-    }
-  }
-  for (; g < groups; g++) {
-    const __m512i w = _mm512_load_si512(rhs + g * ROW_BYTES);
-#pragma GCC unroll 4
-    for (size_t r = 0; r < R; r++) {
-      sum[r][0] = _mm512_dpbusd_epi32(sum[r][0], broadcast_four(lhs + r * lhs_stride + g * DYNQ_GROUP), w);
-    }
-  }
-#pragma GCC unroll 4
-  for (size_t r = 0; r < R; r++) {
-#pragma GCC unroll 8
-    for (size_t s = 1; s < S; s++) {
-      sum[r][0] = _mm512_add_epi32(sum[r][0], sum[r][s]);
-    }
-    _mm512_store_si512(acc + r * acc_stride, sum[r][0]);
-  }
-}
-
 static void tile(size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,
                  size_t panel_stride, int32_t *acc, size_t acc_stride) {
+  if (m <= STREAM_ROWS) {
+    stream_tile(m, panels, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+    return;
+  }
   size_t step;
   for (; panels != 0; panels -= step, rhs += step * panel_stride, acc += step * DYNQ_PANEL) {
-    step = m <= 4 || panels == 1 ? 1 : 2;
+    step = panels == 1 ? 1 : 2;
     switch (m) {
-    case 1:
-      tile_stream(1, 8, groups, lhs, lhs_stride, rhs, acc, acc_stride);
-      break;
-    case 2:
-      tile_stream(2, 4, groups, lhs, lhs_stride, rhs, acc, acc_stride);
-      break;
-    case 3:
-      tile_stream(3, 4, groups, lhs, lhs_stride, rhs, acc, acc_stride);
-      break;
-    case 4:
-      tile_stream(4, 4, groups, lhs, lhs_stride, rhs, acc, acc_stride);
-      break;
 #define BLOCK(R)                                                                                                       \
   case R:                                                                                                              \
     if (step == 2) {                                                                                                   \
