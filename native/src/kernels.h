@@ -40,12 +40,12 @@ enum { DYNQ_MAX_TILE_ROWS = 32 };
 
 /* One tile on its way from accumulators to float32. All arrays begin at the tile's first row or column. */
 typedef struct dynq_epilogue_tile {
-  size_t m, n;
+  size_t m, n;          /* m at most DYNQ_MAX_TILE_ROWS */
   const int32_t *acc;   /* (m, n) sums of q * w; NULL: acc_f32 is used */
   const float *acc_f32; /* (m, n) finished sums of (q - zero_point) * (w - zero_point), as float32 */
   size_t acc_stride;
   const float *row_scale;           /* (m); NaN makes the row NaN */
-  const int32_t *row_zero_point;    /* (m), in the left operand's own integers; unused with acc_f32 */
+  const int32_t *row_zero_point;    /* (m), -255 to 255, in the left operand's own integers; unused with acc_f32 */
   const int32_t *row_sum;           /* (m) sums of q; used where column_zero_point is not NULL */
   const float *column_scale;        /* (n) */
   const int32_t *column_sum;        /* (n); unused with acc_f32 */
@@ -64,7 +64,8 @@ typedef struct dynq_vector_kernels {
   /* *lo = min(*lo, min x), *hi = max(*hi, max x); false, and both unspecified, where x has a NaN or an
    * infinity. On entry lo <= 0 <= hi. A zero's sign is unspecified. */
   bool (*range)(size_t n, const float *x, float *lo, float *hi);
-  /* q[i] = low byte of clamp(rint(x[i] / scale) + zero_point, q_min, q_max); x finite, scale finite and > 0. */
+  /* q[i] = low byte of clamp(rint(x[i] / scale) + zero_point, q_min, q_max); x finite, scale finite and > 0. q_max is
+   * 127 (int8) or 255 (uint8), q_min up to 1 above that type's lowest; zero_point is within the type. */
   void (*quantize)(size_t n, const float *x, float scale, int32_t zero_point, int32_t q_min, int32_t q_max, uint8_t *q);
   /* x[i] = float32(q[i] - zero_point) * scale, q read as int8 where q_signed. */
   void (*dequantize)(size_t n, const uint8_t *q, bool q_signed, float scale, int32_t zero_point, float *x);

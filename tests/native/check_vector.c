@@ -149,6 +149,9 @@ static void check_activate(const dynq_kernels *k, const dynq_kernels *scalar) {
             x[i] = random_unit() * 12.0f;
           } else if (random_below(8) == 0) {
             x[i] = specials[random_below(sizeof specials / sizeof specials[0])];
+          } else if (random_below(16) == 0) { /* a signalling NaN */
+            const uint32_t bits = 0x7f800001u | ((uint32_t)check_random() & 0x803fffffu);
+            memcpy(&x[i], &bits, sizeof bits);
           }
         }
         check_case("n %zu, activation %d, %s%s", n, activation, fill_name((fill)kind), in_place ? ", in place" : "");
@@ -225,7 +228,12 @@ static size_t make_epilogue(dynq_epilogue_tile *t) {
   if (random_below(4) != 0) {
     t->acc = filled_s32(span(m, n, t->acc_stride), random_below(2) != 0 ? INT32_MAX : 100000);
     t->row_zero_point = filled_s32(m, 255);
-    t->column_sum = filled_s32(n, random_below(2) != 0 ? 127 * 65536 : 10000);
+    static const int32_t largest_sums[] = {127 * 65536, (1 << 22) + 1, 1 << 22, 10000};
+    int32_t *sums = filled_s32(n, largest_sums[random_below(4)]);
+    if (n != 0 && random_below(2) != 0) { /* alone among its neighbours */
+      sums[random_below(n)] = random_below(2) != 0 ? 1 << 22 : -(1 << 22) - 1;
+    }
+    t->column_sum = sums;
     t->column_zero_point = random_below(2) != 0 ? filled_s32(n, 128) : NULL;
     t->row_sum = t->column_zero_point != NULL ? filled_s32(m, 255 * 32768) : NULL;
   } else {

@@ -33,11 +33,14 @@ static inline vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
 static inline vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
 static inline vf vf_rint(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 
+static inline vf vf_max_abs(vf a, vf b) { return _mm256_max_ps(a, _mm256_andnot_ps(_mm256_set1_ps(-0.0f), b)); }
+
 static inline vm vf_lt(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
 static inline vm vf_unordered(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_UNORD_Q); }
 static inline vf vf_select(vm mask, vf a, vf b) { return _mm256_blendv_ps(b, a, mask); }
 static inline vm vm_or(vm a, vm b) { return _mm256_or_ps(a, b); }
 static inline bool vm_any(vm a) { return _mm256_movemask_ps(a) != 0; }
+static inline vf vf_replace_nan(vf y, vf nan) { return vf_select(vf_unordered(y, y), nan, y); }
 
 static inline vi vf_bits(vf a) { return _mm256_castps_si256(a); }
 static inline vf vi_as_f(vi a) { return _mm256_castsi256_ps(a); }
@@ -48,14 +51,25 @@ static inline vi vi_set1(int32_t a) { return _mm256_set1_epi32(a); }
 static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
 static inline vi vi_mul(vi a, vi b) { return _mm256_mullo_epi32(a, b); }
+static inline bool vi_any(vi a) { return _mm256_testz_si256(a, a) == 0; }
 static inline vi vi_and(vi a, vi b) { return _mm256_and_si256(a, b); }
 static inline vi vi_or(vi a, vi b) { return _mm256_or_si256(a, b); }
 static inline vi vi_xor(vi a, vi b) { return _mm256_xor_si256(a, b); }
 #define VI_SHL(a, bits) _mm256_slli_epi32((a), (bits))
 #define VI_SHR(a, bits) _mm256_srai_epi32((a), (bits))
 
+/* 128 * high + low as two int16: low from 0 to 127, high in the upper half. */
+static inline vi vi_factored(vi a) { return vi_or(vi_and(a, vi_set1(127)), VI_SHL(VI_SHR(a, 7), 16)); }
+static inline int32_t vi_factor(int32_t factor) {
+  return (int32_t)(((uint32_t)-factor & 0xffff) | (uint32_t)(-factor * 128) << 16);
+}
+static inline vi vi_sub_product(vi acc, vi factored, int32_t factor) {
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(factored, _mm256_set1_epi32(factor)));
+}
+
 static inline vf vf_from_i(vi a) { return _mm256_cvtepi32_ps(a); }
 static inline vi vi_from_f(vf a) { return _mm256_cvttps_epi32(a); }
+static inline vi vi_round(vf a) { return _mm256_cvtps_epi32(a); }
 
 static inline vi vi_load_u8(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
 static inline vi vi_load_s8(const uint8_t *p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
@@ -80,6 +94,17 @@ static inline void vi_store_u8_n(uint8_t *p, size_t n, vi a) {
   uint8_t buffer[8];
   vi_store_u8(buffer, a);
   memcpy(p, buffer, n);
+}
+
+static inline void v_store_clamped(uint8_t *p, vi a, vi b, vi c, vi d, int16_t zero_point, int8_t low, uint8_t flip) {
+  const __m256i zero_points = _mm256_set1_epi16(zero_point);
+  const __m256i ab = _mm256_adds_epi16(_mm256_packs_epi32(a, b), zero_points);
+  const __m256i cd = _mm256_adds_epi16(_mm256_packs_epi32(c, d), zero_points);
+  /* Packing stays within 128 bits: each half now holds four values of a, b, c and d. */
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(ab, cd), order);
+  const __m256i clamped = _mm256_max_epi8(bytes, _mm256_set1_epi8(low));
+  _mm256_storeu_si256((__m256i *)(void *)p, _mm256_xor_si256(clamped, _mm256_set1_epi8((char)flip)));
 }
 
 static inline float vf_reduce_min(vf a) {

@@ -30,11 +30,15 @@ static inline vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 static inline vf vf_rint(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 
+static inline vf vf_max_abs(vf a, vf b) { return _mm512_range_ps(a, b, 0x0b); } /* of sizes, without a sign */
+
 static inline vm vf_lt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 static inline vm vf_unordered(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q); }
 static inline vf vf_select(vm mask, vf a, vf b) { return _mm512_mask_blend_ps(mask, b, a); }
 static inline vm vm_or(vm a, vm b) { return (vm)(a | b); }
 static inline bool vm_any(vm a) { return a != 0; }
+/* By a table of 4 bits for each kind of value: 0, for the two kinds of NaN, keeps the first operand; 1 takes the second. */
+static inline vf vf_replace_nan(vf y, vf nan) { return _mm512_fixupimm_ps(nan, y, _mm512_set1_epi32(0x11111100), 0); }
 
 static inline vi vf_bits(vf a) { return _mm512_castps_si512(a); }
 static inline vf vi_as_f(vi a) { return _mm512_castsi512_ps(a); }
@@ -45,14 +49,29 @@ static inline vi vi_set1(int32_t a) { return _mm512_set1_epi32(a); }
 static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
 static inline vi vi_mul(vi a, vi b) { return _mm512_mullo_epi32(a, b); }
+static inline bool vi_any(vi a) { return _mm512_test_epi32_mask(a, a) != 0; }
 static inline vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
 static inline vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
 static inline vi vi_xor(vi a, vi b) { return _mm512_xor_si512(a, b); }
 #define VI_SHL(a, bits) _mm512_slli_epi32((a), (bits))
 #define VI_SHR(a, bits) _mm512_srai_epi32((a), (bits))
 
+/* 128 * high + low as two int16: low from 0 to 127, high in the upper half. */
+static inline vi vi_factored(vi a) { return vi_or(vi_and(a, vi_set1(127)), VI_SHL(VI_SHR(a, 7), 16)); }
+static inline int32_t vi_factor(int32_t factor) {
+  return (int32_t)(((uint32_t)-factor & 0xffff) | (uint32_t)(-factor * 128) << 16);
+}
+static inline vi vi_sub_product(vi acc, vi factored, int32_t factor) {
+#if defined(__AVX512VNNI__)
+  return _mm512_dpwssd_epi32(acc, factored, _mm512_set1_epi32(factor));
+#else
+  return _mm512_add_epi32(acc, _mm512_madd_epi16(factored, _mm512_set1_epi32(factor)));
+#endif
+}
+
 static inline vf vf_from_i(vi a) { return _mm512_cvtepi32_ps(a); }
 static inline vi vi_from_f(vf a) { return _mm512_cvttps_epi32(a); }
+static inline vi vi_round(vf a) { return _mm512_cvtps_epi32(a); }
 
 static inline vi vi_load_u8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
 static inline vi vi_load_s8(const uint8_t *p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)); }
@@ -65,6 +84,17 @@ static inline vi vi_load_s8_n(const uint8_t *p, size_t n) {
 static inline void vi_store_u8(uint8_t *p, vi a) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(a)); }
 static inline void vi_store_u8_n(uint8_t *p, size_t n, vi a) {
   _mm_mask_storeu_epi8(p, v_first(n), _mm512_cvtepi32_epi8(a));
+}
+
+static inline void v_store_clamped(uint8_t *p, vi a, vi b, vi c, vi d, int16_t zero_point, int8_t low, uint8_t flip) {
+  const __m512i zero_points = _mm512_set1_epi16(zero_point);
+  const __m512i ab = _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero_points);
+  const __m512i cd = _mm512_adds_epi16(_mm512_packs_epi32(c, d), zero_points);
+  /* Packing stays within 128 bits: each quarter now holds four values of a, b, c and d. */
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m512i bytes = _mm512_permutexvar_epi32(order, _mm512_packs_epi16(ab, cd));
+  const __m512i clamped = _mm512_max_epi8(bytes, _mm512_set1_epi8(low));
+  _mm512_storeu_si512(p, _mm512_xor_si512(clamped, _mm512_set1_epi8((char)flip)));
 }
 
 static inline float vf_reduce_min(vf a) { return _mm512_reduce_min_ps(a); }

@@ -38,11 +38,14 @@ static inline vf vf_min(vf a, vf b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 static inline vf vf_max(vf a, vf b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 static inline vf vf_rint(vf a) { return vrndnq_f32(a); }
 
+static inline vf vf_max_abs(vf a, vf b) { return vmaxq_f32(a, vabsq_f32(b)); }
+
 static inline vm vf_lt(vf a, vf b) { return vcltq_f32(a, b); }
 static inline vm vf_unordered(vf a, vf b) { return vmvnq_u32(vandq_u32(vceqq_f32(a, a), vceqq_f32(b, b))); }
 static inline vf vf_select(vm mask, vf a, vf b) { return vbslq_f32(mask, a, b); }
 static inline vm vm_or(vm a, vm b) { return vorrq_u32(a, b); }
 static inline bool vm_any(vm a) { return vmaxvq_u32(a) != 0; }
+static inline vf vf_replace_nan(vf y, vf nan) { return vbslq_f32(vceqq_f32(y, y), y, nan); }
 
 static inline vi vf_bits(vf a) { return vreinterpretq_s32_f32(a); }
 static inline vf vi_as_f(vi a) { return vreinterpretq_f32_s32(a); }
@@ -57,14 +60,20 @@ static inline vi vi_set1(int32_t a) { return vdupq_n_s32(a); }
 static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return vsubq_s32(a, b); }
 static inline vi vi_mul(vi a, vi b) { return vmulq_s32(a, b); }
+static inline bool vi_any(vi a) { return vmaxvq_u32(vreinterpretq_u32_s32(a)) != 0; }
 static inline vi vi_and(vi a, vi b) { return vandq_s32(a, b); }
 static inline vi vi_or(vi a, vi b) { return vorrq_s32(a, b); }
 static inline vi vi_xor(vi a, vi b) { return veorq_s32(a, b); }
 #define VI_SHL(a, bits) vshlq_n_s32((a), (bits))
 #define VI_SHR(a, bits) vshrq_n_s32((a), (bits))
 
+static inline vi vi_factored(vi a) { return a; }
+static inline int32_t vi_factor(int32_t factor) { return factor; }
+static inline vi vi_sub_product(vi acc, vi factored, int32_t factor) { return vmlsq_n_s32(acc, factored, factor); }
+
 static inline vf vf_from_i(vi a) { return vcvtq_f32_s32(a); }
 static inline vi vi_from_f(vf a) { return vcvtq_s32_f32(a); }
+static inline vi vi_round(vf a) { return vcvtnq_s32_f32(a); }
 
 static inline vi v_widen_u8(uint32_t four) {
   return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(four)))));
@@ -85,6 +94,14 @@ static inline void vi_store_u8_n(uint8_t *p, size_t n, vi a) {
   memcpy(p, &four, n);
 }
 static inline void vi_store_u8(uint8_t *p, vi a) { vi_store_u8_n(p, 4, a); }
+
+static inline void v_store_clamped(uint8_t *p, vi a, vi b, vi c, vi d, int16_t zero_point, int8_t low, uint8_t flip) {
+  const int16x8_t zero_points = vdupq_n_s16(zero_point);
+  const int16x8_t ab = vqaddq_s16(vcombine_s16(vqmovn_s32(a), vqmovn_s32(b)), zero_points);
+  const int16x8_t cd = vqaddq_s16(vcombine_s16(vqmovn_s32(c), vqmovn_s32(d)), zero_points);
+  const int8x16_t bytes = vmaxq_s8(vcombine_s8(vqmovn_s16(ab), vqmovn_s16(cd)), vdupq_n_s8(low));
+  vst1q_u8(p, veorq_u8(vreinterpretq_u8_s8(bytes), vdupq_n_u8(flip)));
+}
 
 static inline float vf_reduce_min(vf a) { return vminvq_f32(a); }
 static inline float vf_reduce_max(vf a) { return vmaxvq_f32(a); }

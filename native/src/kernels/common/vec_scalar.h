@@ -37,6 +37,8 @@ static inline vf vf_div(vf a, vf b) { return a / b; }
 static inline vf vf_min(vf a, vf b) { return a < b ? a : b; }
 static inline vf vf_max(vf a, vf b) { return a > b ? a : b; }
 static inline vf vf_rint(vf a) { return rintf(a); }
+/* max(a, |b|); neither is NaN. */
+static inline vf vf_max_abs(vf a, vf b) { return fabsf(b) > a ? fabsf(b) : a; }
 
 /* Comparisons and choices. vf_unordered: a or b is NaN. vf_select: mask ? a : b. */
 static inline vm vf_lt(vf a, vf b) { return a < b; }
@@ -44,6 +46,8 @@ static inline vm vf_unordered(vf a, vf b) { return a != a || b != b; }
 static inline vf vf_select(vm mask, vf a, vf b) { return mask ? a : b; }
 static inline vm vm_or(vm a, vm b) { return a || b; }
 static inline bool vm_any(vm a) { return a; }
+/* `nan` where y is NaN, else y. */
+static inline vf vf_replace_nan(vf y, vf nan) { return y != y ? nan : y; }
 
 /* Bits: reinterpretation. */
 static inline vi vf_bits(vf a) {
@@ -63,6 +67,7 @@ static inline vi vi_set1(int32_t a) { return a; }
 static inline vi vi_add(vi a, vi b) { return (vi)((uint32_t)a + (uint32_t)b); }
 static inline vi vi_sub(vi a, vi b) { return (vi)((uint32_t)a - (uint32_t)b); }
 static inline vi vi_mul(vi a, vi b) { return (vi)((uint32_t)a * (uint32_t)b); }
+static inline bool vi_any(vi a) { return a != 0; } /* a bit of any lane is set */
 static inline vi vi_and(vi a, vi b) { return a & b; }
 static inline vi vi_or(vi a, vi b) { return a | b; }
 static inline vi vi_xor(vi a, vi b) { return a ^ b; }
@@ -70,9 +75,20 @@ static inline vi vi_xor(vi a, vi b) { return a ^ b; }
 /* Arithmetic shift; every compiler that is supported does it so for a negative number. */
 #define VI_SHR(a, bits) ((vi)((a) >> (bits)))
 
+/*
+ * acc - a * factor, for |a| < 2^22 and |factor| <= 255: vi_factor and vi_factored prepare the two operands. x86 has a
+ * product of pairs of int16 that is 2 to 4 times as fast as one of int32; a is split into 128 * high + low there.
+ */
+static inline vi vi_factored(vi a) { return a; }
+static inline int32_t vi_factor(int32_t factor) { return factor; }
+static inline vi vi_sub_product(vi acc, vi factored, int32_t factor) { return vi_sub(acc, vi_mul(factored, factor)); }
+
 /* Conversions. vf_from_i rounds ties to even. */
 static inline vf vf_from_i(vi a) { return (float)a; }
 static inline vi vi_from_f(vf a) { return (int32_t)a; }
+/* To the nearest, ties to even; outside of int32's range any value that is at least 1 from `a`, or the limit on its
+ * side. */
+static inline vi vi_round(vf a) { return a >= -0x1p31f && a < 0x1p31f ? (int32_t)rintf(a) : INT32_MIN; }
 
 /* V_LANES bytes to and from int32 lanes; the store keeps the low byte. */
 static inline vi vi_load_u8(const uint8_t *p) { return *p; }
@@ -84,6 +100,18 @@ static inline void vi_store_u8_n(uint8_t *p, size_t n, vi a) {
   if (n != 0) {
     *p = (uint8_t)a;
   }
+}
+
+/* 4 * V_LANES bytes: clamp(a + zero_point, low, 127) ^ flip, and so on for b, c, d; low is -128 or -127. */
+static inline uint8_t v_clamp_byte(vi a, int16_t zero_point, int8_t low, uint8_t flip) {
+  const int64_t sum = (int64_t)a + zero_point;
+  return (uint8_t)(sum < low ? low : sum > 127 ? 127 : sum) ^ flip;
+}
+static inline void v_store_clamped(uint8_t *p, vi a, vi b, vi c, vi d, int16_t zero_point, int8_t low, uint8_t flip) {
+  p[0] = v_clamp_byte(a, zero_point, low, flip);
+  p[1] = v_clamp_byte(b, zero_point, low, flip);
+  p[2] = v_clamp_byte(c, zero_point, low, flip);
+  p[3] = v_clamp_byte(d, zero_point, low, flip);
 }
 
 /* Over the lanes; no lane is NaN. */

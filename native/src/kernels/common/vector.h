@@ -47,28 +47,69 @@ static bool vector_range(size_t n, const float *x, float *lo, float *hi) {
  * that close to a half; then the division is done. Where |t| > 512 every zero-point leads to the same clamp.
  * The bound needs a normal 1 / scale: other scales always divide.
  */
+#define NEAR_HALF (0.5f - 0x1p-13f)
+
 V_INLINE vf round_quotient(vf x, vf scale, vf inverse, bool divide) {
   const vf t = vf_mul(x, inverse), rounded = vf_rint(t), d = vf_sub(t, rounded); /* d is exact */
-  const float near_half = 0.5f - 0x1p-12f;
-  if (divide || vm_any(vm_or(vf_lt(vf_set1(near_half), d), vf_lt(d, vf_set1(-near_half))))) {
+  if (divide || vm_any(vf_lt(vf_set1(NEAR_HALF), vf_max_abs(vf_set1(0.0f), d)))) {
     return vf_rint(vf_div(x, scale));
   }
   return rounded;
 }
 
+typedef struct quantizer {
+  vf scale, inverse, zero_point, low, high;
+  bool divide;
+} quantizer;
+
+V_INLINE vi quantized(const quantizer *z, vf x) {
+  const vf r = vf_add(round_quotient(x, z->scale, z->inverse, z->divide), z->zero_point);
+  return vi_from_f(vf_min(z->high, vf_max(z->low, r)));
+}
+
+/* Four vectors at a time, in bytes and by saturation, where no lane comes near a half; d is 1 or more, and so the block
+ * is done again, where t does not fit int32. */
+V_INLINE size_t quantize_blocks(const quantizer *z, size_t n, const float *x, int16_t zero_point, int8_t low,
+                                uint8_t flip, uint8_t *q) {
+  size_t i = 0;
+  for (; i + 4 * V_LANES <= n; i += 4 * V_LANES) {
+    vi r[4];
+    vf worst = vf_set1(0.0f);
+#pragma GCC unroll 4
+    for (size_t v = 0; v < 4; v++) {
+      const vf t = vf_mul(vf_load(x + i + v * V_LANES), z->inverse);
+      r[v] = vi_round(t);
+      worst = vf_max_abs(worst, vf_sub(t, vf_from_i(r[v])));
+    }
+    if (vm_any(vf_lt(vf_set1(NEAR_HALF), worst))) {
+      for (size_t v = 0; v < 4; v++) {
+        vi_store_u8(q + i + v * V_LANES, quantized(z, vf_load(x + i + v * V_LANES)));
+      }
+    } else {
+      v_store_clamped(q + i, r[0], r[1], r[2], r[3], zero_point, low, flip);
+    }
+  }
+  return i;
+}
+
 static void vector_quantize(size_t n, const float *x, float scale, int32_t zero_point, int32_t q_min, int32_t q_max,
                             uint8_t *q) {
-  const vf s = vf_set1(scale), inverse = vf_div(vf_set1(1.0f), s), zp = vf_set1((float)zero_point);
-  const vf low = vf_set1((float)q_min), high = vf_set1((float)q_max);
-  const bool divide = V_LANES == 1 || !(scale >= 0x1p-100f && scale <= 0x1p100f);
+  const int32_t offset = q_max - 127; /* 0 or 128: a uint8 is an int8 with the upper bit flipped */
+  const quantizer z = {.scale = vf_set1(scale),
+                       .inverse = vf_div(vf_set1(1.0f), vf_set1(scale)),
+                       .zero_point = vf_set1((float)zero_point),
+                       .low = vf_set1((float)q_min),
+                       .high = vf_set1((float)q_max),
+                       .divide = V_LANES == 1 || !(scale >= 0x1p-100f && scale <= 0x1p100f)};
   size_t i = 0;
+  if (!z.divide) {
+    i = quantize_blocks(&z, n, x, (int16_t)(zero_point - offset), (int8_t)(q_min - offset), (uint8_t)offset, q);
+  }
   for (; i + V_LANES <= n; i += V_LANES) {
-    const vf r = vf_add(round_quotient(vf_load(x + i), s, inverse, divide), zp);
-    vi_store_u8(q + i, vi_from_f(vf_min(high, vf_max(low, r))));
+    vi_store_u8(q + i, quantized(&z, vf_load(x + i)));
   }
   if (i < n) {
-    const vf r = vf_add(round_quotient(vf_load_n(x + i, n - i), s, inverse, divide), zp);
-    vi_store_u8_n(q + i, n - i, vi_from_f(vf_min(high, vf_max(low, r))));
+    vi_store_u8_n(q + i, n - i, quantized(&z, vf_load_n(x + i, n - i)));
   }
 }
 
@@ -110,12 +151,11 @@ V_INLINE vf activation_of(dynq_activation activation, vf y) {
 
 /* Activation, clamp, and one NaN for all. */
 V_INLINE vf finish(dynq_activation activation, vf y, bool clamp, vf low, vf high) {
-  const vm before = vf_unordered(y, y);
-  y = activation_of(activation, y);
+  y = activation_of(activation, y); /* every activation of a NaN is a NaN */
   if (clamp) {
     y = vf_min(high, vf_max(low, y)); /* a NaN is the second operand and passes */
   }
-  return vf_select(vm_or(before, vf_unordered(y, y)), vi_as_f(vi_set1(V_NAN)), y);
+  return vf_replace_nan(y, vi_as_f(vi_set1(V_NAN)));
 }
 
 V_INLINE void activate_all(dynq_activation activation, size_t n, const float *x, float *y) {
@@ -131,54 +171,82 @@ V_INLINE void activate_all(dynq_activation activation, size_t n, const float *x,
 
 /* ---- Epilogue ---- */
 
-/* V_LANES columns from `j` on, or the `left` ones that remain where `partial`. */
-V_INLINE void epilogue_columns(const dynq_epilogue_tile *t, dynq_activation activation, size_t j, bool partial,
-                               size_t left) {
+/* W vectors of columns from `j` on, or the `left` columns that remain where `partial` (W is 1 then). factors: vi_factor
+ * of each row's zero-point. */
+V_INLINE void epilogue_columns(const dynq_epilogue_tile *t, dynq_activation activation, const int32_t *factors,
+                               size_t j, const size_t W, const bool partial, size_t left) {
 #define LOAD_F(p) (partial ? vf_load_n((p), left) : vf_load(p))
 #define LOAD_I(p) (partial ? vi_load_n((p), left) : vi_load(p))
+#define EACH_VECTOR _Pragma("GCC unroll 2") for (size_t v = 0; v < W; v++)
   const bool integers = t->acc != NULL, clamp = t->min < t->max;
-  const vf column_scale = LOAD_F(t->column_scale + j), low = vf_set1(t->min), high = vf_set1(t->max);
-  const vi column_sum = integers ? LOAD_I(t->column_sum + j) : vi_set1(0);
   const bool zero_points = integers && t->column_zero_point != NULL;
-  const vi column_zero_point = zero_points ? LOAD_I(t->column_zero_point + j) : vi_set1(0);
-  const vf bias = t->bias != NULL ? LOAD_F(t->bias + j) : vf_set1(0.0f);
-  for (size_t i = 0; i < t->m; i++) {
-    vf y;
+  const vf low = vf_set1(t->min), high = vf_set1(t->max);
+  const size_t m = t->m;
+  vf scale[2], bias[2];
+  vi sum[2], factored[2], zero_point[2];
+  bool small = true;
+  EACH_VECTOR {
+    const size_t at = j + v * V_LANES;
+    scale[v] = LOAD_F(t->column_scale + at);
+    bias[v] = t->bias != NULL ? LOAD_F(t->bias + at) : vf_set1(0.0f);
+    sum[v] = integers ? LOAD_I(t->column_sum + at) : vi_set1(0);
+    factored[v] = vi_factored(sum[v]);
+    zero_point[v] = zero_points ? LOAD_I(t->column_zero_point + at) : vi_set1(0);
+    small &= !vi_any(vi_and(vi_add(sum[v], vi_set1(1 << 22)), vi_set1(-(1 << 23)))); /* -2^22 <= sum < 2^22 */
+  }
+  for (size_t i = 0; i < m; i++) {
+    vf y[2];
     if (integers) {
-      vi acc = LOAD_I(t->acc + i * t->acc_stride + j);
-      acc = vi_sub(acc, vi_mul(vi_set1(t->row_zero_point[i]), column_sum));
-      if (zero_points) {
-        acc = vi_sub(acc, vi_mul(vi_set1(t->row_sum[i]), column_zero_point));
+      EACH_VECTOR {
+        vi acc = LOAD_I(t->acc + i * t->acc_stride + j + v * V_LANES);
+        acc = small ? vi_sub_product(acc, factored[v], factors[i])
+                    : vi_sub(acc, vi_mul(vi_set1(t->row_zero_point[i]), sum[v]));
+        if (zero_points) {
+          acc = vi_sub(acc, vi_mul(vi_set1(t->row_sum[i]), zero_point[v]));
+        }
+        y[v] = vf_from_i(acc);
       }
-      y = vf_from_i(acc);
     } else {
-      y = LOAD_F(t->acc_f32 + i * t->acc_stride + j);
+      EACH_VECTOR { y[v] = LOAD_F(t->acc_f32 + i * t->acc_stride + j + v * V_LANES); }
     }
-    y = vf_mul(y, vf_mul(vf_set1(t->row_scale[i]), column_scale));
+    EACH_VECTOR { y[v] = vf_mul(y[v], vf_mul(vf_set1(t->row_scale[i]), scale[v])); }
     if (t->bias != NULL) {
-      y = vf_add(y, bias);
+      EACH_VECTOR { y[v] = vf_add(y[v], bias[v]); }
     }
     if (t->residual != NULL) {
-      y = vf_add(y, LOAD_F(t->residual + i * t->residual_stride + j));
+      EACH_VECTOR { y[v] = vf_add(y[v], LOAD_F(t->residual + i * t->residual_stride + j + v * V_LANES)); }
     }
-    y = finish(activation, y, clamp, low, high);
-    if (partial) {
-      vf_store_n(t->y + i * t->y_stride + j, left, y);
-    } else {
-      vf_store(t->y + i * t->y_stride + j, y);
+    EACH_VECTOR { y[v] = finish(activation, y[v], clamp, low, high); }
+    EACH_VECTOR {
+      float *to = t->y + i * t->y_stride + j + v * V_LANES;
+      if (partial) {
+        vf_store_n(to, left, y[v]);
+      } else {
+        vf_store(to, y[v]);
+      }
     }
   }
+#undef EACH_VECTOR
 #undef LOAD_F
 #undef LOAD_I
 }
 
-V_INLINE void epilogue_all(dynq_activation activation, const dynq_epilogue_tile *t) {
+V_INLINE void epilogue_all(dynq_activation activation, const dynq_epilogue_tile *tile) {
+  const dynq_epilogue_tile t = *tile; /* y cannot overlap a copy, so nothing of it is loaded again after a store */
+  int32_t factors[DYNQ_MAX_TILE_ROWS];
   size_t j = 0;
-  for (; j + V_LANES <= t->n; j += V_LANES) {
-    epilogue_columns(t, activation, j, false, 0);
+  for (size_t i = 0; i < t.m && t.acc != NULL; i++) {
+    factors[i] = vi_factor(t.row_zero_point[i]);
   }
-  if (j < t->n) {
-    epilogue_columns(t, activation, j, true, t->n - j);
+  for (; j + 2 * V_LANES <= t.n; j += 2 * V_LANES) {
+    epilogue_columns(&t, activation, factors, j, 2, false, 0);
+  }
+  for (; j < t.n; j += V_LANES) {
+    if (t.n - j >= V_LANES) {
+      epilogue_columns(&t, activation, factors, j, 1, false, 0);
+    } else {
+      epilogue_columns(&t, activation, factors, j, 1, true, t.n - j);
+    }
   }
 }
 
