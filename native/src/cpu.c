@@ -54,6 +54,7 @@ static void assume(dynq_cpu_facts *facts) {
 #define CPU_X86(name, text, leaf, subleaf, reg, bit, state)                                                            \
   if (facts->architecture == DYNQ_ARCH_X86_64 && is_listed(text, list)) {                                              \
     (leaf == 1 ? facts->cpuid_1 : subleaf == 0 ? facts->cpuid_7_0 : facts->cpuid_7_1)[reg] |= 1u << bit;               \
+    facts->cpuid_7_0[EAX] |= subleaf;                                                                                  \
     facts->cpuid_1[ECX] |= 1u << OSXSAVE_BIT;                                                                          \
     facts->xcr0 |= state;                                                                                              \
   }
@@ -97,10 +98,8 @@ void dynq_cpu_read(dynq_cpu_facts *facts) {
   (void)__get_cpuid_count(1, 0, &r[EAX], &r[EBX], &r[ECX], &r[EDX]);
   r = facts->cpuid_7_0;
   (void)__get_cpuid_count(7, 0, &r[EAX], &r[EBX], &r[ECX], &r[EDX]);
-  if (r[EAX] >= 1) { /* the highest subleaf */
-    r = facts->cpuid_7_1;
-    (void)__get_cpuid_count(7, 1, &r[EAX], &r[EBX], &r[ECX], &r[EDX]);
-  }
+  r = facts->cpuid_7_1;
+  (void)__get_cpuid_count(7, 1, &r[EAX], &r[EBX], &r[ECX], &r[EDX]);
   if ((facts->cpuid_1[ECX] >> OSXSAVE_BIT & 1) != 0) {
     uint32_t low, high;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
@@ -121,7 +120,8 @@ void dynq_cpu_read(dynq_cpu_facts *facts) {
 
 static bool x86_cpu_has(const dynq_cpu_facts *facts, int leaf, int subleaf, int reg, int bit) {
   const uint32_t *r = leaf == 1 ? facts->cpuid_1 : subleaf == 0 ? facts->cpuid_7_0 : facts->cpuid_7_1;
-  return facts->architecture == DYNQ_ARCH_X86_64 && (r[reg] >> bit & 1) != 0;
+  const bool told = leaf == 1 || facts->cpuid_7_0[EAX] >= (uint32_t)subleaf; /* the highest subleaf of leaf 7 */
+  return facts->architecture == DYNQ_ARCH_X86_64 && told && (r[reg] >> bit & 1) != 0;
 }
 
 /* Whether programs may use `state`, bits of XCR0. */

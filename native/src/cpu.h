@@ -32,8 +32,8 @@ enum { DYNQ_ARCH_ANY, DYNQ_ARCH_X86_64, DYNQ_ARCH_AARCH64 };
 typedef struct dynq_cpu_facts {
   int architecture;       /* DYNQ_ARCH_* */
   uint32_t cpuid_1[4];    /* leaf 1: eax, ebx, ecx, edx */
-  uint32_t cpuid_7_0[4];  /* leaf 7, subleaf 0 */
-  uint32_t cpuid_7_1[4];  /* leaf 7, subleaf 1 */
+  uint32_t cpuid_7_0[4];  /* leaf 7, subleaf 0; eax: the highest subleaf */
+  uint32_t cpuid_7_1[4];  /* leaf 7, subleaf 1; meaningless where that is no subleaf */
   uint32_t cpuid_1d_1[4]; /* leaf 0x1d, subleaf 1: the shape of AMX tiles in palette 1 */
   uint64_t xcr0;          /* state that the operating system saves; 0 without OSXSAVE */
   uint64_t granted;       /* state, as bits of XCR0, that has to be asked for and was granted (Linux: arch_prctl) */

@@ -132,103 +132,6 @@ static void check_errors(const char *not_built) {
   check_end();
 }
 
-/* ---- Detection: facts in, features out ---- */
-
-enum {
-  OSXSAVE = 1 << 27, /* leaf 1, ECX */
-  AVX2 = 1 << 5,     /* leaf 7, EBX, as the next line */
-  AVX512_F_DQ_BW = 1 << 16 | 1 << 17 | 1 << 30,
-  VNNI = 1 << 11 /* leaf 7, ECX */
-};
-#define AVX512_VL 0x80000000u
-#define AVX512_ALL (AVX512_F_DQ_BW | AVX512_VL)
-#define CPU_AVX512_ALL (CPU_AVX512F | CPU_AVX512BW | CPU_AVX512DQ | CPU_AVX512VL)
-
-static const struct machine {
-  const char *what;
-  dynq_cpu_facts facts;
-  uint64_t features;
-} machines[] = {
-    {"nothing read", {0}, 0},
-    {"x86-64 without AVX", {.architecture = DYNQ_ARCH_X86_64, .cpuid_1 = {0, 0, OSXSAVE, 0}, .xcr0 = 3}, 0},
-    {"AVX2",
-     {.architecture = DYNQ_ARCH_X86_64, .cpuid_1 = {0, 0, OSXSAVE, 0}, .cpuid_7_0 = {0, AVX2, 0, 0}, .xcr0 = 7},
-     CPU_AVX2},
-    {"AVX2, but the system saves no ymm registers",
-     {.architecture = DYNQ_ARCH_X86_64, .cpuid_1 = {0, 0, OSXSAVE, 0}, .cpuid_7_0 = {0, AVX2, 0, 0}, .xcr0 = 3},
-     0},
-    {"AVX2, but the system saves no xmm registers",
-     {.architecture = DYNQ_ARCH_X86_64, .cpuid_1 = {0, 0, OSXSAVE, 0}, .cpuid_7_0 = {0, AVX2, 0, 0}, .xcr0 = 5},
-     0},
-    {"AVX-512, but no OSXSAVE",
-     {.architecture = DYNQ_ARCH_X86_64, .cpuid_7_0 = {0, AVX2 | AVX512_ALL, VNNI, 0}, .xcr0 = 0xe7},
-     0},
-    {"AVX-512, but the system saves no zmm registers",
-     {.architecture = DYNQ_ARCH_X86_64,
-      .cpuid_1 = {0, 0, OSXSAVE, 0},
-      .cpuid_7_0 = {0, AVX2 | AVX512_ALL, VNNI, 0},
-      .xcr0 = 7},
-     CPU_AVX2},
-    {"AVX-512, but the system saves only some of its state",
-     {.architecture = DYNQ_ARCH_X86_64,
-      .cpuid_1 = {0, 0, OSXSAVE, 0},
-      .cpuid_7_0 = {0, AVX2 | AVX512_ALL, VNNI, 0},
-      .xcr0 = 0x67},
-     CPU_AVX2},
-    {"AVX-512 without VNNI",
-     {.architecture = DYNQ_ARCH_X86_64,
-      .cpuid_1 = {0, 0, OSXSAVE, 0},
-      .cpuid_7_0 = {0, AVX2 | AVX512_ALL, 0, 0},
-      .xcr0 = 0xe7},
-     CPU_AVX2 | CPU_AVX512_ALL},
-    {"AVX-512 VNNI",
-     {.architecture = DYNQ_ARCH_X86_64,
-      .cpuid_1 = {0, 0, OSXSAVE, 0},
-      .cpuid_7_0 = {0, AVX2 | AVX512_ALL, VNNI, 0},
-      .xcr0 = 0x602e7},
-     CPU_AVX2 | CPU_AVX512_ALL | CPU_AVX512VNNI},
-    {"AVX-512 VNNI, exactly the state that is needed",
-     {.architecture = DYNQ_ARCH_X86_64,
-      .cpuid_1 = {0, 0, OSXSAVE, 0},
-      .cpuid_7_0 = {0, AVX2 | AVX512_ALL, VNNI, 0},
-      .xcr0 = 0xe6},
-     CPU_AVX2 | CPU_AVX512_ALL | CPU_AVX512VNNI},
-    {"aarch64 with dot products", {.architecture = DYNQ_ARCH_AARCH64, .hwcap = 1 << 20}, CPU_ASIMDDP},
-    {"aarch64 without",
-     {.architecture = DYNQ_ARCH_AARCH64, .hwcap = (uint64_t)~(1 << 20 | 1 << 22) & 0xffffffffu, .hwcap2 = 1},
-     0},
-    {"aarch64 with all",
-     {.architecture = DYNQ_ARCH_AARCH64, .hwcap = 1 << 20 | 1 << 22, .hwcap2 = 1 << 13},
-     CPU_ASIMDDP | CPU_I8MM | CPU_SVE},
-    {"x86-64 does not look at HWCAP", {.architecture = DYNQ_ARCH_X86_64, .hwcap = UINT64_MAX, .hwcap2 = UINT64_MAX}, 0},
-    {"aarch64 does not look at CPUID",
-     {.architecture = DYNQ_ARCH_AARCH64,
-      .cpuid_1 = {~0u, ~0u, ~0u, ~0u},
-      .cpuid_7_0 = {~0u, ~0u, ~0u, ~0u},
-      .cpuid_7_1 = {~0u, ~0u, ~0u, ~0u},
-      .xcr0 = UINT64_MAX},
-     0},
-};
-
-static void check_detection(void) {
-  /* What these tables know about; a CPU of theirs may have more once the library detects more. */
-  const uint64_t known = CPU_AVX2 | CPU_AVX512_ALL | CPU_AVX512VNNI | CPU_ASIMDDP | CPU_I8MM | CPU_SVE;
-  check_begin("", "detection");
-  for (size_t i = 0; i < sizeof machines / sizeof machines[0]; i++) {
-    check_case("%s", machines[i].what);
-    const uint64_t got = dynq_cpu_features(&machines[i].facts);
-    if ((got & known) != machines[i].features) {
-      check_fail("features are 0x%llx; expected 0x%llx", (unsigned long long)(got & known),
-                 (unsigned long long)machines[i].features);
-    }
-  }
-  for (size_t bit = 0; bit < CPU_FEATURE_COUNT; bit++) {
-    check_case("feature %zu has a name", bit);
-    CHECK(dynq_cpu_feature_name(bit) != NULL && dynq_cpu_feature_name(bit)[0] != '\0');
-  }
-  check_end();
-}
-
 /* ---- The environment ---- */
 
 /* Started again: what the environment's choice leads to, as text. */
@@ -337,7 +240,6 @@ int main(int argc, char **argv) {
   check_subsets();
   check_list();
   check_errors(not_built);
-  check_detection();
   check_environment(not_built);
   return check_finish();
 }
