@@ -364,11 +364,13 @@ def epilogue_cases(w: Writer) -> None:
     edges = np.concatenate([EDGES, around(0.625, 1, 2, 4, 5, 8, 16, 17, 88.72, 88.73, 89, 103.97, 104, 1e-20, 1e20)])
     for activation in ACTIVATIONS:
         linear(w, "asymmetric", "row", (2, len(edges), 0), "uniform", "uniform", activation, edges)
-        linear(w, "asymmetric", "row", (1, 3000, 0), "uniform", "uniform", activation, "spread")
-        linear(w, "symmetric", "tensor", (1, 1000, 0), "uniform", "uniform", activation, "bits")
-        # a sum that underflows to -0: with a bias of -0 the argument is -0
+        # so many, since an error in the last bit of a coefficient shows in few results
+        linear(w, "asymmetric", "row", (1, 60000, 0), "s8", "uniform", activation, "spread")
+        linear(w, "symmetric", "tensor", (1, 10000, 0), "s8", "uniform", activation, "bits")
+        # sums that underflow to 0 and -0: with a bias of -0 that is the argument, and a clamp from 0 keeps it
         x = np.full((1, 1), -1e-42, F)
-        linear(w, "symmetric", "row", (1, 5, 1), "denormal", x, activation, np.full(5, -0.0, F))
+        for clamp in (None, (0, 6)):
+            linear(w, "symmetric", "row", (1, 5, 1), "denormal", x, activation, np.full(5, -0.0, F), clamp=clamp)
 
 
 def matmul_cases(w: Writer) -> None:
