@@ -131,7 +131,6 @@ def test_an_operation_that_errs_in_one_bit_is_found(monkeypatch: pytest.MonkeyPa
             value.reshape(-1).view(np.uint8)[-1:] ^= 1
         return outputs
 
-    assert selftest.run(["scalar"])[0].failures == ()
     monkeypatch.setitem(selftest._OPERATIONS, op, wrong)
     failures = selftest.run(["scalar"])[0].failures
     cases = [case for case in _vectors.load(FOLDER).cases if case.op == op]
