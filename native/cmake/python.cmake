@@ -17,3 +17,6 @@ target_link_libraries(_native PRIVATE dynq_static)
 # A binding that differs from the header must not compile.
 target_compile_options(_native PRIVATE -Werror=int-conversion -Werror=incompatible-pointer-types)
 install(TARGETS _native DESTINATION dynq COMPONENT python)
+# The conformance set, for `dynq selftest`.
+install(FILES ${PROJECT_SOURCE_DIR}/tests/vectors/cases.txt ${PROJECT_SOURCE_DIR}/tests/vectors/data.bin
+  DESTINATION dynq/vectors COMPONENT python)

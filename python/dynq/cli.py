@@ -81,6 +81,34 @@ def info(as_json: bool) -> None:
     console.print(isas)
 
 
+@cli.command()
+@click.option("--isa", "names", multiple=True, metavar="NAME", help="Test this one; may be given again. Default: all.")
+@click.option("--vectors", "folder", metavar="FOLDER", help="A conformance set other than the installed one.")
+@json_option
+def selftest(names: tuple[str, ...], folder: str | None, as_json: bool) -> None:
+    """Check that every instruction set here gives the bits of the conformance set."""
+    from .selftest import THREADS, run
+
+    _threads()
+    results = run(names, folder)
+    if as_json:
+        _print_json({"threads": THREADS, "isas": [dataclasses.asdict(result) for result in results]})
+    else:
+        table = Table("instruction set", "cases", "result", "time")
+        for r in results:
+            verdict = f"{len(r.failures)} differ" if r.failures else "the same bits" if r.cases else r.why
+            table.add_row(
+                r.isa, str(r.cases or ""), verdict, _microseconds(r.seconds) if r.cases else "",
+                style="bold red" if r.failures else None,
+            )  # fmt: skip
+        _console().print(table)
+    failures = [f"{r.isa}: {failure}" for r in results for failure in r.failures]
+    if failures:
+        shown = "\n  ".join(failures[:20])
+        more = f"\n  and {len(failures) - 20} more (--json lists all)" if len(failures) > 20 else ""
+        raise dynq.Error(f"not the bits of the conformance set:\n  {shown}{more}")
+
+
 @cli.group(invoke_without_command=True)
 @json_option
 @click.pass_context

@@ -133,6 +133,21 @@ void check_status(const char *file, int line, const char *call, dynq_status expe
   }
 }
 
+void check_expected_isas(const char *expected) {
+  check_begin("", "expected ISAs can run");
+  while (*(expected += strspn(expected, " ;,")) != '\0') {
+    char name[64] = "";
+    const size_t length = strcspn(expected, " ;,");
+    memcpy(name, expected, length < sizeof name ? length : sizeof name - 1);
+    expected += length;
+    check_case("%s", name);
+    if (dynq_isa_supported(name) != DYNQ_OK) {
+      check_fail("%s", dynq_last_error());
+    }
+  }
+  check_end();
+}
+
 static void describe(check_type type, const void *p, size_t index, char *text, size_t size) {
   if (type == CHECK_F32) {
     float x;

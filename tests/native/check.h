@@ -59,6 +59,9 @@ void check_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void check_status(const char *file, int line, const char *call, dynq_status expected, dynq_status got,
                   const char *named);
 
+/* A line of the report that fails for each name of `expected` (spaces between) that cannot run here. */
+void check_expected_isas(const char *expected);
+
 typedef enum check_type { CHECK_F32, CHECK_S32, CHECK_BYTES } check_type;
 /* The same bits; says where they first differ and in how many places. */
 void check_same(const char *what, check_type type, const void *expected, const void *got, size_t count);

@@ -14,22 +14,6 @@
 
 enum { MAX_ISAS = 32 };
 
-/* Fails for each name of `expected` (with spaces between) that is not among those that run. */
-static void check_expected(const char *expected) {
-  check_begin("", "expected ISAs can run");
-  while (*(expected += strspn(expected, " ;,")) != '\0') {
-    char name[64] = "";
-    const size_t length = strcspn(expected, " ;,");
-    memcpy(name, expected, length < sizeof name ? length : sizeof name - 1);
-    expected += length;
-    check_case("%s", name);
-    if (dynq_isa_supported(name) != DYNQ_OK) {
-      check_fail("%s", dynq_last_error());
-    }
-  }
-  check_end();
-}
-
 static void list(void) {
   for (size_t i = 0; i < dynq_isa_count(); i++) {
     const char *name = dynq_isa_name(i);
@@ -61,7 +45,7 @@ int main(int argc, char **argv) {
     return 0;
   }
   if (expected != NULL) {
-    check_expected(expected);
+    check_expected_isas(expected);
   }
   if (isa != NULL && dynq_isa_supported(isa) != DYNQ_OK) {
     fprintf(stderr, "check_kernels: %s\n", dynq_last_error());

@@ -84,3 +84,25 @@ def linear(
 
 def one_nan(y: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(y), np.uint32(NAN_BITS).view(F), y)
+
+
+def dequantize(q: np.ndarray, scale: np.ndarray, zero_point: np.ndarray) -> np.ndarray:
+    """float32(q - zero_point) * scale; the last two broadcast against ``q``."""
+    with np.errstate(all="ignore"):
+        return (q.astype(np.int64) - zero_point).astype(F) * np.asarray(scale, F)
+
+
+def panels(w: np.ndarray) -> np.ndarray:
+    """int8 (N, K) in panel layout: [ceil(N / 16)][ceil(K / 4)][16][4], zero padded."""
+    n, k = w.shape
+    padded = np.zeros((-(-n // 16) * 16, -(-k // 4) * 4), np.int8)
+    padded[:n, :k] = w
+    return np.ascontiguousarray(padded.reshape(-(-n // 16), 16, -(-k // 4), 4).transpose(0, 2, 1, 3))
+
+
+def matmul(a: np.ndarray, b: np.ndarray, scheme: str = "asymmetric", granularity: str = "row") -> np.ndarray:
+    """float32 (M, K) times (K, N). A column of ``b`` that is not finite makes that column NaN."""
+    finite = np.isfinite(b).all(0)
+    w, scale = quantize_weight(np.where(finite, b, F(0)).T)
+    y = linear(a, w, np.where(finite, scale, F("nan")), scheme=scheme, granularity=granularity)
+    return one_nan(y)
