@@ -47,7 +47,10 @@ def contiguous(x: Array, dtype: np.dtype[Any] | None = None) -> Array:
 
 def array(name: str, value: object) -> Array:
     """``value`` as an array, not copied where it is one."""
-    result = np.asarray(value)
+    try:
+        result = np.asarray(value)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"{name} is not an array: {error}") from error
     if result.dtype == object:
         raise TypeError(f"{name} has dtype object; expected an array of numbers")
     return result
@@ -96,7 +99,8 @@ def per_block(name: str, value: object, rows: tuple[int, ...], dtype: np.dtype[A
         raise TypeError(f"{name} has dtype {result.dtype}; expected {'integers' if dtype.kind == 'i' else dtype}")
     if dtype.kind == "i" and result.size and (result.min() < -128 or result.max() > 255):
         raise ValueError(f"{name} has values from {result.min()} to {result.max()}; expected 8-bit ones")
-    converted = contiguous(result, dtype)
+    with np.errstate(over="ignore"):  # an infinity is refused later, by its name
+        converted = contiguous(result, dtype)
     if result.shape == rows or result.shape == (*rows, 1):
         return converted, True
     if result.size == 1 and result.ndim <= 1:
@@ -132,6 +136,16 @@ def overlap(a: Array, b: Array) -> bool:
         return True
 
 
+def _overlaps_itself(a: Array) -> bool:
+    """Whether two elements of ``a`` may share memory: each stride must step over all that the smaller ones reach."""
+    reach = a.itemsize
+    for stride, extent in sorted((abs(stride), extent) for stride, extent in zip(a.strides, a.shape, strict=True)):
+        if extent > 1 and stride < reach:
+            return a.size != 0
+        reach += (extent - 1) * stride
+    return False
+
+
 def output(out: object, shape: tuple[int, ...], inputs: dict[str, Array | None]) -> Array:
     """The user's ``out``: float32, of ``shape``, writable, apart from every input."""
     if not isinstance(out, np.ndarray):
@@ -142,6 +156,8 @@ def output(out: object, shape: tuple[int, ...], inputs: dict[str, Array | None])
         raise ValueError(f"out has shape {out.shape}; expected {shape}")
     if not out.flags.writeable:
         raise ValueError("out is read-only")
+    if _overlaps_itself(out):
+        raise ValueError(f"out has strides {out.strides} for shape {shape}; its elements overlap one another")
     for name, value in inputs.items():
         if value is not None and overlap(out, value):
             raise ValueError(f"out overlaps {name}")

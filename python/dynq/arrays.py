@@ -66,7 +66,10 @@ def quantize(
     x = _float_rows(x)
     scheme_ = arguments.choice("scheme", scheme, SCHEMES)
     mode = arguments.choice("granularity", granularity, GRANULARITIES)
-    type_ = np.dtype(dtype)
+    try:
+        type_ = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype is {dtype!r}; expected uint8 or int8") from None
     if type_ not in TYPES:
         raise TypeError(f"dtype is {type_}; expected uint8 or int8")
     shape = x.shape[:-1] if mode == lib.DYNQ_PER_ROW else ()

@@ -20,6 +20,8 @@ __all__ = ["FileFormatError", "read", "write"]
 
 _ALIGNMENT = 64
 _MAX_HEADER = 100_000_000
+_MAX_DIMENSIONS = 32  # what every NumPy can take
+_MAX_SIZE = 2**62
 _NAMES = {"int8": "I8", "uint8": "U8", "int32": "I32", "int64": "I64", "float32": "F32"}
 _DTYPES = {name: np.dtype(dtype).newbyteorder("<") for dtype, name in _NAMES.items()}
 
@@ -78,8 +80,14 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]
         memory: Array = np.empty(0, np.uint8)
     else:
         memory = np.memmap(path, np.uint8, "r", offset=8 + length)
-    if any(end > memory.size for _, _, _, _, end in entries):
-        raise FileFormatError(f"{name}: truncated: {memory.size} bytes of tensors")
+    reached = 0
+    for tensor, _, _, begin, end in sorted(entries, key=lambda entry: entry[3:]):
+        if begin != reached:
+            raise FileFormatError(f"{name}: damaged header: tensor {tensor!r} begins at {begin}; expected {reached}")
+        reached = end
+    if reached != memory.size:
+        what = "truncated" if reached > memory.size else "longer than its header says"
+        raise FileFormatError(f"{name}: {what}: {memory.size} bytes of tensors; expected {reached}")
     return {
         tensor: np.asarray(memory)[begin:end].view(dtype).reshape(shape)
         for tensor, dtype, shape, begin, end in entries
@@ -97,8 +105,10 @@ def _parse(name: str, entry: Any) -> tuple[str, np.dtype[Any], tuple[int, ...], 
     begin, end = entry["data_offsets"]
     count = 1
     for extent in (*shape, begin, end):
-        if type(extent) is not int or extent < 0:
-            raise ValueError(f"tensor {name!r} has a size or an offset that is not a number from 0 on")
+        if type(extent) is not int or not 0 <= extent <= _MAX_SIZE:
+            raise ValueError(f"tensor {name!r} has a size or an offset that is not a number from 0 to 2**62")
+    if len(shape) > _MAX_DIMENSIONS:
+        raise ValueError(f"tensor {name!r} has {len(shape)} dimensions; expected {_MAX_DIMENSIONS} at most")
     for extent in shape:
         count *= extent
     if end - begin != count * dtype.itemsize:

@@ -71,7 +71,7 @@ def explain(name: str) -> str:
 
 
 def _c_name(name: str) -> bytes:
-    """``name`` for C, which would read a name with a NUL as far as that only."""
-    if "\0" in name:
+    """``name`` for C, which reads a name with a NUL as far as that only; all names are ASCII."""
+    if "\0" in name or not name.isascii():
         raise IsaUnknownError(f"unknown instruction set {name!r}; known: {' '.join(names())}")
     return name.encode()

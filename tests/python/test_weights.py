@@ -180,6 +180,12 @@ HOSTILE: dict[str, Any] = {
     "offsets the wrong way round": lambda h: h["scale"]["data_offsets"].reverse(),
     "an offset beyond the file": lambda h: h["scale"].update(data_offsets=[2**70, 2**70 + 64]),
     "an entry that is no object": lambda h: h.update(scale=3),
+    "65 dimensions": lambda h: h["scale"].update(shape=[16] + 64 * [1]),
+    "a size over 64 bits beside a 0": lambda h: h.update(
+        more={"dtype": "U8", "shape": [0, 2**70], "data_offsets": [0, 0]}
+    ),
+    "two tensors in one place": lambda h: h.update(more=h["scale"]),
+    "a part that no tensor has": lambda h: h.update({"data": {**h["data"], "shape": [128], "data_offsets": [0, 128]}}),
 }
 
 
@@ -191,6 +197,13 @@ def test_a_header_that_lies_is_refused(good: tuple[Path, bytes], name: str) -> N
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + tensors)
     with pytest.raises(dynq.FileFormatError, match=r"damaged\.dynq"):
+        dynq.QuantizedWeight.load(path)
+
+
+def test_bytes_after_the_last_tensor_are_refused(good: tuple[Path, bytes]) -> None:
+    path, data = good
+    path.write_bytes(data + b"\0")
+    with pytest.raises(dynq.FileFormatError, match="longer than its header says"):
         dynq.QuantizedWeight.load(path)
 
 
