@@ -4,13 +4,12 @@
  */
 #include "check_trap.h"
 #include "frame.h"
+#include "vectors.h"
 
 #include <signal.h>
 #include <string.h>
 
 enum { UD2_BYTES = 2, XSTATE_HEADER = 512, AVX = 2, AVX_OFFSET = 576 /* on every CPU: it is the first of them */ };
-
-typedef uint8_t vectors[TRAP_VECTORS][TRAP_VECTOR_BYTES];
 
 static uint8_t code[TRAP_LONGEST];
 static trap_tiles tiles;
@@ -34,16 +33,6 @@ __attribute__((force_align_arg_pointer)) static void step(int number, siginfo_t 
 }
 
 /* ---- All vectors through a trap ---- */
-
-#define EACH(F) F(0) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11) F(12) F(13) F(14) F(15)
-#define CLOBBERS                                                                                                       \
-  "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13",  \
-      "xmm14", "xmm15", "memory"
-#define LOAD_ZMM(n) "vmovdqu64 " #n "*64(%0), %%zmm" #n "\n\t"
-#define STORE_ZMM(n) "vmovdqu64 %%zmm" #n ", " #n "*64(%0)\n\t"
-#define LOAD_YMM(n) "vmovdqu " #n "*64(%0), %%ymm" #n "\n\t"
-#define STORE_YMM(n) "vmovdqu %%ymm" #n ", " #n "*64(%0)\n\t"
-#define LOAD_XMM(n) "movdqu " #n "*64(%0), %%xmm" #n "\n\t" /* not VEX-coded: the rest stays in its initial state */
 
 static void trap_zmm(vectors v, const void *memory) {
   __asm__ volatile(EACH(LOAD_ZMM) "ud2\n\t" EACH(STORE_ZMM) "vzeroall" : : "a"(v), "S"(memory) : CLOBBERS);

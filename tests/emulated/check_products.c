@@ -2,6 +2,7 @@
  * What the emulator computes, against plain models of it and, for vpdpbusd, the CPU's own.
  */
 #include "check_trap.h"
+#include "model.h"
 
 #include <immintrin.h>
 #include <string.h>
@@ -20,16 +21,6 @@ __attribute__((target("avx512vnni,avx512vl"))) static void native_dot(uint8_t *s
   } else {
     const __m128i s = _mm_loadu_si128((const void *)sum), l = _mm_loadu_si128((const void *)left);
     _mm_storeu_si128((void *)sum, _mm_dpbusd_epi32(s, l, _mm_loadu_si128((const void *)right)));
-  }
-}
-
-/* sum[n] += left (u8) * right (s8) over groups of 4, modulo 2^32. */
-static void model_dot(uint8_t *sum, const uint8_t *left, const uint8_t *right, size_t bytes) {
-  for (size_t n = 0; n < bytes; n++) {
-    uint32_t s;
-    memcpy(&s, sum + n / 4 * 4, sizeof s);
-    s = (uint32_t)((int64_t)s + (int64_t)left[n] * (int8_t)right[n]);
-    memcpy(sum + n / 4 * 4, &s, sizeof s);
   }
 }
 
@@ -143,20 +134,6 @@ static void multiply(unsigned pp, unsigned dest, unsigned left, unsigned right) 
   run(code, code_registers(code, OPCODE_TILES, pp, dest, right, left, false));
 }
 
-/* Rows of a matrix with guards all around: nothing past the last byte of the last row may be touched. */
-typedef struct matrix {
-  uint8_t *at;
-  size_t rows, bytes, stride, span;
-} matrix;
-
-static matrix random_matrix(size_t rows, size_t bytes) {
-  matrix m = {.rows = rows, .bytes = bytes, .stride = bytes + random_below(2) * random_below(100)};
-  m.span = (rows - 1) * m.stride + bytes;
-  m.at = guarded(m.span, 1);
-  fill_bytes((int)random_below(BYTES_KINDS), m.at, m.span);
-  return m;
-}
-
 /* The tile is the matrix, and zero beyond it. */
 static void check_tile(unsigned tile, const matrix *m) {
   uint8_t expected[TRAP_ROWS][TRAP_ROW_BYTES] = {0};
@@ -164,27 +141,6 @@ static void check_tile(unsigned tile, const matrix *m) {
     memcpy(expected[i], m->at + i * m->stride, m->bytes);
   }
   check_same("tile", CHECK_BYTES, expected, state.data[tile], sizeof expected);
-}
-
-static int64_t value_of(uint8_t byte, bool is_signed) { return is_signed && byte >= 128 ? (int64_t)byte - 256 : byte; }
-
-/* c[i][j] += the sum over all bytes k of a[i][k] * b[k / 4][4 j + k % 4], modulo 2^32. */
-static void model_tiles(unsigned pp, const matrix *c, const matrix *a, const matrix *b) {
-  const bool a_signed = (pp & 2) != 0, b_signed = (pp & 1) != 0; /* uu, us, su, ss */
-  for (size_t i = 0; i < c->rows; i++) {
-    for (size_t j = 0; j < c->bytes / 4; j++) {
-      uint32_t old;
-      int64_t sum = 0;
-      uint8_t *at = c->at + i * c->stride + 4 * j;
-      for (size_t k = 0; k < a->bytes; k++) {
-        sum +=
-            value_of(a->at[i * a->stride + k], a_signed) * value_of(b->at[k / 4 * b->stride + 4 * j + k % 4], b_signed);
-      }
-      memcpy(&old, at, sizeof old);
-      old = (uint32_t)((int64_t)old + sum);
-      memcpy(at, &old, sizeof old);
-    }
-  }
 }
 
 static void product_case(unsigned pp, size_t m, size_t n, size_t k) {
@@ -205,7 +161,7 @@ static void product_case(unsigned pp, size_t m, size_t n, size_t k) {
   check_tile(a_tile, &a);
   check_tile(b_tile, &b);
   multiply(pp, c_tile, a_tile, b_tile);
-  model_tiles(pp, &c, &a, &b);
+  model_tiles((pp & 2) != 0, (pp & 1) != 0, &c, &a, &b); /* uu, us, su, ss */
   check_tile(c_tile, &c);
   check_tile(a_tile, &a);
   check_tile(b_tile, &b);
