@@ -166,13 +166,14 @@ static trap_outcome multiply_tiles(trap_machine *m, const trap_instruction *i, b
   const size_t bytes = tiles->config.colsb[i->dest], rows = tiles->config.rows[i->dest];
   for (size_t row = 0; row < TRAP_ROWS; row++) {
     uint8_t *sum = tiles->data[i->dest][row];
-    for (size_t k = 0; row < rows && k < tiles->config.rows[i->right]; k++) {
-      for (size_t n = 0; n < bytes; n += 4) {
+    const size_t kept = row < rows ? bytes : 0;
+    for (size_t k = 0; k < tiles->config.rows[i->right]; k++) {
+      for (size_t n = 0; n < kept; n += 4) {
         add_products(sum + n, tiles->data[i->left][row] + 4 * k, left_signed, tiles->data[i->right][k] + n,
                      right_signed);
       }
     }
-    memset(sum + (row < rows ? bytes : 0), 0, TRAP_ROW_BYTES - (row < rows ? bytes : 0));
+    memset(sum + kept, 0, TRAP_ROW_BYTES - kept);
   }
   tiles->config.start_row = 0;
   return TRAP_DONE;

@@ -47,6 +47,7 @@ static uint64_t components(const uint8_t *area) {
   return bits;
 }
 
+/* What a VEX-coded instruction can read of them. */
 static void load_vectors(const uint8_t *area, trap_machine *m) {
   const uint64_t present = components(area);
   memset(m->vector, 0, sizeof m->vector);
@@ -56,9 +57,6 @@ static void load_vectors(const uint8_t *area, trap_machine *m) {
     }
     if ((present >> AVX & 1) != 0) {
       memcpy(m->vector[v] + XMM_BYTES, area + avx_offset + v * XMM_BYTES, XMM_BYTES);
-    }
-    if ((present >> ZMM & 1) != 0) {
-      memcpy(m->vector[v] + YMM_BYTES, area + zmm_offset + v * YMM_BYTES, YMM_BYTES);
     }
   }
 }
