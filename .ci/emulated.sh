@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the machine code of amx and of avxvnni where the CPU lacks it, around the trap of tests/emulated, and proves by the
-# trap's counts that it ran. An instruction that the CPU has runs as it is. Skipping is failing here, too.
+# Runs the machine code of amx and of avxvnni where the CPU lacks it, around the trap of tests/emulated, and proves by
+# the trap's counts that it ran. An instruction that the CPU has runs as it is. Skipping is failing here, too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$1
