@@ -2,7 +2,6 @@
 # Runs the machine code of amx and of avxvnni where the CPU lacks it, around the trap of tests/emulated, and proves by
 # the trap's counts that it ran. An instruction that the CPU has runs as it is. Skipping is failing here, too.
 set -euo pipefail
-cd "$(dirname "$0")/.."
 work=$1
 if ! command -v qemu-x86_64-static >/dev/null; then
   apt-get update -q && apt-get install -q -y --no-install-recommends qemu-user-static
@@ -64,6 +63,8 @@ fi
 echo "-- amx"
 as_amx "$native/check_kernels" --isa amx --expect amx
 tiles_ran 10000
+as_amx "$native/check_vectors" tests/vectors --isa amx --expect amx
+tiles_ran 100
 as_amx "$native/check_dispatch"
 as_amx "$native/check_api"
 tiles_ran 10000

@@ -4,7 +4,7 @@
  */
 #include "check_trap.h"
 #include "frame.h"
-#include "vectors.h"
+#include "registers.h"
 
 #include <signal.h>
 #include <string.h>
@@ -34,13 +34,13 @@ __attribute__((force_align_arg_pointer)) static void step(int number, siginfo_t 
 
 /* ---- All vectors through a trap ---- */
 
-static void trap_zmm(vectors v, const void *memory) {
+static void trap_zmm(vector_registers v, const void *memory) {
   __asm__ volatile(EACH(LOAD_ZMM) "ud2\n\t" EACH(STORE_ZMM) "vzeroall" : : "a"(v), "S"(memory) : CLOBBERS);
 }
-static void trap_ymm(vectors v, const void *memory) {
+static void trap_ymm(vector_registers v, const void *memory) {
   __asm__ volatile(EACH(LOAD_YMM) "ud2\n\t" EACH(STORE_YMM) "vzeroall" : : "a"(v), "S"(memory) : CLOBBERS);
 }
-static void trap_xmm(vectors v, const void *memory) {
+static void trap_xmm(vector_registers v, const void *memory) {
   __asm__ volatile("vzeroall\n\t" EACH(LOAD_XMM) "ud2\n\t" EACH(STORE_YMM) "vzeroall"
                    :
                    : "a"(v), "S"(memory)
@@ -50,7 +50,7 @@ static void trap_xmm(vectors v, const void *memory) {
 /* `width` bytes of each vector are set before; the same are compared after, or 32 where they were 16. */
 static void frame_case(size_t width, unsigned dest, unsigned left, unsigned right, bool is_256, bool in_memory) {
   static trap_machine expected;
-  static vectors got;
+  static vector_registers got;
   uint8_t memory[32];
   const size_t seen = width < 32 ? 32 : width;
   memset(&expected, 0, sizeof expected);

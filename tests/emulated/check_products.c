@@ -276,8 +276,8 @@ static void check_zero(void) {
   check_end();
 }
 
-/* An index of none is a stride of 0; an index may be scaled, rip a base; with prefix 67 addresses have 32 bits; segments
- * have bases. */
+/* An index of none is a stride of 0; an index may be scaled; rip may be a base; with prefix 67 addresses have 32 bits;
+ * segments have bases. */
 static void check_addresses(void) {
   uint8_t code[TRAP_LONGEST + 1];
   check_begin("", "addresses");

@@ -7,7 +7,7 @@
 
 #include "illegal.h"
 #include "model.h"
-#include "vectors.h"
+#include "registers.h"
 
 #include <cpuid.h>
 #include <pthread.h>
@@ -63,10 +63,10 @@ int fatal_signal(void (*body)(const void *), const void *argument) {
 
 /* Below the red zone. */
 #define CALL(load, store) EACH(load) "sub $128, %%rsp\n\tcall *%2\n\tadd $128, %%rsp\n\t" EACH(store) "vzeroall"
-static void call_zmm(vectors v, const void *memory, code_function *function) {
+static void call_zmm(vector_registers v, const void *memory, code_function *function) {
   __asm__ volatile(CALL(LOAD_ZMM, STORE_ZMM) : : "a"(v), "S"(memory), "c"(function) : CLOBBERS);
 }
-static void call_ymm(vectors v, const void *memory, code_function *function) {
+static void call_ymm(vector_registers v, const void *memory, code_function *function) {
   __asm__ volatile(CALL(LOAD_YMM, STORE_YMM) : : "a"(v), "S"(memory), "c"(function) : CLOBBERS);
 }
 
@@ -75,7 +75,7 @@ static void check_vectors(void) {
   const size_t width = zmm ? 64 : 32;
   check_begin("", "vpdpbusd");
   for (size_t repeat = 0; repeat < 2000; repeat++) {
-    static vectors before, got;
+    static vector_registers before, got;
     const unsigned dest = (unsigned)random_below(16), left = (unsigned)random_below(16);
     const unsigned right = (unsigned)random_below(16), l = (unsigned)random_below(2);
     const bool in_memory = random_below(2) != 0;

@@ -1,12 +1,12 @@
 /*
- * Assembly that loads all vector registers from memory and stores them again: operand 0 is a `vectors`.
+ * Assembly that loads all vector registers from memory and stores them again: operand 0 is vector_registers.
  */
-#ifndef VECTORS_H
-#define VECTORS_H
+#ifndef REGISTERS_H
+#define REGISTERS_H
 
 #include <stdint.h>
 
-typedef uint8_t vectors[16][64]; /* zmm0 to zmm15, lowest byte first */
+typedef uint8_t vector_registers[16][64]; /* zmm0 to zmm15, lowest byte first */
 
 #define EACH(F) F(0) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11) F(12) F(13) F(14) F(15)
 #define CLOBBERS                                                                                                       \
