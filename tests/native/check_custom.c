@@ -54,7 +54,7 @@ static void check_shape(const dynq_kernels *scalar, const char *name, size_t row
   tile_signed = lhs_signed;
   atomic_store(&broken_contracts, 0);
   dynq_kernels_override(&kernels);
-  check_library(name);
+  check_library(name, false);
   check_wide(name);
   check_begin(name, "hooks, tile's contract");
   check_case("entered %zu times, left %zu times", atomic_load(&entered), atomic_load(&left));

@@ -12,6 +12,7 @@
 
 #include <spawn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -157,13 +158,22 @@ static int child(const char *what) {
   return 0;
 }
 
-/* Runs this program as a child with one environment variable; false where it did not end well. */
+/* Runs this program as a child with one environment variable, and those that a run under emulation is made of; false
+ * where it did not end well. */
 static bool run_child(const char *what, const char *variable, char *output, size_t size) {
+  static const char *const kept[] = {"LD_PRELOAD", "DYNQ_ASSUME_CPU"};
   int ends[2], status = -1;
-  char self[] = "/proc/self/exe", flag[] = "--child", option[16], setting[160];
+  char self[] = "/proc/self/exe", flag[] = "--child", option[16], setting[160], inherited[2][512];
   (void)snprintf(option, sizeof option, "%s", what);
   (void)snprintf(setting, sizeof setting, "%s", variable);
-  char *arguments[] = {self, flag, option, NULL}, *environment[] = {setting, NULL};
+  char *arguments[] = {self, flag, option, NULL}, *environment[] = {setting, NULL, NULL, NULL}, **end = environment + 1;
+  for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
+    const char *value = getenv(kept[i]);
+    if (value != NULL) {
+      (void)snprintf(inherited[i], sizeof inherited[i], "%s=%s", kept[i], value);
+      *end++ = inherited[i];
+    }
+  }
   posix_spawn_file_actions_t actions;
   pid_t pid;
   size_t length = 0;

@@ -2,6 +2,8 @@
  * check_kernels: every instruction set that can run here against the rule, bit for bit.
  *
  *   check_kernels [--isa NAME] [--seed N] [--expect "scalar avx2 ..."]    test; --expect fails where one cannot run
+ *                 [--quick]    fewer and smaller cases, for instructions that are emulated one by one
+ *                 [--tile]     of the kernels the gemm tile alone, of the library nothing
  *   check_kernels --list                                                 names and what keeps them from running
  *   check_kernels --bench [FILTER]                                       time instead
  */
@@ -25,6 +27,7 @@ static void list(void) {
 int main(int argc, char **argv) {
   const char *isa = check_argument(argc, argv, "--isa");
   const char *expected = check_argument(argc, argv, "--expect");
+  const bool quick = check_flag(argc, argv, "--quick"), tile = check_flag(argc, argv, "--tile");
   dynq_cpu_facts facts;
   dynq_kernels kernels[MAX_ISAS];
   size_t count = 0;
@@ -54,13 +57,20 @@ int main(int argc, char **argv) {
   for (size_t i = count; i-- > 0;) { /* scalar first: where it is wrong the others are hard to judge */
     if (isa == NULL || strcmp(isa, kernels[i].name) == 0) {
       if (!CHECK_TSAN) { /* one thread: nothing for the thread sanitizer, which takes minutes */
-        check_vector_kernels(&kernels[i], &kernels[count - 1]);
-        check_gemm_kernels(&kernels[i]);
+        if (!tile) {
+          check_vector_kernels(&kernels[i], &kernels[count - 1]);
+        }
+        check_gemm_kernels(&kernels[i], quick);
+      }
+      if (tile) {
+        continue;
       }
       if (dynq_isa_select(kernels[i].name) == DYNQ_OK) {
-        check_library(kernels[i].name);
-        check_wide(kernels[i].name);
-        if (!CHECK_TSAN) {
+        check_library(kernels[i].name, quick);
+        if (!quick) {
+          check_wide(kernels[i].name);
+        }
+        if (!quick && !CHECK_TSAN) {
           check_longest(kernels[i].name);
         }
       } else {

@@ -9,10 +9,10 @@
 
 /* range, quantize, dequantize, activate, epilogue. */
 void check_vector_kernels(const dynq_kernels *kernels, const dynq_kernels *scalar);
-/* The gemm tile. */
-void check_gemm_kernels(const dynq_kernels *kernels);
-/* The public functions with the kernels in use, which the report calls `name`. */
-void check_library(const char *name);
+/* The gemm tile; `quick`: short sums alone. */
+void check_gemm_kernels(const dynq_kernels *kernels, bool quick);
+/* The public functions with the kernels in use, which the report calls `name`; `quick`: small shapes alone. */
+void check_library(const char *name, bool quick);
 /* The same where K is long: sums past int32, exact or refused. */
 void check_wide(const char *name);
 /* And where it is as long as a weight may be: 64 MB of operands. */

@@ -1,0 +1,21 @@
+/*
+ * Assembly that loads all vector registers from memory and stores them again: operand 0 is vector_registers.
+ */
+#ifndef REGISTERS_H
+#define REGISTERS_H
+
+#include <stdint.h>
+
+typedef uint8_t vector_registers[16][64]; /* zmm0 to zmm15, lowest byte first */
+
+#define EACH(F) F(0) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11) F(12) F(13) F(14) F(15)
+#define CLOBBERS                                                                                                       \
+  "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13",  \
+      "xmm14", "xmm15", "memory"
+#define LOAD_ZMM(n) "vmovdqu64 " #n "*64(%0), %%zmm" #n "\n\t"
+#define STORE_ZMM(n) "vmovdqu64 %%zmm" #n ", " #n "*64(%0)\n\t"
+#define LOAD_YMM(n) "vmovdqu " #n "*64(%0), %%ymm" #n "\n\t"
+#define STORE_YMM(n) "vmovdqu %%ymm" #n ", " #n "*64(%0)\n\t"
+#define LOAD_XMM(n) "movdqu " #n "*64(%0), %%xmm" #n "\n\t" /* not VEX-coded: the rest stays in its initial state */
+
+#endif
