@@ -11,8 +11,8 @@
  *   ld1rw z.s, p/z               11 [6]     2 [2]        4 bytes to all elements
  *
  *   5 rows or more: 24 sums, as common/sdot_sve.h lays them out, 2 of weights and a broadcast: 27 of 32 registers (at
- *     128 bits 29). With two vectors 24 sdot (12 cycles) for 14 loads (7 cycles) and 2 to 4 additions; A64FX issues 4 of
- *     these 42 a cycle (10.5 cycles). So the bound is 2 MAC a cycle for each byte of a vector: 128 at 512 bits, 64 at
+ *     128 bits 29). With two vectors 24 sdot (12 cycles) for 14 loads (7 cycles) and 4 others; A64FX issues 4 of these
+ *     42 a cycle (10.5 cycles). So the bound is 2 MAC a cycle for each byte of a vector: 128 at 512 bits, 64 at
  *     256. 24 sums cover a latency of up to 12.
  *   1 to 4 rows: 1 panel at a time, with 8 to 24 sums. The bound of one row is the load: one panel row (64 bytes) and
  *     one broadcast a cycle at 512 bits; 8 sums at a latency of 9 reach 57 of these 64 bytes.

@@ -2,8 +2,8 @@
  * Rows times panels with the byte dot product of SVE, at any vector length, for the instruction sets that have SVE.
  *
  * A panel row (16 channels of 4 k, 64 bytes) is 4 vectors at 128 bits, 2 at 256, one at 512 and more; predicates end
- * the vectors that it does not fill. The left operand's 4 bytes are broadcast by a load (ld1rw) and not taken by lane: on
- * A64FX sdot by lane takes both pipes.
+ * the vectors that it does not fill. The left operand's 4 bytes are broadcast by a load (ld1rw) and not taken by lane:
+ * on A64FX sdot by lane takes both pipes.
  *
  * A full tile is 24 sums, rows x vectors: 6 x 4 at 128 bits, 12 x 2 at 256, from 512 on 12 x one of each of two panels.
  * Types without a size cannot be in arrays, so the sums have names: s<slot><vector>. A slot is a row, or one of S steps
