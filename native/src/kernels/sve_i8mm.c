@@ -9,8 +9,8 @@
  *
  *   4 rows or more: blocks of 4 row pairs x 4 vectors = 16 sums, 4 of weights, 1 to 4 of rows. The zipped panel is 8
  *     vectors at 128 bits, two blocks, and 4 at 256, one. For 8 k 16 smmla (8 [8] {4} cycles) for 8 loads (4 [2.7]
- *     {2.7}), so the bound is 4 MAC a cycle for each byte of a vector {8}: 128 [64] {128}. From 512 bits on a block is 2
- *     vectors or 1, the last with a predicate. common/i8mm.h has what else a tile costs.
+ *     {2.7}), so the bound is 4 MAC a cycle for each byte of a vector {8}: 128 [64] {128}. From 512 bits on a block is
+ *     2 vectors or 1, the last with a predicate. common/i8mm.h has what else a tile costs.
  *   1 to 3 rows: sdot, straight from the panel, as in sve.c; the bound is the load.
  * At 256 bits this takes half the instructions of neon_i8mm for the same products, at 128 bits the same number.
  * The vector kernels are those of the next instruction set in the list: `sve` runs wherever this does.

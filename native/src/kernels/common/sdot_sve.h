@@ -36,6 +36,9 @@ V_INLINE svint8_t broadcast_four(const uint8_t *p) {
 #define LOAD_NO_EARLIER __asm__ volatile("" ::: "memory")
 
 #define EACH_SLOT(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
+/* Last first, each with the one before. */
+#define EACH_LATER_SLOT(DO)                                                                                            \
+  DO(11, 10) DO(10, 9) DO(9, 8) DO(8, 7) DO(7, 6) DO(6, 5) DO(5, 4) DO(4, 3) DO(3, 2) DO(2, 1) DO(1, 0)
 
 #define DECLARE_SLOT(i)                                                                                                \
   const uint8_t *const row##i = lhs + i / S * lhs_stride;                                                              \
@@ -63,7 +66,7 @@ V_INLINE svint8_t broadcast_four(const uint8_t *p) {
     EACH_SLOT(MULTIPLY_SLOT)                                                                                           \
   }
 
-/* Slot `i` is a later step of the row of the slot before. */
+/* Adds slot `i` to the one before where it is a later step of the same row. */
 #define ADD_SLOT(i, before)                                                                                            \
   if (i < R * S && i % S != 0) {                                                                                       \
     s##before##0 = svadd_s32_x(all, s##before##0, s##i##0);                                                            \
@@ -102,9 +105,8 @@ V_INLINE void sve_rows(const size_t R, const size_t S, const size_t V, sve_colum
   for (; g < groups; g++) {
     MULTIPLY_GROUP(1)
   }
-  ADD_SLOT(11, 10)
-  ADD_SLOT(10, 9) ADD_SLOT(9, 8) ADD_SLOT(8, 7) ADD_SLOT(7, 6) ADD_SLOT(6, 5) ADD_SLOT(5, 4) ADD_SLOT(4, 3)
-      ADD_SLOT(3, 2) ADD_SLOT(2, 1) ADD_SLOT(1, 0) EACH_SLOT(STORE_SLOT)
+  EACH_LATER_SLOT(ADD_SLOT)
+  EACH_SLOT(STORE_SLOT)
 }
 
 /* m rows, 1 to 4, one panel at a time, so that the weights are one stream of memory. */
@@ -114,10 +116,10 @@ static __attribute__((noinline)) void sve_few_rows(size_t m, size_t panels, size
   const sve_columns columns = {.bytes = svcntb(), .elements = svcntw(), .begin = svcntb()};
   const size_t vectors = (SVE_ROW_BYTES + svcntb() - 1) / svcntb();
   for (; panels != 0; panels--, rhs += panel_stride, acc += DYNQ_PANEL) {
-#define ROWS(m, vectors) (m) * 8 + (vectors)
-    switch (ROWS(m, vectors)) {
+#define SHAPE(m, vectors) ((m) * 8 + (vectors))
+    switch (SHAPE(m, vectors)) {
 #define FEW(R, S, V)                                                                                                   \
-  case ROWS(R, V):                                                                                                     \
+  case SHAPE(R, V):                                                                                                    \
     sve_rows(R, S, V, columns, groups, lhs, lhs_stride, rhs, acc, acc_stride);                                         \
     break;
       FEW(1, 8, 1)
@@ -133,7 +135,7 @@ static __attribute__((noinline)) void sve_few_rows(size_t m, size_t panels, size
       FEW(3, 1, 4)
       FEW(4, 1, 4)
 #undef FEW
-#undef ROWS
+#undef SHAPE
     }
   }
 }
