@@ -55,6 +55,7 @@ V_INLINE void sdot_rows(const size_t R, const size_t S, size_t groups, const uin
     SDOT_GROUP(2);
     SDOT_GROUP(3);
   }
+#pragma GCC unroll 1
   for (; g < groups; g++) {
 #pragma GCC unroll 4
     for (size_t r = 0; r < R; r++) {
