@@ -8,7 +8,7 @@
 #ifndef DYNQ_ACTIVATIONS_H
 #define DYNQ_ACTIVATIONS_H
 
-#define V_INLINE static inline __attribute__((always_inline))
+#include "inline.h"
 
 static const float EXP[] = {0.49999994f, 0.166665152f, 0.041668456f, 0.00836941134f, 0.00138131611f};
 static const float TANH[] = {-0.333332807f, 0.133314416f, -0.0537397154f, 0.0206390843f, -0.00570498314f};
