@@ -86,4 +86,7 @@ cortex-a57 check_kernels --isa scalar --expect scalar --tile
 neoverse-n1 check_kernels --isa neon_dotprod --expect neon_dotprod --tile
 max check_math
 max check_api
+max check_detection
+max check_dispatch --without-children
+max check_vectors tests/vectors --expect "sve_i8mm neon_i8mm sve neon_dotprod scalar"
 EOF
