@@ -39,10 +39,10 @@ double bench_peak(const dynq_kernels *kernels, size_t threads, double seconds) {
     return NAN;
   }
   (void)run(&j, threads); /* starts the threads */
-  double took = run(&j, threads);
-  while (took < 0.5 * seconds) {
-    j.rounds *= 2;
+  double took = 0.0;
+  for (; took < 0.5 * seconds; j.rounds *= 2) {
     took = run(&j, threads);
   }
+  took = run(&j, threads);
   return took / ((double)j.products * (double)threads);
 }

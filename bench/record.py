@@ -1,6 +1,7 @@
 """Append one line to bench/history/NAME.jsonl: ``record.py PATH/TO/dynq-bench NAME``.
 
-The line holds the commit, the CPU and what ``dynq-bench linear`` measured for each instruction set and number of threads.
+The line holds the commit, the CPU and what ``dynq-bench linear`` measured for each instruction set and number of
+threads.
 """
 
 import json
