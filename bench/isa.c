@@ -10,6 +10,7 @@
 #include "isa_kernels.h"
 #include "levels.h"
 #include "machine.h"
+#include "options.h"
 #include "report.h"
 #include "timing.h"
 
@@ -237,11 +238,11 @@ static void show_machine(const options *o, const bench_levels *levels, size_t li
 
 /* ---- Options */
 
-static void add_name(names *list, const char *option, const char *name) {
+static void add_name(names *list, bench_options *in) {
   if (list->count == MAX_NAMES) {
-    bench_fail("%s is given more than %d times", option, MAX_NAMES);
+    bench_fail("%s is given more than %d times", in->name, MAX_NAMES);
   }
-  list->names[list->count++] = name;
+  list->names[list->count++] = bench_option_value(in);
 }
 
 static void check_kernel_name(const char *name) {
@@ -265,41 +266,29 @@ static void check_level_name(const char *name) {
 }
 
 static void read_options(options *o, int argc, char **argv) {
-  *o = (options){.rounds = 21, .seconds = 3e-4};
-  for (int i = 0; i < argc; i++) {
-    if (strcmp(argv[i], "--json") == 0) {
-      o->json = true;
-      continue;
-    }
-    if (strcmp(argv[i], "--quick") == 0) {
-      o->rounds = 3;
-      o->seconds = 5e-5;
-      continue;
-    }
-    const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-    if (value == NULL) {
-      bench_fail("%s: not an option of isa, or its value is missing (see dynq-bench --help)", argv[i]);
-    }
-    if (strcmp(argv[i], "--isa") == 0) {
-      if (dynq_isa_supported(value) != DYNQ_OK) {
+  bench_options in = {.command = "isa", .count = argc, .arguments = argv};
+  *o = (options){0};
+  while (bench_next_option(&in)) {
+    if (bench_option_is(&in, "--isa")) {
+      add_name(&o->isas, &in);
+      if (dynq_isa_supported(o->isas.names[o->isas.count - 1]) != DYNQ_OK) {
         bench_fail("%s", dynq_last_error());
       }
-      add_name(&o->isas, argv[i], value);
-    } else if (strcmp(argv[i], "--kernel") == 0) {
-      check_kernel_name(value);
-      add_name(&o->kernels, argv[i], value);
-    } else if (strcmp(argv[i], "--level") == 0) {
-      check_level_name(value);
-      add_name(&o->levels, argv[i], value);
-    } else if (strcmp(argv[i], "--rounds") == 0) {
-      o->rounds = bench_parse_count(argv[i], value, 1, BENCH_MAX_ROUNDS);
-    } else if (strcmp(argv[i], "--caches") == 0) {
-      o->caches = value;
+    } else if (bench_option_is(&in, "--kernel")) {
+      add_name(&o->kernels, &in);
+      check_kernel_name(o->kernels.names[o->kernels.count - 1]);
+    } else if (bench_option_is(&in, "--level")) {
+      add_name(&o->levels, &in);
+      check_level_name(o->levels.names[o->levels.count - 1]);
+    } else if (bench_option_is(&in, "--caches")) {
+      o->caches = bench_option_value(&in);
     } else {
-      bench_fail("%s: not an option of isa (see dynq-bench --help)", argv[i]);
+      bench_option_unknown(&in);
     }
-    i++;
   }
+  o->json = in.json;
+  o->rounds = in.rounds != 0 ? in.rounds : in.quick ? 3 : 21;
+  o->seconds = in.quick ? 5e-5 : 3e-4;
 }
 
 /* The instruction sets that run here, scalar last, which the others are compared with. */

@@ -3,6 +3,7 @@
  */
 #include "levels.h"
 
+#include "options.h"
 #include "report.h"
 
 #include <stdio.h>

@@ -8,7 +8,9 @@
 
 #include "levels.h"
 #include "machine.h"
+#include "options.h"
 #include "report.h"
+#include "threads.h"
 #include "timing.h"
 
 #include <math.h>
@@ -76,38 +78,26 @@ static void read_shape(options *o, const char *value) {
 }
 
 static void read_options(options *o, int argc, char **argv) {
-  *o = (options){.rounds = 15, .seconds = 0.01};
-  for (int i = 0; i < argc; i++) {
-    if (strcmp(argv[i], "--json") == 0) {
-      o->json = true;
-      continue;
-    }
-    if (strcmp(argv[i], "--quick") == 0) {
-      o->rounds = 3;
-      o->seconds = 1e-4;
-      continue;
-    }
-    const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-    if (value == NULL) {
-      bench_fail("%s: not an option of linear, or its value is missing (see dynq-bench --help)", argv[i]);
-    }
-    if (strcmp(argv[i], "--isa") == 0) {
-      if (dynq_isa_select(value) != DYNQ_OK) {
-        bench_fail("%s", dynq_last_error());
-      }
-    } else if (strcmp(argv[i], "--threads") == 0) {
-      if (dynq_set_num_threads(bench_parse_count(argv[i], value, 1, 512)) != DYNQ_OK) {
-        bench_fail("%s", dynq_last_error());
-      }
-    } else if (strcmp(argv[i], "--rounds") == 0) {
-      o->rounds = bench_parse_count(argv[i], value, 1, BENCH_MAX_ROUNDS);
-    } else if (strcmp(argv[i], "--shape") == 0) {
-      read_shape(o, value);
+  bench_options in = {.command = "linear", .count = argc, .arguments = argv};
+  dynq_status status = DYNQ_OK;
+  o->count = 0;
+  while (status == DYNQ_OK && bench_next_option(&in)) {
+    if (bench_option_is(&in, "--isa")) {
+      status = dynq_isa_select(bench_option_value(&in));
+    } else if (bench_option_is(&in, "--threads")) {
+      status = dynq_set_num_threads(bench_parse_count(in.name, bench_option_value(&in), 1, DYNQ_MAX_THREADS));
+    } else if (bench_option_is(&in, "--shape")) {
+      read_shape(o, bench_option_value(&in));
     } else {
-      bench_fail("%s: not an option of linear (see dynq-bench --help)", argv[i]);
+      bench_option_unknown(&in);
     }
-    i++;
   }
+  if (status != DYNQ_OK) {
+    bench_fail("%s", dynq_last_error());
+  }
+  o->json = in.json;
+  o->rounds = in.rounds != 0 ? in.rounds : in.quick ? 3 : 15;
+  o->seconds = in.quick ? 1e-4 : 0.01;
   for (size_t i = 0, given = o->count; given == 0 && i < sizeof default_shapes / sizeof default_shapes[0]; i++) {
     add_shape(o, default_shapes[i][0], default_shapes[i][1], default_shapes[i][2]);
   }

@@ -3,10 +3,8 @@
  */
 #include "report.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,41 +73,4 @@ const char *bench_number_text(double value, int digits, char *text) {
     (void)strcpy(text, "-");
   }
   return text;
-}
-
-/* ---- Options */
-
-static size_t parse(const char *option, const char *text, char **end) {
-  errno = 0;
-  const unsigned long long value = strtoull(text, end, 10);
-  if (text[0] < '0' || text[0] > '9' || errno != 0 || value > SIZE_MAX >> 31) {
-    bench_fail("%s is '%s'; expected a number", option, text);
-  }
-  return (size_t)value;
-}
-
-size_t bench_parse_size(const char *option, const char *text) {
-  char *end;
-  const size_t value = parse(option, text, &end);
-  switch (*end) {
-  case '\0':
-    return value;
-  case 'K':
-    return value << 10;
-  case 'M':
-    return value << 20;
-  case 'G':
-    return value << 30;
-  default:
-    bench_fail("%s is '%s'; expected a size such as 48K, 2M or 1G", option, text);
-  }
-}
-
-size_t bench_parse_count(const char *option, const char *text, size_t low, size_t high) {
-  char *end;
-  const size_t value = parse(option, text, &end);
-  if (*end != '\0' || value < low || value > high) {
-    bench_fail("%s is '%s'; expected a number from %zu to %zu", option, text, low, high);
-  }
-  return value;
 }

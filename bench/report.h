@@ -22,9 +22,4 @@ const char *bench_size_text(size_t bytes, char *text);
 /* `value` with about `digits` digits in all, such as 0.123, 12.3, 123; "-" for a NaN. */
 const char *bench_number_text(double value, int digits, char *text);
 
-/* "48K", "2M", "1G" or bytes; fails where it is no such. */
-size_t bench_parse_size(const char *option, const char *text);
-/* A whole number in [low, high]; fails where it is none. */
-size_t bench_parse_count(const char *option, const char *text, size_t low, size_t high);
-
 #endif

@@ -99,7 +99,7 @@ def test_what_cannot_be_measured_is_one_line_and_status_1(arguments: tuple[str, 
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("suffix", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
+@pytest.mark.parametrize(("suffix", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml")], ids=["png", "svg"])
 def test_the_plot_is_drawn(tmp_path: Path, suffix: str, begins: bytes) -> None:
     picture = tmp_path / f"isa.{suffix}"
     done = run(*SHORT, "--kernel", "gemm_tile", "--kernel", "range", "--plot", str(picture))
