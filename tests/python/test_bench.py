@@ -120,6 +120,12 @@ def test_without_matplotlib_the_error_names_the_extra(tmp_path: Path) -> None:
     assert done.returncode == 1 and "pip install 'dynq[plot]'" in done.stderr
 
 
+def test_only_the_instruction_set_that_was_asked_for_is_shown_and_still_compared_with_scalar() -> None:
+    best = dynq.isa.supported()[0]
+    machine, (row,) = measure([*SHORT, "--kernel", "gemm_tile", "--isa", best], lambda done, total: None)
+    assert machine["lines"] == 1 and row["isa"] == best and (row["x_scalar"] == 1) == (best == "scalar")
+
+
 def test_progress_counts_up_to_what_was_announced() -> None:
     seen: list[tuple[int, int]] = []
     machine, results = measure([*SHORT, "--kernel", "range"], lambda done, total: seen.append((done, total)))
