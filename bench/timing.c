@@ -3,7 +3,6 @@
  */
 #include "timing.h"
 
-#include <stdint.h>
 #include <stdlib.h>
 #include <time.h>
 

@@ -135,7 +135,9 @@ def test_progress_counts_up_to_what_was_announced() -> None:
 def test_the_program_of_the_package_runs_alone() -> None:
     shape = ("linear", "--quick", "--threads", "1", "--shape", "4x64x32", "--json")
     lines = subprocess.check_output([str(find_program()), *shape], text=True).splitlines()
-    machine, result = map(json.loads, lines)
-    assert machine["record"] == "machine" and machine["lines"] == 1
+    records = [json.loads(line) for line in lines]
+    assert [r["record"] for r in records] == ["machine", "progress", "progress", "progress", "linear"]
+    machine, *_, result = records
+    assert machine["lines"] == 1 and machine["steps"] == 3
     assert (result["m"], result["n"], result["k"], result["threads"]) == (4, 64, 32, 1)
     assert result["isa"] == dynq.isa.selected() and result["us"] > 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
-from rich import box
 from rich.table import Table
 
+from ._tables import number, share, slim_table
 from .program import Record
 
 DESCRIPTIONS = {
@@ -36,15 +36,7 @@ def tables(results: list[Record]) -> Iterator[Table]:
 def _table(kernel: str, rows: list[Record]) -> Table:
     of_gemm = rows[0]["unit"] == "MAC"
     description = DESCRIPTIONS.get(kernel, "4 bytes read, 4 written an element")
-    table = Table(
-        title=f"[bold]{kernel}[/bold]: {description}",
-        title_justify="left",
-        title_style="",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    table = slim_table(f"[bold]{kernel}[/bold]: {description}")
     table.add_column("level", width=6)
     table.add_column("isa", width=12)
     for name in ("ns/kMAC", "MAC/cycle") if of_gemm else ("ns/1000", "per cycle"):
@@ -61,21 +53,10 @@ def _table(kernel: str, rows: list[Record]) -> Table:
                 number(row["per_cycle"]),
                 number(row["gb_per_s"]),
                 number(row["x_scalar"]),
-                _of_bound(row),
+                share(row["of_bound"], "peak" if row["bound"] == "peak" else row["level"]),
             )
         table.add_section()
     return table
-
-
-def _of_bound(row: Record) -> str:
-    if row["of_bound"] is None:
-        return "-"
-    return f"{100 * row['of_bound']:.0f}% {'peak' if row['bound'] == 'peak' else row['level']}"
-
-
-def number(value: float) -> str:
-    """Three digits, as many of them before the point as there are."""
-    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
 def size(count: int) -> str:

@@ -24,7 +24,7 @@ def find_program() -> Path:
 def measure(arguments: list[str], progress: Callable[[int, int], None]) -> tuple[Record, list[Record]]:
     """What ``dynq-bench ARGUMENTS --json`` tells of the machine, and its results.
 
-    ``progress`` is called with how many results are there and how many there will be.
+    ``progress`` is called with how much is done and how much there is to do.
     """
     machine: Record = {}
     results: list[Record] = []
@@ -34,11 +34,15 @@ def measure(arguments: list[str], progress: Callable[[int, int], None]) -> tuple
             assert child.stdout is not None and child.stderr is not None
             for line in child.stdout:
                 record = json.loads(line)
-                if record.pop("record") == "machine":
+                kind = record.pop("record")
+                if kind == "machine":
                     machine = record
-                else:
+                elif kind != "progress":
                     results.append(record)
-                progress(len(results), machine["lines"])
+                if "steps" not in machine:
+                    progress(len(results), machine["lines"])
+                elif kind == "progress":
+                    progress(record["done"], machine["steps"])
             message = child.stderr.read().strip()
         except BaseException:
             child.kill()  # what it measures is of no use without us
