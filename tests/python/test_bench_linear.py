@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import dynq
 from dynq.bench import compare, peers, shapes
 from dynq.bench.program import measure
 from dynq.bench.shapes import Shape
+from dynq.cli import cli
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -138,8 +140,23 @@ def test_a_peer_that_is_not_installed_is_named_with_the_extra(monkeypatch: pytes
     present, missing = peers.choose(())
     assert present == ["dynq", "numpy float32"]
     assert missing["onnxruntime int8"] == "onnx" and missing["torch int8"] == "torch"
-    text = peers.heading({"versions": {}, "cpu": "", "isa": "", "rounds": 1}, missing)
-    assert "torch int8 (no torch)" in text and "pip install 'dynq[peers]'" in text
+    with pytest.raises(dynq.Error, match=r"torch int8 needs torch: pip install 'dynq\[peers\]'"):
+        peers.choose(("torch int8",))
+    done = CliRunner().invoke(
+        cli, ["bench", "peers", "--quick", "--rounds", "1", "--threads", "1", "--shape", "1x64x64"]
+    )
+    assert "torch int8 (no torch)" in done.stdout and "pip install 'dynq[peers]'" in done.stdout
+
+
+def test_the_best_round_of_a_peer_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = {"dynq": iter([3.0, 2.0, 4.0]), "numpy float32": iter([9.0, 8.0, 6.0])}
+
+    def run_peer(name: str, threads: int, layers: list[Shape], quick: bool, with_error: bool) -> list[dict[str, Any]]:
+        return [{"m": 1, "n": 64, "k": 64, "us": next(times[name]), **({"error": 0.5} if with_error else {})}]
+
+    monkeypatch.setattr(peers, "_run", run_peer)
+    a, b = peers.measure(list(times), [1], [Shape(1, 64, 64)], 3, True, lambda done, total: None)
+    assert (a["us"], b["us"], b["x_dynq"], b["error"]) == (2.0, 6.0, 3.0, 0.5)
 
 
 def test_a_peer_that_fails_is_an_error_with_its_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ def choose(names: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
         if names and name not in (*names, "dynq"):
             continue
         absent = [p for p in NEEDED.get(package, (package,)) if not _installed(p)]
+        if absent and name in names:
+            raise dynq.Error(f"{name} needs {' '.join(absent)}: pip install 'dynq[peers]'")
         if absent:
             missing[name] = " ".join(absent)
         else:
