@@ -1,4 +1,4 @@
-"""What a call of ``dynq.linear`` costs over the C function alone: ``call_overhead.py PATH/TO/bench_linear``.
+"""What a call of ``dynq.linear`` costs over the C function alone: ``call_overhead.py PATH/TO/dynq-bench``.
 
 C and Python are timed in turn, several rounds, one thread; the figures are medians.
 """
@@ -17,12 +17,13 @@ ROUNDS = 9
 CALLS = 20_000
 
 
-def c_microseconds(bench_linear: str, m: int, n: int, k: int) -> float:
-    arguments = [bench_linear, "--threads", "1", "--shape", f"{m}x{n}x{k}", "--rounds", "5", "--json"]
-    return float(json.loads(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout)["us"])
+def c_microseconds(program: str, m: int, n: int, k: int) -> float:
+    arguments = [program, "linear", "--threads", "1", "--shape", f"{m}x{n}x{k}", "--rounds", "5", "--json"]
+    output = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
+    return float(json.loads(output.splitlines()[-1])["us"])
 
 
-def main(bench_linear: str) -> None:
+def main(program: str) -> None:
     dynq.set_num_threads(1)
     rng = np.random.default_rng(0)
     m, n, k = 1, 64, 64
@@ -37,7 +38,7 @@ def main(bench_linear: str) -> None:
     in_c: list[float] = []
     in_python: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(ROUNDS):
-        in_c.append(c_microseconds(bench_linear, m, n, k))
+        in_c.append(c_microseconds(program, m, n, k))
         for name, call in calls.items():
             in_python[name].append(1e6 * (timeit.timeit(call, number=CALLS) / CALLS - nothing))
     c = statistics.median(in_c)

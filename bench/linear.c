@@ -1,181 +1,261 @@
 /*
- * Times dynq_linear_f32 over real layer shapes, beside the machine's own int8 peak measured in the same run.
+ * dynq-bench linear: dynq_linear_f32 over real layer shapes, beside what the machine can do.
  *
- * bench_linear [--isa NAME] [--threads N] [--rounds N] [--shape MxNxK]... [--json]
- *
- * Each round times every shape and the peak once, so that a slow moment of the machine meets all of them; the
+ * For each instruction set and number of threads, every round times each shape once, and beside it the int8 peak and
+ * reading as many bytes as the weights have, on as many threads: so a slow moment of the machine meets all of them. The
  * figures are medians over the rounds. GOP/s counts 2 M N K operations, quantization and epilogue included.
  */
-#include "dispatch.h"
+#include "linear.h"
+
+#include "commands.h"
+#include "levels.h"
+#include "loops.h"
+#include "machine.h"
+#include "options.h"
+#include "report.h"
 #include "threads.h"
+#include "timing.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
-enum { MAX_SHAPES = 64, MAX_ROUNDS = 101 };
+enum { MAX_SHAPES = 64, MAX_CHOICES = 16, FEW_ROUNDS = 3 };
+static const double most_seconds = 2.0; /* that a shape is timed for, where it is not too slow for FEW_ROUNDS */
 
-typedef struct shape {
-  size_t m, n, k, repeats;
+typedef struct options {
+  size_t shape_count, isa_count, thread_count, rounds;
+  linear_shape shapes[MAX_SHAPES];
+  const char *isas[MAX_CHOICES];
+  size_t threads[MAX_CHOICES];
+  double seconds; /* a sample takes, or one call where that is longer */
+  bool json;
+} options;
+
+/* A layer, and its times with the instruction set and the threads at hand. */
+typedef struct layer {
+  linear_shape shape;
   float *x, *y;
   dynq_weight *weight;
-  double seconds[MAX_ROUNDS];
-} shape;
+  double bytes;
+  size_t weight_bytes, calls, rounds;
+  double seconds[BENCH_MAX_ROUNDS], read_seconds[BENCH_MAX_ROUNDS];
+} layer;
 
-static const size_t default_shapes[][3] = {{1, 64, 64},     {1, 384, 384},    {1, 768, 768},     {1, 4096, 4096},
-                                           {4, 768, 768},   {8, 1024, 4096},  {7, 1000, 333},    {32, 768, 3072},
-                                           {128, 768, 768}, {128, 3072, 768}, {512, 1024, 1024}, {512, 4096, 4096}};
+static const linear_shape default_shapes[] = {
+#define SHAPE(m, n, k) {m, n, k},
+#include "shapes.def"
+#undef SHAPE
+};
+enum { DEFAULT_SHAPES = sizeof default_shapes / sizeof default_shapes[0] };
+_Static_assert(sizeof default_shapes / sizeof default_shapes[0] <= (size_t)MAX_SHAPES, "the shapes of shapes.json");
 
-static double now(void) {
-  struct timespec t;
-  (void)clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+/* ---- Layers */
 
-static void fail(const char *what) {
-  (void)fprintf(stderr, "bench_linear: %s\n", what);
-  exit(1);
-}
-
-static float *random_floats(size_t count) {
-  static uint32_t state = 1;
-  float *p = malloc((count != 0 ? count : 1) * sizeof *p);
-  if (p == NULL) {
-    fail("out of memory");
+static void run_layer(void *arg) {
+  layer *l = arg;
+  const linear_shape *s = &l->shape;
+  if (dynq_linear_f32(l->weight, s->m, l->x, s->k, DYNQ_ASYMMETRIC, DYNQ_PER_ROW, NULL, NULL, l->y, s->n) != DYNQ_OK) {
+    bench_fail("%s", dynq_last_error());
   }
-  for (size_t i = 0; i < count; i++) {
-    state = state * 1664525u + 1013904223u;
-    p[i] = (float)(state >> 8) * 0x1p-23f - 1.0f;
-  }
-  return p;
 }
 
-static double time_once(const shape *s, size_t repeats) {
-  const double start = now();
-  for (size_t i = 0; i < repeats; i++) {
-    if (dynq_linear_f32(s->weight, s->m, s->x, s->k, DYNQ_ASYMMETRIC, DYNQ_PER_ROW, NULL, NULL, s->y, s->n) !=
-        DYNQ_OK) {
-      fail(dynq_last_error());
-    }
+static double time_layer(layer *l, size_t calls) {
+  const double start = bench_now();
+  for (size_t i = 0; i < calls; i++) {
+    run_layer(l);
   }
-  return (now() - start) / (double)repeats;
+  return (bench_now() - start) / (double)calls;
 }
 
-static void prepare(shape *s) {
-  float *w = random_floats(s->n * s->k);
-  s->x = random_floats(s->m * s->k);
-  s->y = random_floats(s->m * s->n);
-  if (dynq_weight_pack_f32(s->n, s->k, w, s->k, 1, NULL, &s->weight) != DYNQ_OK) {
-    fail(dynq_last_error());
+static void make_layer(layer *l, linear_shape shape) {
+  dynq_weight_info info;
+  float *w = bench_data(shape.n * shape.k * sizeof *w);
+  l->shape = shape;
+  l->x = bench_data(shape.m * shape.k * sizeof *l->x);
+  l->y = bench_data(shape.m * shape.n * sizeof *l->y);
+  if (dynq_weight_pack_f32(shape.n, shape.k, w, shape.k, 1, NULL, &l->weight) != DYNQ_OK) {
+    bench_fail("%s", dynq_last_error());
   }
   free(w);
-  const double seconds = time_once(s, 1); /* warms up, too */
-  s->repeats = seconds < 0.01 ? (size_t)(0.01 / seconds) + 1 : 1;
+  dynq_weight_describe(l->weight, &info);
+  l->weight_bytes = info.data_bytes;
+  l->bytes = (double)info.data_bytes + (double)info.n_padded * (sizeof *info.scale + sizeof *info.column_sum) +
+             (double)sizeof(float) * (double)(shape.m * shape.k + shape.m * shape.n);
 }
 
-/* ---- The peak: as many threads at once as the shapes use ---- */
-
-enum { PEAK_ROUNDS = 200000 };
-
-static void peak_task(void *arg, size_t index) {
-  const dynq_kernels *kernels = arg;
-  (void)index;
-  (void)kernels->gemm->peak(PEAK_ROUNDS);
+static void free_layer(layer *l) {
+  dynq_weight_free(l->weight);
+  free(l->x);
+  free(l->y);
 }
 
-static double peak_seconds_per_mac(const dynq_kernels *kernels, size_t threads) {
-  if (kernels->gemm->peak == NULL) {
-    return 0.0;
-  }
-  const double macs = (double)kernels->gemm->peak(1) * PEAK_ROUNDS * (double)threads;
-  const double start = now();
-  dynq_parallel(NULL, threads, peak_task, (void *)(uintptr_t)kernels, threads);
-  return (now() - start) / macs;
+/* ---- One instruction set and number of threads */
+
+static void calibrate(layer *l, const options *o) {
+  const double first = time_layer(l, 1), second = time_layer(l, 1), once = first < second ? first : second;
+  l->calls = once < o->seconds ? (size_t)(o->seconds / once) + 1 : 1;
+  const double fitting = most_seconds / (once * (double)l->calls);
+  l->rounds = fitting < (double)o->rounds ? (size_t)fitting : o->rounds;
+  l->rounds = l->rounds > FEW_ROUNDS ? l->rounds : o->rounds < FEW_ROUNDS ? o->rounds : FEW_ROUNDS;
 }
 
-static int ascending(const void *a, const void *b) {
-  const double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
+static linear_result result_of(layer *l, const double *peaks) {
+  double of_peak[BENCH_MAX_ROUNDS], of_read[BENCH_MAX_ROUNDS], peak[BENCH_MAX_ROUNDS];
+  const double macs = (double)l->shape.m * (double)l->shape.n * (double)l->shape.k;
+  for (size_t r = 0; r < l->rounds; r++) {
+    peak[r] = peaks[r];
+    of_peak[r] = macs * peaks[r] / l->seconds[r];
+    of_read[r] = l->bytes * l->read_seconds[r] / l->seconds[r];
+  }
+  linear_result result = {.bytes = l->bytes,
+                          .seconds = bench_median(l->seconds, l->rounds),
+                          .peak_seconds = bench_median(peak, l->rounds),
+                          .read_seconds = bench_median(l->read_seconds, l->rounds),
+                          .of_limit = bench_median(of_read, l->rounds)};
+  const double share = bench_median(of_peak, l->rounds);
+  if (!(share < result.of_limit)) { /* or it is a NaN, where the peak is not known */
+    result.of_peak = true;
+    result.of_limit = share;
+  }
+  return result;
 }
 
-static double median(double *values, size_t count) {
-  qsort(values, count, sizeof *values, ascending);
-  return values[count / 2];
-}
-
-int main(int argc, char **argv) {
-  static shape shapes[MAX_SHAPES];
-  static double peaks[MAX_ROUNDS];
-  size_t count = 0, rounds = 15, threads;
-  int json = 0;
-  for (int i = 1; i < argc; i++) {
-    const char *value = i + 1 < argc ? argv[i + 1] : "";
-    shape *s = &shapes[count];
-    if (strcmp(argv[i], "--json") == 0) {
-      json = 1;
-      continue;
-    }
-    if (strcmp(argv[i], "--isa") == 0) {
-      if (dynq_isa_select(value) != DYNQ_OK) {
-        fail(dynq_last_error());
-      }
-    } else if (strcmp(argv[i], "--threads") == 0) {
-      if (dynq_set_num_threads(strtoul(value, NULL, 10)) != DYNQ_OK) {
-        fail(dynq_last_error());
-      }
-    } else if (strcmp(argv[i], "--rounds") == 0) {
-      rounds = strtoul(value, NULL, 10);
-    } else if (strcmp(argv[i], "--shape") == 0 && count < MAX_SHAPES &&
-               sscanf(value, "%zux%zux%zu", &s->m, &s->n, &s->k) == 3) {
-      count++;
-    } else {
-      fail("usage: bench_linear [--isa NAME] [--threads N] [--rounds N] [--shape MxNxK]... [--json]");
-    }
-    i++;
-  }
-  if (rounds == 0 || rounds > MAX_ROUNDS) {
-    fail("--rounds takes 1 to 101");
-  }
-  for (size_t i = 0; count == 0 && i < sizeof default_shapes / sizeof default_shapes[0]; i++) {
-    shapes[i].m = default_shapes[i][0];
-    shapes[i].n = default_shapes[i][1];
-    shapes[i].k = default_shapes[i][2];
-  }
-  count = count != 0 ? count : sizeof default_shapes / sizeof default_shapes[0];
-  const dynq_kernels *kernels;
-  if (dynq_kernels_current(&kernels) != DYNQ_OK || dynq_get_num_threads(&threads) != DYNQ_OK) {
-    fail(dynq_last_error());
-  }
+static void measure(layer *layers, size_t count, const dynq_kernels *kernels, size_t threads, const options *o,
+                    size_t *done) {
+  static double peaks[BENCH_MAX_ROUNDS];
+  bench_loop *read = bench_loops_of(kernels->name)[BENCH_READ];
+  size_t most = 0;
   for (size_t i = 0; i < count; i++) {
-    prepare(&shapes[i]);
+    calibrate(&layers[i], o);
+    most = layers[i].weight_bytes > most ? layers[i].weight_bytes : most;
   }
-  for (size_t r = 0; r < rounds; r++) {
-    peaks[r] = peak_seconds_per_mac(kernels, threads);
+  void *data = bench_data(most + 1024 * threads); /* each thread reads 1024 bytes at least */
+  for (size_t r = 0; r < o->rounds; r++) {
+    peaks[r] = bench_peak(kernels, threads, o->seconds);
     for (size_t i = 0; i < count; i++) {
-      shapes[i].seconds[r] = time_once(&shapes[i], shapes[i].repeats);
+      layer *l = &layers[i];
+      if (r < l->rounds) {
+        l->seconds[r] = time_layer(l, l->calls);
+        l->read_seconds[r] = bench_read(read, threads, data, l->weight_bytes, 0.25 * o->seconds);
+      }
+    }
+    if (o->json) {
+      json_begin("progress");
+      json_count("done", ++*done);
+      json_end();
     }
   }
-  const double peak_seconds = median(peaks, rounds), peak = peak_seconds > 0.0 ? 2e-9 / peak_seconds : 0.0;
-  if (!json) {
-    (void)printf("%s, %zu threads, measured int8 peak %.1f GOP/s (0: not known)\n\n%18s %12s %10s %8s\n", kernels->name,
-                 threads, peak, "M x N x K", "us", "GOP/s", "of peak");
+  free(data);
+  if (!o->json) {
+    linear_show_head(kernels->name, threads, bench_median(peaks, o->rounds));
   }
   for (size_t i = 0; i < count; i++) {
-    shape *s = &shapes[i];
-    const double seconds = median(s->seconds, rounds);
-    const double gops = 2e-9 * (double)s->m * (double)s->n * (double)s->k / seconds;
-    if (json) {
-      (void)printf("{\"isa\": \"%s\", \"threads\": %zu, \"m\": %zu, \"n\": %zu, \"k\": %zu, \"us\": %.4f, "
-                   "\"gops\": %.2f, \"peak_gops\": %.2f}\n",
-                   kernels->name, threads, s->m, s->n, s->k, seconds * 1e6, gops, peak);
+    linear_result result = result_of(&layers[i], peaks);
+    bench_profile(kernels, threads, run_layer, &layers[i], layers[i].calls, result.shares);
+    if (o->json) {
+      linear_json(kernels->name, threads, &layers[i].shape, &result);
     } else {
-      (void)printf("%5zu x%5zu x%5zu %12.2f %10.1f %7.1f%%\n", s->m, s->n, s->k, seconds * 1e6, gops,
-                   peak > 0.0 ? 100.0 * gops / peak : 0.0);
+      linear_show(&layers[i].shape, &result);
     }
-    dynq_weight_free(s->weight);
-    free(s->x);
-    free(s->y);
+  }
+}
+
+/* ---- The command */
+
+static void add_shape(options *o, linear_shape shape) {
+  if (o->shape_count == MAX_SHAPES) {
+    bench_fail("--shape is given more than %d times", MAX_SHAPES);
+  }
+  o->shapes[o->shape_count++] = shape;
+}
+
+static void read_shape(options *o, const char *value) {
+  linear_shape s;
+  char more;
+  if (sscanf(value, "%zux%zux%zu%c", &s.m, &s.n, &s.k, &more) != 3 || s.m == 0 || s.n == 0 || s.k == 0) {
+    bench_fail("--shape is '%s'; expected MxNxK, such as 128x768x768", value);
+  }
+  add_shape(o, s);
+}
+
+static void count_choice(size_t count, const bench_options *in) {
+  if (count == MAX_CHOICES) {
+    bench_fail("%s is given more than %d times", in->name, MAX_CHOICES);
+  }
+}
+
+static void read_options(options *o, int argc, char **argv) {
+  bench_options in = {.command = "linear", .count = argc, .arguments = argv};
+  while (bench_next_option(&in)) {
+    if (bench_option_is(&in, "--isa")) {
+      count_choice(o->isa_count, &in);
+      const char *name = bench_option_value(&in);
+      if (dynq_isa_supported(name) != DYNQ_OK) {
+        bench_fail("%s", dynq_last_error());
+      }
+      o->isas[o->isa_count++] = name;
+    } else if (bench_option_is(&in, "--threads")) {
+      count_choice(o->thread_count, &in);
+      o->threads[o->thread_count++] = bench_parse_count(in.name, bench_option_value(&in), 1, DYNQ_MAX_THREADS);
+    } else if (bench_option_is(&in, "--shape")) {
+      read_shape(o, bench_option_value(&in));
+    } else {
+      bench_option_unknown(&in);
+    }
+  }
+  o->json = in.json;
+  o->rounds = in.rounds != 0 ? in.rounds : in.quick ? FEW_ROUNDS : 25;
+  o->seconds = in.quick ? 1e-4 : 2e-3;
+}
+
+static void fill_options(options *o) {
+  for (size_t i = 0, given = o->shape_count; given == 0 && i < DEFAULT_SHAPES; i++) {
+    add_shape(o, default_shapes[i]);
+  }
+  if (o->isa_count == 0) {
+    o->isa_count = 1;
+    if (dynq_isa_selected(&o->isas[0]) != DYNQ_OK) {
+      bench_fail("%s", dynq_last_error());
+    }
+  }
+  if (o->thread_count == 0) {
+    o->thread_count = 1;
+    if (dynq_get_num_threads(&o->threads[0]) != DYNQ_OK) {
+      bench_fail("%s", dynq_last_error());
+    }
+  }
+}
+
+int bench_linear(int argc, char **argv) {
+  static options o;
+  static layer layers[MAX_SHAPES];
+  size_t done = 0;
+  read_options(&o, argc, argv);
+  fill_options(&o);
+  if (o.json) {
+    json_begin("machine");
+    json_text("command", "linear");
+    json_text("dynq", dynq_version());
+    json_count("rounds", o.rounds);
+    json_count("lines", o.shape_count * o.isa_count * o.thread_count);
+    json_count("steps", o.rounds * o.isa_count * o.thread_count);
+    json_end();
+  }
+  for (size_t i = 0; i < o.shape_count; i++) {
+    make_layer(&layers[i], o.shapes[i]);
+  }
+  for (size_t i = 0; i < o.isa_count; i++) {
+    for (size_t t = 0; t < o.thread_count; t++) {
+      const dynq_kernels *kernels;
+      if (dynq_isa_select(o.isas[i]) != DYNQ_OK || dynq_set_num_threads(o.threads[t]) != DYNQ_OK ||
+          dynq_kernels_current(&kernels) != DYNQ_OK) {
+        bench_fail("%s", dynq_last_error());
+      }
+      measure(layers, o.shape_count, kernels, o.threads[t], &o, &done);
+    }
+  }
+  for (size_t i = 0; i < o.shape_count; i++) {
+    free_layer(&layers[i]);
   }
   return 0;
 }

@@ -1,6 +1,7 @@
-"""Append one line to bench/history/NAME.jsonl: ``record.py PATH/TO/bench_linear NAME``.
+"""Append one line to bench/history/NAME.jsonl: ``record.py PATH/TO/dynq-bench NAME``.
 
-The line holds the commit, the CPU and what ``bench_linear`` measured for each instruction set and number of threads.
+The line holds the commit, the CPU and what ``dynq-bench linear`` measured for each instruction set and number of
+threads.
 """
 
 import json
@@ -16,15 +17,16 @@ import dynq
 HISTORY = Path(__file__).parent / "history"
 
 
-def measure(bench_linear: str, isa: str, threads: int) -> list[dict[str, object]]:
-    arguments = [bench_linear, "--isa", isa, "--threads", str(threads), "--json"]
+def measure(program: str, isa: str, threads: int) -> list[dict[str, object]]:
+    arguments = [program, "linear", "--isa", isa, "--threads", str(threads), "--json"]
     if isa == "scalar":
         arguments += ["--rounds", "3"]
     output = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
-    return [json.loads(line) for line in output.splitlines()]
+    records = [json.loads(line) for line in output.splitlines()]
+    return [record for record in records if record.pop("record") == "linear"]
 
 
-def main(bench_linear: str, name: str) -> None:
+def main(program: str, name: str) -> None:
     commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], check=True, capture_output=True, text=True)
     cpu = cpuinfo.get_cpu_info()
     line = {
@@ -36,7 +38,7 @@ def main(bench_linear: str, name: str) -> None:
             result
             for isa in dynq.isa.supported()
             for threads in sorted({1, dynq.get_num_threads()})
-            for result in measure(bench_linear, isa, threads)
+            for result in measure(program, isa, threads)
         ],
     }
     with (HISTORY / f"{name}.jsonl").open("a", encoding="utf-8") as file:

@@ -1,5 +1,6 @@
 # Reads native/src/isa.def and adds each instruction set that this compiler can build for this processor:
-# kernels/<name>.c with its flags, and DYNQ_BUILD_<name>=1 for dispatch.c (0 for the others).
+# kernels/<name>.c with its flags, and DYNQ_BUILD_<name>=1 for dispatch.c (0 for the others). Leaves dynq_built, the
+# names of those that are built, dynq_flags_<name>, and dynq_build_definitions.
 
 include(CheckCCompilerFlag)
 
@@ -14,6 +15,7 @@ endif()
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS native/src/isa.def)
 file(STRINGS native/src/isa.def dynq_isa_lines REGEX "^DYNQ_ISA\\(")
 set(dynq_built)
+set(dynq_build_definitions)
 foreach(line IN LISTS dynq_isa_lines)
   if(NOT line MATCHES "^DYNQ_ISA\\(([a-z0-9_]+), *([A-Z0-9_]+), *[^\"]*\"([^\"]*)\"\\)$")
     message(FATAL_ERROR "isa.def: cannot read '${line}'")
@@ -36,10 +38,12 @@ foreach(line IN LISTS dynq_isa_lines)
   if(build)
     target_sources(dynq_objects PRIVATE native/src/kernels/${name}.c)
     set_property(SOURCE native/src/kernels/${name}.c APPEND PROPERTY COMPILE_OPTIONS ${flags})
-    target_compile_definitions(dynq_objects PRIVATE DYNQ_BUILD_${name}=1)
+    list(APPEND dynq_build_definitions DYNQ_BUILD_${name}=1)
+    set(dynq_flags_${name} ${flags})
     list(APPEND dynq_built ${name})
   else()
-    target_compile_definitions(dynq_objects PRIVATE DYNQ_BUILD_${name}=0)
+    list(APPEND dynq_build_definitions DYNQ_BUILD_${name}=0)
   endif()
 endforeach()
+target_compile_definitions(dynq_objects PRIVATE ${dynq_build_definitions})
 message(STATUS "dynq instruction sets: ${dynq_built}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import platform
 import sys
@@ -18,6 +17,8 @@ from rich.table import Table
 import dynq
 
 from . import _call
+from ._report import console, cpu_brand, json_option, print_json
+from .bench.commands import bench
 
 
 def main() -> NoReturn:
@@ -35,13 +36,13 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
 @click.group()
 @click.version_option(dynq.__version__, prog_name="dynq")
 def cli() -> None:
     """Neural networks on CPUs with dynamic INT8 quantization."""
+
+
+cli.add_command(bench)
 
 
 @cli.command()
@@ -55,7 +56,7 @@ def info(as_json: bool) -> None:
         "library": _call.library_version(),
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "cpu": _cpu_brand(),
+        "cpu": cpu_brand(),
         "architecture": platform.machine(),
         "threads": threads,
         "threads_from": _threads_from(),
@@ -64,7 +65,7 @@ def info(as_json: bool) -> None:
         "isas": {name: dynq.isa.explain(name) for name in dynq.isa.names()},
     }
     if as_json:
-        _print_json(facts)
+        print_json(facts)
         return
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("dynq", f"{facts['dynq']} (C library {facts['library']})")
@@ -75,10 +76,7 @@ def info(as_json: bool) -> None:
     isas = Table("instruction set", "status", title="Instruction sets, best first", title_justify="left")
     for name, why in facts["isas"].items():
         isas.add_row(name, why, style="bold" if why == "selected" else None)
-    console = _console()
-    console.print(table)
-    console.print()
-    console.print(isas)
+    console().print(table, "", isas, sep="\n")
 
 
 @cli.command()
@@ -92,7 +90,7 @@ def selftest(names: tuple[str, ...], folder: str | None, as_json: bool) -> None:
     _threads()
     results = run(names, folder)
     if as_json:
-        _print_json({"threads": THREADS, "isas": [dataclasses.asdict(result) for result in results]})
+        print_json({"threads": THREADS, "isas": [dataclasses.asdict(result) for result in results]})
     else:
         table = Table("instruction set", "cases", "result", "time")
         for r in results:
@@ -101,7 +99,7 @@ def selftest(names: tuple[str, ...], folder: str | None, as_json: bool) -> None:
                 r.isa, str(r.cases or ""), verdict, _microseconds(r.seconds) if r.cases else "",
                 style="bold red" if r.failures else None,
             )  # fmt: skip
-        _console().print(table)
+        console().print(table)
     failures = [f"{r.isa}: {failure}" for r in results for failure in r.failures]
     if failures:
         shown = "\n  ".join(failures[:20])
@@ -132,7 +130,7 @@ def digits(group_json: bool, as_json: bool) -> None:
 
     result = run()
     if as_json or group_json:
-        _print_json(dataclasses.asdict(result))
+        print_json(dataclasses.asdict(result))
         return
     table = _beside_float(f"Handwritten digits, {result.samples} held-out images", result.isa)
     table.add_row("accuracy", _percent(result.float_accuracy), _percent(result.int8_accuracy))
@@ -140,7 +138,7 @@ def digits(group_json: bool, as_json: bool) -> None:
     table.add_row("time per sample, one call for all", *_times(result.float_batch_seconds, result.int8_batch_seconds))
     table.add_row("time per sample, one call each", *_times(result.float_single_seconds, result.int8_single_seconds))
     table.add_row("same prediction", "", _percent(result.agreement))
-    _console().print(table)
+    console().print(table)
 
 
 @demo.command()
@@ -155,7 +153,7 @@ def minilm(group_json: bool, as_json: bool) -> None:
         task = progress.add_task("sentences", total=len(SENTENCES))
         result = run(lambda done: progress.update(task, completed=done))
     if as_json:
-        _print_json(dataclasses.asdict(result))
+        print_json(dataclasses.asdict(result))
         return
     table = _beside_float(f"all-MiniLM-L6-v2, {result.sentences} sentences", result.isa)
     table.add_row("cosine to float32, mean", "", f"{result.mean_cosine:.5f}")
@@ -164,20 +162,12 @@ def minilm(group_json: bool, as_json: bool) -> None:
     table.add_row("linear layers", str(result.linear_layers), str(result.linear_layers))
     table.add_row("their weights", _kib(result.float_weight_bytes), _kib(result.int8_weight_bytes))
     table.add_row("time per sentence", *_times(result.float_seconds, result.int8_seconds))
-    _console().print(table)
-
-
-def _print_json(facts: dict[str, Any]) -> None:
-    click.echo(json.dumps(facts, indent=2))
+    console().print(table)
 
 
 def _beside_float(what: str, isa: str) -> Table:
     """An empty table of a demo: float32 beside int8."""
     return Table("", "float32 (NumPy)", "int8 (dynq)", title=f"{what}, {isa}, 1 thread")
-
-
-def _console() -> Console:
-    return Console(highlight=False)
 
 
 def _percent(share: float) -> str:
@@ -194,16 +184,6 @@ def _times(a: float, b: float) -> tuple[str, str]:
 
 def _microseconds(seconds: float) -> str:
     return f"{seconds * 1e6:,.1f} µs" if seconds < 1e-3 else f"{seconds * 1e3:,.2f} ms"
-
-
-def _cpu_brand() -> str:
-    """The name that the CPU gives itself; py-cpuinfo takes a second, and may know nothing of a new machine."""
-    try:
-        from cpuinfo import get_cpu_info
-
-        return str(get_cpu_info().get("brand_raw") or "unknown")
-    except Exception:  # whatever it meets there, the rest of the page stands
-        return "unknown"
 
 
 def _threads() -> int:

@@ -5,7 +5,6 @@
  *                 [--quick]    fewer and smaller cases, for instructions that are emulated one by one
  *                 [--tile]     of the kernels the gemm tile alone, of the library nothing
  *   check_kernels --list                                                 names and what keeps them from running
- *   check_kernels --bench [FILTER]                                       time instead
  */
 #include "check_kernels.h"
 
@@ -42,10 +41,6 @@ int main(int argc, char **argv) {
     if (dynq_isa_resolve(i, features, 0, &kernels[count]) == DYNQ_OK) {
       count++;
     }
-  }
-  if (check_flag(argc, argv, "--bench")) {
-    bench_kernels(kernels, count, check_argument(argc, argv, "--bench"));
-    return 0;
   }
   if (expected != NULL) {
     check_expected_isas(expected);

@@ -19,7 +19,5 @@ void check_wide(const char *name);
 void check_longest(const char *name);
 /* The public functions with kernels made here: shapes and a sign of the left operand that no ISA may have yet. */
 void check_custom(const dynq_kernels *scalar);
-/* Times what `filter` (NULL: all) is part of the name of; `kernels` has `count` ISAs, scalar last. */
-void bench_kernels(const dynq_kernels *kernels, size_t count, const char *filter);
 
 #endif

@@ -1,0 +1,27 @@
+/*
+ * The levels of memory, and data for the kernels that fills each.
+ */
+#ifndef BENCH_LEVELS_H
+#define BENCH_LEVELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { BENCH_L1, BENCH_L2, BENCH_L3, BENCH_MEMORY, BENCH_LEVELS };
+
+typedef struct bench_levels {
+  const char *source;         /* where the sizes of the caches come from */
+  size_t cache[BENCH_MEMORY]; /* bytes of the data caches of one core; 0 where there is none */
+  size_t bytes[BENCH_LEVELS]; /* what a kernel works on so that it comes from this level; 0: it does not exist here */
+} bench_levels;
+
+/* "L1", "L2", "L3", "memory". */
+extern const char *const bench_level_names[BENCH_LEVELS];
+
+/* The caches as /sys or sysconf tell, or `given`, such as "48K,2M,260M", where it is not NULL. */
+void bench_levels_find(bench_levels *levels, const char *given);
+/* 64-byte aligned memory in huge pages where the system gives them, so that the address translation costs the same in
+ * every run: float32 uniform in [-4, 4), whose bytes serve as int8 and int32 as well. Never fails: it ends the program. */
+void *bench_data(size_t bytes);
+
+#endif

@@ -1,0 +1,1 @@
+"""Measuring dynq on this machine: what ``dynq bench`` runs."""

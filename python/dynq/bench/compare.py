@@ -1,0 +1,79 @@
+"""``dynq bench compare``: two files that ``dynq bench ... --json`` wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any
+
+from rich.table import Table
+
+import dynq
+
+from ._tables import number, slim_table
+
+# What makes two rows the same thing, and their time, by the command that measured them.
+KEYS = {
+    "isa": (("kernel", "level", "isa"), "ns_per_1000", "ns/1000"),
+    "linear": (("isa", "threads", "m", "n", "k"), "us", "µs"),
+    "peers": (("peer", "threads", "m", "n", "k"), "us", "µs"),
+}
+
+
+def load(path: str) -> dict[str, Any]:
+    try:
+        facts = json.loads(Path(path).read_text("utf-8"))
+        if facts["machine"]["command"] in KEYS and isinstance(facts["results"], list):
+            return dict(facts)
+    except OSError as error:
+        raise dynq.Error(f"{path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise dynq.Error(f"{path}: expected what 'dynq bench isa, linear or peers --json' prints")
+
+
+def compare(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows that both have: ``a`` and ``b``, the times, and ``ratio``, how many times faster b is."""
+    command = a["machine"]["command"]
+    if command != b["machine"]["command"]:
+        raise dynq.Error(f"one is of 'bench {command}', the other of 'bench {b['machine']['command']}'")
+    names, time, _ = KEYS[command]
+    before = {tuple(row[name] for name in names): row[time] for row in a["results"]}
+    rows = []
+    for row in b["results"]:
+        key = tuple(row[name] for name in names)
+        if key in before:
+            rows.append({**dict(zip(names, key, strict=True)), "a": before[key], "b": row[time]})
+            rows[-1]["ratio"] = rows[-1]["a"] / rows[-1]["b"]
+    if not rows:
+        raise dynq.Error("the two files have no row in common")
+    return rows
+
+
+def heading(a: dict[str, Any], b: dict[str, Any]) -> str:
+    machines = [
+        f"{name}: dynq {facts['machine']['dynq']}, {facts['machine']['cpu']}"
+        for name, facts in zip("AB", (a, b), strict=True)
+    ]
+    return "\n".join(machines) + "\nTwo runs: small differences are the machine's mood. A / B over 1: B is faster."
+
+
+def table(command: str, rows: list[dict[str, Any]]) -> Table:
+    names, _, unit = KEYS[command]
+    shaped = "m" in names
+    result = slim_table("")
+    for name in names[:2] if shaped else names:
+        result.add_column(name)
+    if shaped:
+        result.add_column("M x N x K", justify="right")
+    for name in (f"A, {unit}", f"B, {unit}", "A / B"):
+        result.add_column(name, justify="right")
+    for row in rows:
+        what = [str(row[name]) for name in names]
+        what = [*what[:2], "x".join(what[2:])] if shaped else what
+        result.add_row(*what, number(row["a"]), number(row["b"]), f"{row['ratio']:.2f}")
+    result.add_section()
+    mean = geometric_mean(row["ratio"] for row in rows)
+    result.add_row("geometric mean", *[""] * (len(result.columns) - 2), f"{mean:.2f}")
+    return result

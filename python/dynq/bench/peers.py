@@ -1,0 +1,155 @@
+"""``dynq bench peers``: the same layers through other runtimes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
+from statistics import geometric_mean
+
+from rich.table import Table
+
+import dynq
+
+from . import shapes
+from ._tables import number, slim_table
+from .linear import WIDE, duration
+from .peer import PEERS
+from .program import Record
+from .shapes import Shape
+
+PACKAGES = {name: name.split()[0] for name in PEERS}
+# Packages, where that is not the one.
+NEEDED = {"onnxruntime": ("onnxruntime", "onnx")}
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "DYNQ_NUM_THREADS")
+
+
+def choose(names: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
+    """Those that can run, dynq first, and for the others which package is missing."""
+    for name in names:
+        if name not in PEERS:
+            raise dynq.Error(f"--peer is {name!r}; known: {', '.join(PEERS)}")
+    present: list[str] = []
+    missing: dict[str, str] = {}
+    for name, package in PACKAGES.items():
+        if names and name not in (*names, "dynq"):
+            continue
+        absent = [p for p in NEEDED.get(package, (package,)) if not _installed(p)]
+        if absent and name in names:
+            raise dynq.Error(f"{name} needs {' '.join(absent)}: pip install 'dynq[peers]'")
+        if absent:
+            missing[name] = " ".join(absent)
+        else:
+            present.append(name)
+    return present, missing
+
+
+def _installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def versions(names: list[str]) -> dict[str, str]:
+    return {package: version(package) for package in dict.fromkeys(PACKAGES[name] for name in names)}
+
+
+def measure(
+    names: list[str],
+    threads: list[int],
+    layers: list[Shape],
+    rounds: int,
+    quick: bool,
+    progress: Callable[[int, int], None],
+) -> list[Record]:
+    """Each peer in a process of its own, in turn, ``rounds`` times; the best of a peer's medians counts."""
+    best: dict[tuple[str, int, Shape], Record] = {}
+    steps = [(i, count, name) for i in range(rounds) for count in threads for name in names]
+    progress(0, len(steps))
+    for step, (i, count, name) in enumerate(steps):
+        for record in _run(name, count, layers, quick, with_error=i == 0):
+            shape = shapes.of(record)
+            before = best.setdefault((name, count, shape), {"peer": name, "threads": count, **record})
+            before["us"] = min(before["us"], record["us"])
+        progress(step + 1, len(steps))
+    for (_, count, shape), record in best.items():
+        record["x_dynq"] = record["us"] / best["dynq", count, shape]["us"]
+    order = {name: i for i, name in enumerate(names)}
+    return sorted(best.values(), key=lambda r: (r["threads"], layers.index(shapes.of(r)), order[r["peer"]]))
+
+
+def _run(name: str, threads: int, layers: list[Shape], quick: bool, with_error: bool) -> list[Record]:
+    job = {
+        "shapes": layers,
+        "seconds": 2e-4 if quick else 5e-3,
+        "samples": 3 if quick else 7,
+        "with_error": with_error,
+        "cpus": _first_cpus(threads),
+    }
+    environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+    command = [sys.executable, "-m", "dynq.bench.peer", name, str(threads)]
+    done = subprocess.run(command, input=json.dumps(job), env=environment, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise dynq.Error(f"{name} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def _first_cpus(threads: int) -> list[int]:
+    """Those that a peer may run on; empty: the system cannot be asked for that."""
+    return sorted(os.sched_getaffinity(0))[:threads] if hasattr(os, "sched_getaffinity") else []
+
+
+# ---- Tables
+
+
+def heading(machine: Record, missing: dict[str, str]) -> str:
+    installed = ", ".join(f"{package} {number}" for package, number in machine["versions"].items())
+    lines = [
+        f"{machine['cpu']}, {machine['isa']}",
+        installed,
+        f"Best of {machine['rounds']} medians; of the others, how many times dynq's time they take.",
+    ]
+    if missing:
+        absent = ", ".join(f"{name} (no {package})" for name, package in missing.items())
+        lines.append(f"Not measured: {absent}. pip install 'dynq[peers]'")
+    return "\n".join(lines)
+
+
+SHORT = {"numpy": "NumPy", "onnxruntime": "ORT", "torch": "Torch", "openvino": "OV", "float32": "f32", "int8": "int8"}
+
+
+def tables(results: list[Record], width: int) -> Iterator[Table]:
+    """Of each number of threads: a row for each shape, dynq's time and what the others take of it; then errors."""
+    for threads, group in groupby(results, key=lambda r: r["threads"]):
+        rows = list(group)
+        names = list(dict.fromkeys(r["peer"] for r in rows))
+        table = slim_table(f"[bold]{threads} thread{'s' if threads > 1 else ''}[/bold]")
+        table.add_column("\nM x N x K", justify="right", width=14)
+        table.add_column("\ndynq", justify="right", width=8)
+        for name in names[1:]:
+            words = name.split() if width >= WIDE else [SHORT[word] for word in name.split()]
+            table.add_column("\n".join(words), justify="right", min_width=5)
+        for shape, of_shape in groupby(rows, key=shapes.of):
+            by_name = {r["peer"]: r for r in of_shape}
+            table.add_row(
+                str(shape), duration(by_name["dynq"]["us"]), *(number(by_name[name]["x_dynq"]) for name in names[1:])
+            )
+        table.add_section()
+        table.add_row("geometric mean", "", *(number(value) for value in means(rows, names[1:])))
+        table.add_row("error", *(f"{_mean_error(rows, name):.0e}" for name in names))
+        yield table
+
+
+def means(rows: list[Record], names: list[str]) -> list[float]:
+    return [geometric_mean(r["x_dynq"] for r in rows if r["peer"] == name) for name in names]
+
+
+def _mean_error(rows: list[Record], name: str) -> float:
+    errors = [r["error"] for r in rows if r["peer"] == name]
+    return float(sum(errors) / len(errors))

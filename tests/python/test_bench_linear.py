@@ -1,0 +1,207 @@
+"""``dynq bench linear, peers, compare``: the right layers, figures that agree with each other, errors of one line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import dynq
+from dynq.bench import compare, peers, shapes
+from dynq.bench.program import measure
+from dynq.bench.shapes import Shape
+from dynq.cli import cli
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dynq", "bench", *arguments],
+        env={**os.environ, "COLUMNS": "80", **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def facts(*arguments: str) -> dict[str, Any]:
+    done = run(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+@pytest.fixture(scope="module")
+def linear() -> dict[str, Any]:
+    return facts("linear", "--quick", "--threads", "1", "--threads", "2", "--shape", "4x100x30", "--shape", "1x64x64")
+
+
+def test_every_instruction_set_number_of_threads_and_shape_is_measured(linear: dict[str, Any]) -> None:
+    assert [(r["isa"], r["threads"], shapes.of(r)) for r in linear["results"]] == [
+        (isa, threads, shape)
+        for isa in dynq.isa.supported()
+        for threads in (1, 2)
+        for shape in (Shape(4, 100, 30), Shape(1, 64, 64))
+    ]
+
+
+def test_operations_and_bytes_of_a_layer_are_counted_right(linear: dict[str, Any]) -> None:
+    for row in linear["results"]:
+        m, n, k = shapes.of(row)
+        assert row["gops"] * row["us"] == pytest.approx(2e-3 * m * n * k, rel=1e-4)
+        padded_n, padded_k = -(-n // 16) * 16, -(-k // 4) * 4
+        touched = padded_n * padded_k + 8 * padded_n + 4 * m * (n + k)
+        assert row["gb_per_s"] * row["us"] == pytest.approx(1e-3 * touched, rel=1e-4)
+
+
+def test_shares_are_of_the_whole_and_each_kernel_has_one(linear: dict[str, Any]) -> None:
+    for row in linear["results"]:
+        parts = [row[f"share_{part}"] for part in ("range", "quantize", "gemm", "epilogue")]
+        assert all(0 < part < 1 for part in parts)
+        assert row["share_rest"] == pytest.approx(1 - sum(parts), abs=1e-4) or sum(parts) > 1
+
+
+def test_the_limit_is_known_but_of_scalar_and_is_the_lower_one(linear: dict[str, Any]) -> None:
+    for row in linear["results"]:
+        known = row["isa"] != "scalar"
+        assert (row["of_limit"] is not None) == (row["peak_gops"] is not None) == known
+        assert row["bandwidth_gb_per_s"] > 0 and row["limit"] in ("peak", "bandwidth")
+
+
+def test_the_program_and_the_package_have_the_same_layers() -> None:
+    _, results = measure(["linear", "--quick", "--rounds", "1", "--threads", "1"], lambda done, total: None)
+    assert [shapes.of(r) for r in results] == list(shapes.load())
+
+
+def test_progress_of_linear_reaches_its_end() -> None:
+    seen: list[tuple[int, int]] = []
+    arguments = ["linear", "--quick", "--threads", "1", "--shape", "1x64x64"]
+    measure(arguments, lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_the_tables_fit_the_terminal_and_name_layers_where_there_is_room(columns: str) -> None:
+    arguments = ("--quick", "--threads", "1", "--shape", "128x3072x768", "--isa", dynq.isa.supported()[0])
+    done = run("linear", *arguments, COLUMNS=columns)
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= int(columns)
+    assert "128x3072x768" in done.stdout and "…" not in done.stdout
+    assert ("BERT base feed-forward, 128 tokens" in done.stdout) == (columns == "120")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("linear", "--isa", "mmx"), "unknown instruction set 'mmx'"),
+        (("linear", "--shape", "12"), "--shape is '12'; expected MxNxK, such as 128x768x768"),
+        (("linear", "--shape", "0x1x1"), "--shape is '0x1x1'; expected MxNxK, such as 128x768x768"),
+        (("linear", "--threads", "0"), "--threads is '0'; expected a number from 1 to 512"),
+        (("peers", "--peer", "abacus"), "--peer is 'abacus'; known: dynq, numpy float32"),
+        (("compare", "no.json", "no.json"), "no.json: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_status_1(arguments: tuple[str, ...], message: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.strip().splitlines()[-1].startswith(f"dynq: {message}")
+    assert "Traceback" not in done.stderr
+
+
+# ---- Peers
+
+PRESENT, _ = peers.choose(())
+
+
+@pytest.mark.parametrize("name", PRESENT)
+def test_every_peer_that_is_installed_computes_the_layer(name: str) -> None:
+    layers = [Shape(3, 80, 64), Shape(1, 64, 256)]
+    results = peers.measure(list(dict.fromkeys(["dynq", name])), [1], layers, 1, True, lambda done, total: None)
+    own = [r for r in results if r["peer"] == name]
+    assert [shapes.of(r) for r in own] == layers
+    for r in own:
+        assert 0 < r["error"] < (1e-5 if "float32" in name else 0.04) and r["us"] > 0
+
+
+def test_peers_are_compared_with_dynq_and_a_picture_is_drawn(tmp_path: Path) -> None:
+    picture = tmp_path / "peers.svg"
+    arguments = ("--peer", "numpy float32", "--quick", "--rounds", "2", "--threads", "1", "--shape", "2x96x64")
+    result = facts("peers", *arguments, "--plot", str(picture))
+    dynq_row, numpy_row = result["results"]
+    assert dynq_row["peer"] == "dynq" and dynq_row["x_dynq"] == 1
+    assert numpy_row["x_dynq"] == pytest.approx(numpy_row["us"] / dynq_row["us"])
+    assert "<!-- numpy float32 -->" in picture.read_text("utf-8")
+
+
+def test_a_peer_that_is_not_installed_is_named_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "_installed", lambda package: package in ("dynq", "numpy", "onnxruntime"))
+    present, missing = peers.choose(())
+    assert present == ["dynq", "numpy float32"]
+    assert missing["onnxruntime int8"] == "onnx" and missing["torch int8"] == "torch"
+    with pytest.raises(dynq.Error, match=r"torch int8 needs torch: pip install 'dynq\[peers\]'"):
+        peers.choose(("torch int8",))
+    done = CliRunner().invoke(
+        cli, ["bench", "peers", "--quick", "--rounds", "1", "--threads", "1", "--shape", "1x64x64"]
+    )
+    assert "torch int8 (no torch)" in done.stdout and "pip install 'dynq[peers]'" in done.stdout
+
+
+def test_the_best_round_of_a_peer_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = {"dynq": iter([3.0, 2.0, 4.0]), "numpy float32": iter([9.0, 8.0, 6.0])}
+
+    def run_peer(name: str, threads: int, layers: list[Shape], quick: bool, with_error: bool) -> list[dict[str, Any]]:
+        return [{"m": 1, "n": 64, "k": 64, "us": next(times[name]), **({"error": 0.5} if with_error else {})}]
+
+    monkeypatch.setattr(peers, "_run", run_peer)
+    a, b = peers.measure(list(times), [1], [Shape(1, 64, 64)], 3, True, lambda done, total: None)
+    assert (a["us"], b["us"], b["x_dynq"], b["error"]) == (2.0, 6.0, 3.0, 0.5)
+
+
+def test_a_peer_that_fails_is_an_error_with_its_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "openvino.py").write_text("raise ImportError('broken')\n", "utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(dynq.Error, match="openvino int8 failed: ImportError: broken"):
+        peers.measure(["openvino int8"], [1], [Shape(1, 64, 64)], 1, True, lambda done, total: None)
+
+
+# ---- Compare
+
+
+def test_compare_matches_rows_and_says_how_many_times_faster_the_second_is(
+    linear: dict[str, Any], tmp_path: Path
+) -> None:
+    a, b = tmp_path / "a.json", tmp_path / "b.json"
+    a.write_text(json.dumps(linear), "utf-8")
+    faster = {**linear, "results": [{**r, "us": r["us"] / 2} for r in linear["results"][:-1]]}
+    b.write_text(json.dumps(faster), "utf-8")
+    rows = compare.compare(compare.load(str(a)), compare.load(str(b)))
+    assert len(rows) == len(linear["results"]) - 1
+    assert all(row["ratio"] == pytest.approx(2) for row in rows)
+    done = run("compare", str(a), str(b))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1] == "2.00" and max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_compare_refuses_what_cannot_be_compared(linear: dict[str, Any], tmp_path: Path) -> None:
+    isa = {"machine": {"command": "isa"}, "results": []}
+    with pytest.raises(dynq.Error, match="one is of 'bench linear', the other of 'bench isa'"):
+        compare.compare(linear, isa)
+    with pytest.raises(dynq.Error, match="no row in common"):
+        compare.compare(linear, {**linear, "results": []})
+    for text in ("", "[]", '{"machine": {}}', '{"machine": {"command": "linear"}}'):
+        (tmp_path / "x.json").write_text(text, "utf-8")
+        with pytest.raises(dynq.Error, match=r"x\.json: expected what 'dynq bench isa"):
+            compare.load(str(tmp_path / "x.json"))
+
+
+def test_the_roofline_is_drawn(tmp_path: Path) -> None:
+    picture = tmp_path / "linear.svg"
+    done = run(
+        "linear", "--quick", "--threads", "1", "--shape", "1x64x64", "--shape", "9x64x64", "--plot", str(picture)
+    )
+    assert done.returncode == 0, done.stderr
+    text = picture.read_text("utf-8")
+    assert all(f"<!-- {isa}, 1 thread -->" in text for isa in dynq.isa.supported())
+    assert "<!-- operations a byte -->" in text and "<!-- GOP/s -->" in text
