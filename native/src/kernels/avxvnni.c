@@ -11,8 +11,8 @@
  *     88 bytes in 6 cycles.
  *   1 to 3 rows: 2 to 5 steps of k have sums of their own, since it takes 10 to cover the latency. One row takes 64 bytes
  *     of weights a cycle, with its 3 loads for 2 vpdpbusd.
- *   4 and 5 rows: 8 and 10 sums are too few; where K is long, they are 2 and 2 or 3 and 2 rows, and the second ones find
- *     the panel's weights in the cache.
+ *   4 and 5 rows: 8 and 10 sums; 8 do not cover the latency. Going through a panel twice, with 2 or 3 rows at a time,
+ *     is faster where the weights are in the first-level cache, and slower where they are not.
  *
  *   bound, MAC a cycle   alderlake
  *   tile_rows(4, 1)      51.2
@@ -29,11 +29,7 @@
 
 #define V_INLINE static inline __attribute__((always_inline))
 
-enum {
-  ROWS = 6,
-  ROW_BYTES = DYNQ_PANEL * DYNQ_GROUP,
-  LONG_GROUPS = 64 /* from here on, going through a panel twice costs less than too few sums */
-};
+enum { ROWS = 6, ROW_BYTES = DYNQ_PANEL * DYNQ_GROUP };
 
 V_INLINE __m256i broadcast_four(const uint8_t *p) {
   int32_t four;
@@ -98,12 +94,6 @@ V_INLINE void tile_rows(const size_t R, const size_t S, size_t groups, const uin
 
 static void tile(size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,
                  size_t panel_stride, int32_t *acc, size_t acc_stride) {
-  if ((m == 4 || m == 5) && groups >= LONG_GROUPS) {
-    tile(m - 2, panels, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
-    lhs += (m - 2) * lhs_stride;
-    acc += (m - 2) * acc_stride;
-    m = 2;
-  }
   for (; panels != 0; panels--, rhs += panel_stride, acc += DYNQ_PANEL) {
     switch (m) {
     case 1:
