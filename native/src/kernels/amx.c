@@ -19,6 +19,12 @@
  * left for those that were multiplied before: one configuration serves the whole K, since another would cost as much as
  * three steps. K below 64 is a shape, too.
  *
+ * Of the loops below, whole tiles, where the multiplications outlast the loads:
+ *
+ *   bound, MAC a cycle   sapphirerapids
+ *   step_two(P)          1024
+ *   step_one(P)          1024
+ *
  * The configuration is that of the thread until leave(): a caller never finds tiles in use.
  * The vector kernels are those of the next instruction set in the list.
  */

@@ -4,25 +4,32 @@
  *   instruction              latency  per cycle   (Skylake-X with two 512-bit ports; uops.info)
  *   vpmaddwd  zmm            5        2           32 products of int16, added in pairs: exact
  *   vpaddd    zmm            1        2
- *   vpsllw, vpsraw, vpsrlw   1        1 [p0]
+ *   vpsraw, vpsrlw           1        1 [p0]
+ *   vpslldq                  1        1 [p5]
  *   vpbroadcastd zmm, m32    load     2
  *
  * As in avx2.c, the even and the odd bytes of both operands are widened in place, and the two vpmaddwd end up with
  * one int32 a channel; a panel row is one register. The widening of the weights is shared by 8 rows, that of the
  * left operand by the panels.
- * Tile: 8 rows x 2 panels = 16 accumulators, 4 widened weights, 2 of the left operand, 1 mask: 23 of 32 registers.
- * Bound: (4 vpmaddwd + 4 vpaddd + 2) x 8 rows + 6 = 86 micro-operations on 2 ports for 1024 products: 23.8 MAC a
- * cycle.
+ * Tile: 8 rows x 2 panels = 16 sums, 4 widened weights, 2 of the left operand, 1 mask: 23 of 32 registers.
+ * A step of k is 4 vpmaddwd and vpaddd for each row and panel, 2 more for each row and 3 shifts for each panel, on 2
+ * ports: (10R + 6) / 2 cycles for 2 panels, 43 at 8 rows, in which it reads 160 bytes; (6R + 3) / 2 for one.
+ *
+ *   bound, MAC a cycle   skylake-avx512
+ *   tile_block(R, 2)     128R / (5R + 3)
+ *   tile_block(R, 1)     128R / (6R + 3)
  */
 #include "common/vec_avx512.h"
 
 #include "common/vector.h"
 
+#include "common/registers.h"
+
 #include <string.h>
 
 enum { ROWS = 8, ROW_BYTES = DYNQ_PANEL * DYNQ_GROUP };
 
-V_INLINE __m512i even_bytes(__m512i w) { return _mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8); }
+V_INLINE __m512i even_bytes(__m512i w) { return _mm512_srai_epi16(_mm512_bslli_epi128(w, 1), 8); }
 V_INLINE __m512i odd_bytes(__m512i w) { return _mm512_srai_epi16(w, 8); }
 
 /* R rows x P panels. */
@@ -61,31 +68,37 @@ V_INLINE void tile_block(const size_t R, const size_t P, size_t groups, const ui
   }
 }
 
+/* R rows x any number of panels. */
+V_INLINE void tile_rows(const size_t R, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride,
+                        const int8_t *rhs, size_t panel_stride, int32_t *acc, size_t acc_stride) {
+  for (; panels >= 2; panels -= 2, rhs += 2 * panel_stride, acc += 2 * DYNQ_PANEL) {
+    tile_block(R, 2, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+  }
+  if (panels != 0) {
+    tile_block(R, 1, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+  }
+}
+
+#define TILE_ROWS(R)                                                                                                   \
+  OWN_FUNCTION void tile_##R(size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,   \
+                             size_t panel_stride, int32_t *acc, size_t acc_stride) {                                   \
+    tile_rows(R, panels, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);                                 \
+  }
+TILE_ROWS(1)
+TILE_ROWS(2)
+TILE_ROWS(3)
+TILE_ROWS(4)
+TILE_ROWS(5)
+TILE_ROWS(6)
+TILE_ROWS(7)
+TILE_ROWS(8)
+#undef TILE_ROWS
+
 static void tile(size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,
                  size_t panel_stride, int32_t *acc, size_t acc_stride) {
-  size_t step;
-  for (; panels != 0; panels -= step, rhs += step * panel_stride, acc += step * DYNQ_PANEL) {
-    step = panels == 1 ? 1 : 2;
-    switch (m) {
-#define BLOCK(R)                                                                                                       \
-  case R:                                                                                                              \
-    if (step == 2) {                                                                                                   \
-      tile_block(R, 2, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);                                   \
-    } else {                                                                                                           \
-      tile_block(R, 1, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);                                   \
-    }                                                                                                                  \
-    break;
-      BLOCK(1)
-      BLOCK(2)
-      BLOCK(3)
-      BLOCK(4)
-      BLOCK(5)
-      BLOCK(6)
-      BLOCK(7)
-      BLOCK(8)
-#undef BLOCK
-    }
-  }
+  static void (*const rows[ROWS])(size_t, size_t, const uint8_t *, size_t, const int8_t *, size_t, int32_t *,
+                                  size_t) = {tile_1, tile_2, tile_3, tile_4, tile_5, tile_6, tile_7, tile_8};
+  rows[m - 1](panels, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
 }
 
 /* 8 sums, each a vpmaddwd and a vpaddd of 32 products; in assembly, since a compiler would see that they repeat. */
