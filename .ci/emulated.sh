@@ -63,6 +63,8 @@ fi
 echo "-- amx"
 as_amx "$native/check_kernels" --isa amx --expect amx
 tiles_ran 10000
+as_amx "$emulated/check_amx_released"
+tiles_ran 100
 as_amx "$native/check_vectors" tests/vectors --isa amx --expect amx
 tiles_ran 100
 as_amx "$native/check_dispatch"
