@@ -23,13 +23,24 @@
 #include "common/sdot_sve.h"
 #include "common/vector.h"
 
+SVE_ROWS_FUNCTION(5, 1, 4)
+SVE_ROWS_FUNCTION(6, 1, 4)
+SVE_ROWS_FUNCTION(5, 2, 2)
+SVE_ROWS_FUNCTION(6, 2, 2)
+SVE_ROWS_FUNCTION(7, 2, 2)
+SVE_ROWS_FUNCTION(8, 1, 2)
+SVE_ROWS_FUNCTION(9, 1, 2)
+SVE_ROWS_FUNCTION(10, 1, 2)
+SVE_ROWS_FUNCTION(11, 1, 2)
+SVE_ROWS_FUNCTION(12, 1, 2)
+
 /* 5 or 6 rows of a panel that is four vectors wide. */
 static void rows_of_four_vectors(size_t m, sve_columns columns, size_t groups, const uint8_t *lhs, size_t lhs_stride,
                                  const int8_t *rhs, int32_t *acc, size_t acc_stride) {
   if (m == 5) {
-    sve_rows(5, 1, 4, columns, groups, lhs, lhs_stride, rhs, acc, acc_stride);
+    sve_rows_5_of_4(columns, groups, lhs, lhs_stride, rhs, acc, acc_stride);
   } else {
-    sve_rows(6, 1, 4, columns, groups, lhs, lhs_stride, rhs, acc, acc_stride);
+    sve_rows_6_of_4(columns, groups, lhs, lhs_stride, rhs, acc, acc_stride);
   }
 }
 
@@ -39,7 +50,7 @@ static void rows_of_two_vectors(size_t m, sve_columns columns, size_t groups, co
   switch (m) {
 #define ROWS(R)                                                                                                        \
   case R:                                                                                                              \
-    sve_rows(R, 1, 2, columns, groups, lhs, lhs_stride, rhs, acc, acc_stride);                                         \
+    sve_rows_##R##_of_2(columns, groups, lhs, lhs_stride, rhs, acc, acc_stride);                                       \
     break;
     ROWS(5)
     ROWS(6)

@@ -55,14 +55,12 @@ V_INLINE void store_pair_of_rows(svbool_t out, svint32_t s0, svint32_t s1, bool 
   }
 }
 
-/* R row pairs x V vectors (1, 2 or 4) of the zipped panel, from byte `begin` of its step on. */
+/* R row pairs x V vectors (1, 2 or 4) of the zipped panel, from byte `begin` of its step on. Where they are longer than
+ * the panel, what they hold of the step after it is multiplied, too, and not stored. */
 V_INLINE void multiply_pairs(const size_t R, const size_t V, size_t begin, size_t rows, size_t steps,
                              const int8_t *left, const int8_t *right, int32_t *acc, size_t acc_stride, bool add) {
-  const size_t length = svcntb(), channel = begin / (2 * DYNQ_GROUP);
+  const size_t channel = begin / (2 * DYNQ_GROUP);
   const svbool_t all = svptrue_b8();
-  const svbool_t in0 = svwhilelt_b8_u64(begin, I8MM_PANEL), in1 = svwhilelt_b8_u64(begin + length, I8MM_PANEL);
-  const svbool_t in2 = svwhilelt_b8_u64(begin + 2 * length, I8MM_PANEL);
-  const svbool_t in3 = svwhilelt_b8_u64(begin + 3 * length, I8MM_PANEL);
   const svbool_t out0 = svwhilelt_b32_u64(channel, DYNQ_PANEL);
   const svbool_t out1 = svwhilelt_b32_u64(channel + svcntw(), DYNQ_PANEL);
   EACH_PAIR(DECLARE_PAIR)
@@ -70,10 +68,10 @@ V_INLINE void multiply_pairs(const size_t R, const size_t V, size_t begin, size_
   acc += channel;
 #pragma GCC unroll 2
   for (size_t k = 0; k < steps; k++, left += R * I8MM_PAIR, right += I8MM_PANEL) {
-    const svint8_t w0 = svld1_s8(in0, right);
-    const svint8_t w1 = V > 1 ? svld1_vnum_s8(in1, right, 1) : w0;
-    const svint8_t w2 = V > 2 ? svld1_vnum_s8(in2, right, 2) : w0;
-    const svint8_t w3 = V > 2 ? svld1_vnum_s8(in3, right, 3) : w0;
+    const svint8_t w0 = svld1_s8(all, right);
+    const svint8_t w1 = V > 1 ? svld1_vnum_s8(all, right, 1) : w0;
+    const svint8_t w2 = V > 2 ? svld1_vnum_s8(all, right, 2) : w0;
+    const svint8_t w3 = V > 2 ? svld1_vnum_s8(all, right, 3) : w0;
     EACH_PAIR(MULTIPLY_PAIR)
   }
   EACH_PAIR(STORE_PAIR)
@@ -90,12 +88,15 @@ static void multiply(size_t pairs, size_t rows, size_t steps, const int8_t *left
   case SHAPE(R, V):                                                                                                    \
     multiply_pairs(R, V, begin, rows, steps, left, right, acc, acc_stride, add);                                       \
     break;
-#define EACH_LENGTH(R) PAIRS(R, 1) PAIRS(R, 2) PAIRS(R, 4)
-      EACH_LENGTH(1)
-      EACH_LENGTH(2)
-      EACH_LENGTH(3)
-      EACH_LENGTH(4)
-#undef EACH_LENGTH
+      PAIRS(2, 1)
+      PAIRS(3, 1)
+      PAIRS(4, 1)
+      PAIRS(2, 2)
+      PAIRS(3, 2)
+      PAIRS(4, 2)
+      PAIRS(2, 4)
+      PAIRS(3, 4)
+      PAIRS(4, 4)
 #undef PAIRS
 #undef SHAPE
     }

@@ -45,7 +45,7 @@ V_INLINE void sdot_rows(const size_t R, const size_t S, size_t groups, const uin
     sum[i][0] = sum[i][1] = sum[i][2] = sum[i][3] = vdupq_n_s32(0);
   }
   size_t g = 0;
-  for (; g + SDOT_STEP <= groups; g += SDOT_STEP) {
+  for (const size_t whole = groups / SDOT_STEP * SDOT_STEP; g < whole; g += SDOT_STEP) {
 #pragma GCC unroll 4
     for (size_t r = 0; r < R; r++) {
       a[r] = vreinterpretq_s8_u8(vld1q_u8(lhs + r * lhs_stride + g * DYNQ_GROUP));
