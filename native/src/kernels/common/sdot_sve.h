@@ -43,8 +43,6 @@ V_INLINE svint8_t broadcast_four(const uint8_t *p) {
   DO(15, 14) DO(14, 13) DO(13, 12) DO(12, 11) DO(11, 10) DO(10, 9) DO(9, 8) DO(8, 7) DO(7, 6) DO(6, 5) DO(5, 4) DO(4, 3) DO(3, 2) DO(2, 1) DO(1, 0)
 
 #define DECLARE_SLOT(i)                                                                                                \
-  const uint8_t *const row##i = lhs + i / S * lhs_stride;                                                              \
-  int32_t *const to##i = acc + i / S * acc_stride;                                                                     \
   svint32_t s##i##0 = svdup_n_s32(0), s##i##1 = s##i##0, s##i##2 = s##i##0, s##i##3 = s##i##0;
 
 /* sum += products, in assembly, since GCC 12 takes the intrinsic's sum through a second register now and then. */
@@ -53,7 +51,7 @@ V_INLINE svint8_t broadcast_four(const uint8_t *p) {
 /* Four bytes of the row times the panel row that w0 to w3 hold. */
 #define MULTIPLY_SLOT(i)                                                                                               \
   if (i < R * S && i % S == step % S) {                                                                                \
-    const svint8_t a = broadcast_four(row##i + (g + step) * DYNQ_GROUP);                                               \
+    const svint8_t a = broadcast_four(row[i / S] + (g + step) * DYNQ_GROUP);                                           \
     ADD_PRODUCTS(s##i##0, w0, a);                                                                                      \
     if (V > 1) {                                                                                                       \
       ADD_PRODUCTS(s##i##1, w1, a);                                                                                    \
@@ -86,13 +84,14 @@ V_INLINE svint8_t broadcast_four(const uint8_t *p) {
 
 #define STORE_SLOT(i)                                                                                                  \
   if (i < R * S && i % S == 0) {                                                                                       \
-    svst1_s32(out0, to##i, s##i##0);                                                                                   \
+    int32_t *const to = acc + i / S * acc_stride;                                                                      \
+    svst1_s32(out0, to, s##i##0);                                                                                      \
     if (V > 1) {                                                                                                       \
-      svst1_s32(out1, to##i + columns.elements, s##i##1);                                                              \
+      svst1_s32(out1, to + columns.elements, s##i##1);                                                                 \
     }                                                                                                                  \
     if (V > 2) {                                                                                                       \
-      svst1_s32(all, to##i + 2 * columns.elements, s##i##2);                                                          \
-      svst1_s32(all, to##i + 3 * columns.elements, s##i##3);                                                          \
+      svst1_s32(all, to + 2 * columns.elements, s##i##2);                                                              \
+      svst1_s32(all, to + 3 * columns.elements, s##i##3);                                                              \
     }                                                                                                                  \
   }
 
@@ -104,6 +103,12 @@ V_INLINE void sve_rows(const size_t R, const size_t S, const size_t V, sve_colum
   const svbool_t in0 = svwhilelt_b8_u64(0, SVE_ROW_BYTES), in1 = svwhilelt_b8_u64(begin, SVE_ROW_BYTES);
   const svbool_t out0 = svwhilelt_b32_u64(0, DYNQ_PANEL), out1 = svwhilelt_b32_u64(channel, DYNQ_PANEL);
   EACH_SLOT(DECLARE_SLOT)
+  const uint8_t *row[SVE_ROWS];
+#pragma GCC unroll 12
+  for (size_t r = 0; r < R; r++) {
+    row[r] = lhs + r * lhs_stride;
+    __asm__("" : "+r"(row[r])); /* else the compiler makes offsets of them, and adds one before each load */
+  }
   size_t g = 0;
   for (const size_t whole = groups / unroll * unroll; g < whole; g += unroll) {
     MULTIPLY_GROUP(unroll)
