@@ -1,17 +1,23 @@
 /*
  * sve_i8mm: vectors of any length with a byte matrix multiply (Neoverse V1, 256 bits; N2, V2, Cortex-A510, A710, 128).
  *
- *   instruction                  latency  per cycle   (Arm Neoverse V1 [N2] {V2} Software Optimization Guides)
- *   smmla  z.s, z.b, z.b         3 (1)    2 [2] {4}   2 rows x 2 channels x 8 k for each 128 bits, s8 * s8, added to
- *                                                     int32: exact; 1 cycle from smmla to smmla in the sum
+ *   instruction                  latency  per cycle   (Neoverse V1 [N2] {V2}; LLVM 19's scheduling models)
+ *   smmla  z.s, z.b, z.b         3        2 [2] {4}   2 rows x 2 channels x 8 k for each 128 bits, s8 * s8, added to
+ *                                                     int32: exact
  *   ld1b   z.b, p/z              6        2 [3] {3}
  *   ld1rqb z.b, p/z              6        2 [3] {3}   16 bytes to all segments of 128 bits: a row pair
  *
  *   4 rows or more: blocks of 4 row pairs x 4 vectors = 16 sums, 4 of weights, 1 to 4 of rows. The zipped panel is 8
  *     vectors at 128 bits, two blocks, and 4 at 256, one. For 8 k 16 smmla (8 [8] {4} cycles) for 8 loads (4 [2.7]
- *     {2.7}), so the bound is 4 MAC a cycle for each byte of a vector {8}: 128 [64] {128}. From 512 bits on a block is
- *     2 vectors or 1, the last with a predicate. common/i8mm.h has what else a tile costs.
- *   1 to 3 rows: sdot, straight from the panel, as in sve.c; the bound is the load.
+ *     {2.7}). From 512 bits on a block is 2 vectors or 1. common/i8mm.h has what else a tile costs.
+ *   1 to 3 rows: sdot, straight from the panel, as in sve.c; common/sdot_sve.h has their bounds.
+ *
+ *   bound, MAC a cycle    neoverse-n2  neoverse-v1  neoverse-v2
+ *   multiply_pairs(R, 4)  64           128          128
+ *   multiply_pairs(R, V)  -            -            -
+ *   sve_rows(R, S, 1)     -            -            -
+ *
+ * The dashes are loops for 512 bits and more: LLVM 19 has no model of a processor that has them and I8MM.
  * At 256 bits this takes half the instructions of neon_i8mm for the same products, at 128 bits the same number.
  * The vector kernels are those of the next instruction set in the list: `sve` runs wherever this does.
  */

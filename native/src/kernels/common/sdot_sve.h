@@ -6,6 +6,15 @@
  * on A64FX sdot by lane takes both pipes.
  *
  * A full tile is 24 sums, rows x vectors: 6 x 4 at 128 bits, 12 x 2 at 256, from 512 on 12 x one of each of two panels.
+ * A step of k is R * V sdot and R + V loads: on Neoverse V1 (256 bits) 2 and 2 a cycle, on N2 and V2 (128 bits) 2 and 4
+ * sdot and 3 loads.
+ *
+ *   bound, MAC a cycle   neoverse-v1
+ *   sve_rows(R, S, 2)    min(64, 128R / (2 + R))
+ *
+ *   bound, MAC a cycle   neoverse-n2              neoverse-v2
+ *   sve_rows(R, S, 4)    min(32, 192R / (4 + R))  min(64, 192R / (4 + R))
+ *
  * Types without a size cannot be in arrays, so the sums have names: s<slot><vector>. A slot is a row, or one of S steps
  * of k of a row: few rows have sums of their own for each step, which cover the latency.
  */
@@ -40,10 +49,12 @@ V_INLINE svint8_t broadcast_four(const uint8_t *p) {
   DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13) DO(14) DO(15)
 /* Last first, each with the one before. */
 #define EACH_LATER_SLOT(DO)                                                                                            \
-  DO(15, 14) DO(14, 13) DO(13, 12) DO(12, 11) DO(11, 10) DO(10, 9) DO(9, 8) DO(8, 7) DO(7, 6) DO(6, 5) DO(5, 4) DO(4, 3) DO(3, 2) DO(2, 1) DO(1, 0)
+  DO(15, 14)                                                                                                           \
+  DO(14, 13)                                                                                                           \
+  DO(13, 12)                                                                                                           \
+  DO(12, 11) DO(11, 10) DO(10, 9) DO(9, 8) DO(8, 7) DO(7, 6) DO(6, 5) DO(5, 4) DO(4, 3) DO(3, 2) DO(2, 1) DO(1, 0)
 
-#define DECLARE_SLOT(i)                                                                                                \
-  svint32_t s##i##0 = svdup_n_s32(0), s##i##1 = s##i##0, s##i##2 = s##i##0, s##i##3 = s##i##0;
+#define DECLARE_SLOT(i) svint32_t s##i##0 = svdup_n_s32(0), s##i##1 = s##i##0, s##i##2 = s##i##0, s##i##3 = s##i##0;
 
 /* sum += products, in assembly, since GCC 12 takes the intrinsic's sum through a second register now and then. */
 #define ADD_PRODUCTS(sum, w, a) __asm__("sdot %0.s, %1.b, %2.b" : "+w"(sum) : "w"(w), "w"(a))
@@ -121,7 +132,7 @@ V_INLINE void sve_rows(const size_t R, const size_t S, const size_t V, sve_colum
   EACH_SLOT(STORE_SLOT)
 }
 
-/* One panel. */
+/* A tile of this shape. */
 #define SVE_ROWS_FUNCTION(R, S, V)                                                                                     \
   OWN_FUNCTION void sve_rows_##R##_of_##V(sve_columns columns, size_t groups, const uint8_t *lhs, size_t lhs_stride,   \
                                           const int8_t *rhs, int32_t *acc, size_t acc_stride) {                        \
