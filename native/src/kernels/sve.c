@@ -9,8 +9,8 @@
  *   ld1rw z.s, p/z               11 [6]   2 [2]        4 bytes to all elements
  *
  *   5 rows or more: up to 24 sums, as common/sdot_sve.h lays them out, 2 of weights and a broadcast: 27 of 32 registers
- *     (at 128 bits 29). With two vectors 24 sdot (12 cycles) for 14 loads (7 cycles) and 4 others. A latency of 9 at 2 a
- *     cycle takes 18 sums: 5 to 7 rows have sums of their own for two steps of k, 28 with 7 rows (31 registers).
+ *     (at 128 bits 29). With two vectors 24 sdot (12 cycles) for 14 loads (7 cycles) and 4 others. A latency of 9 at 2
+ *     a cycle takes 18 sums: 5 to 7 rows have sums of their own for two steps of k, 28 with 7 rows (31 registers).
  *   1 to 4 rows: 1 panel at a time, with 8 to 24 sums. One row is bound by the load: one panel row (64 bytes) and one
  *     broadcast a cycle at 512 bits; 8 sums at a latency of 9 reach 57 of these 64 bytes.
  *

@@ -106,7 +106,8 @@ V_INLINE svint8_t broadcast_four(const uint8_t *p) {
     }                                                                                                                  \
   }
 
-/* R rows x V vectors (1, 2 or, at 128 bits, 4, all full), S steps of k at a time; R * S at most 16, R * S * V at most 28. */
+/* R rows x V vectors (1, 2 or, at 128 bits, 4, all full), S steps of k at a time; R * S at most 16, R * S * V at most
+ * 28. */
 V_INLINE void sve_rows(const size_t R, const size_t S, const size_t V, sve_columns columns, size_t groups,
                        const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs, int32_t *acc, size_t acc_stride) {
   const size_t unroll = S < 4 ? 4 : S, begin = columns.begin, channel = begin / DYNQ_GROUP;
