@@ -191,6 +191,9 @@ class Predictions(unittest.TestCase):
         fast = "".join(f"sdot v{i}.4s, v0.16b, v1.4b[0]\n" for i in range(2, 14))
         self.assertAlmostEqual(cycles(loop("AARCH64", fast), CPUS["neoverse-n2"]), 6, delta=0.1)
 
+    def test_a_processor_takes_in_so_many_instructions_a_cycle(self) -> None:
+        self.assertAlmostEqual(cycles(loop("AARCH64", "nop\n" * 40), CPUS["a64fx"]), 10, delta=0.01)
+
     def test_tiles_cost_what_the_manual_says(self) -> None:
         text = "tileloadd (%rax,%rbx), %tmm0\n" * 5 + "tdpbusd %tmm0, %tmm1, %tmm2\n"
         self.assertEqual(cycles(loop("X86_64", text), CPUS["sapphirerapids"]), 40)
@@ -201,6 +204,9 @@ class Predictions(unittest.TestCase):
         self.assertIsNone(bound.of("tile_block(8, 1)"))
         self.assertIsNone(bound.of("tile_rows(8, 2)"))
         self.assertEqual(Bound("skylake", "rows(R, S)", "min(2R, max(S, 3))").of("rows(9, 4)"), 4)
+        self.assertEqual(Bound("neoverse-v1", "rows(R, V)", "12V / (2 + R)").of("rows(4, 2)"), 4)
+        self.assertEqual(Bound("neoverse-v1", "rows(R, 4)", "-").of("rows(4, 4)"), 0)
+        self.assertIsNone(Bound("neoverse-v1", "rows(R, 4)", "-").of("rows(4, 2)"))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
 /*
  * neon_dotprod: 128-bit integers with a byte dot product (Cortex-A55 and A76 on, Neoverse N1, Apple M1).
  *
- *   instruction                       latency  per cycle   (Arm Neoverse N1 Software Optimization Guide)
- *   sdot  v.4s, v.16b, v.4b[lane]     4 (1)    2           16 products s8 * s8, added by fours to int32: exact;
- *                                                          1 cycle from sdot to sdot in the accumulator
+ *   instruction                       latency  per cycle   (Neoverse N1; LLVM 19's scheduling model)
+ *   sdot  v.4s, v.16b, v.4b[lane]     2        2           16 products s8 * s8, added by fours to int32: exact
  *   ldr   q                           5        2
  *
  * Tile: 4 rows x 1 panel = 16 accumulators, 4 of weights, 4 of the left operand: 24 of 32 registers (with 5 rows, 29,
- * GCC 12 spills). For 16 k 64 sdot (32 cycles) for 20 loads (10 cycles), so the bound is 32 MAC a cycle. For one row it
- * is the load: 32 bytes of weights a cycle.
+ * GCC 12 spills). For 16 k 64 sdot (32 cycles) for 20 loads (10 cycles). One row is bound by its 17 loads for 16 sdot:
+ * 32 bytes of weights a cycle.
+ *
+ *   bound, MAC a cycle   neoverse-n1
+ *   sdot_rows(R, S)      min(32, 512R / (16 + R))
+ *
+ * common/sdot_neon.h has the bounds of its successors.
  */
 #include "common/vec_neon.h"
 

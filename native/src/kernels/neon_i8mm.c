@@ -1,32 +1,36 @@
 /*
  * neon_i8mm: 128-bit integers with a byte matrix multiply (Cortex-A510, A710, X2 on; Neoverse V1, N2, V2; Apple M2).
  *
- *   instruction                       latency  per cycle   (Arm Neoverse N2 [V1, V2] Software Optimization Guides)
- *   smmla v.4s, v.16b, v.16b          3 (1)    2 [4]       2 rows x 2 channels x 8 k = 32 products s8 * s8, added to
- *                                                          int32: exact; 1 cycle from smmla to smmla in the sum
- *   sdot  v.4s, v.16b, v.4b[lane]     3 (1)    2 [4]       16 products
+ *   instruction                       latency  per cycle   (Neoverse N2 [V1, V2]; LLVM 19's scheduling models)
+ *   smmla v.4s, v.16b, v.16b          3        2 [4]       2 rows x 2 channels x 8 k = 32 products s8 * s8, added to
+ *                                                          int32: exact
+ *   sdot  v.4s, v.16b, v.4b[lane]     3        2 [4]       16 products
  *   zip1, zip2, uzp1, uzp2  v         2        2 [4]
- *   ldr   q                           6        2 [3]
+ *   ldr   q                           6        3 [3]
  *   str   q                           2        2 [2]       takes one of the pipes above too
  *
  *   4 rows or more: blocks of 4 row pairs x 4 channel pairs = 16 sums, 4 of weights, 4 of rows: 24 of 32 registers. For
- *     8 k 16 smmla (8 [4] cycles) for 8 loads (4 [2.7] cycles), so the bound is 64 [128] MAC a cycle. With one or two
- *     row pairs the block is all 8 channel pairs. common/i8mm.h has what else a tile costs: a sixth of the time.
+ *     8 k 16 smmla (8 [4] cycles) for 8 loads (2.7 cycles). With two row pairs the block is all 8 channel pairs.
+ *     common/i8mm.h has what else a tile costs: a sixth of the time.
  *   1 to 3 rows: sdot by lane, straight from the panel, which a zip of each panel row would slow down: up to 3 rows the
- *     zips cost what smmla saves. The bound of one row is the load: 32 [48] bytes of weights a cycle.
+ *     zips cost what smmla saves. common/sdot_neon.h has their bounds.
+ *
+ *   bound, MAC a cycle    neoverse-n2  neoverse-v1  neoverse-v2
+ *   multiply_pairs(R, P)  64           128          128
+ *
  * The vector kernels are those of the next instruction set in the list.
  */
 #include "common/i8mm.h"
 #include "common/sdot_neon.h"
 
-/* R row pairs x C channel pairs, of which channels begin at `channel`. */
-V_INLINE void multiply_pairs(const size_t R, const size_t C, size_t channel, size_t rows, size_t steps,
+/* R row pairs x P channel pairs, of which channels begin at `channel`. */
+V_INLINE void multiply_pairs(const size_t R, const size_t P, size_t channel, size_t rows, size_t steps,
                              const int8_t *left, const int8_t *right, int32_t *acc, size_t acc_stride, bool add) {
   int32x4_t sum[4][8];
 #pragma GCC unroll 4
   for (size_t r = 0; r < R; r++) {
 #pragma GCC unroll 8
-    for (size_t c = 0; c < C; c++) {
+    for (size_t c = 0; c < P; c++) {
       sum[r][c] = vdupq_n_s32(0);
     }
   }
@@ -35,14 +39,14 @@ V_INLINE void multiply_pairs(const size_t R, const size_t C, size_t channel, siz
   for (size_t k = 0; k < steps; k++, left += R * I8MM_PAIR, right += I8MM_PANEL) {
     int8x16_t w[8];
 #pragma GCC unroll 8
-    for (size_t c = 0; c < C; c++) {
+    for (size_t c = 0; c < P; c++) {
       w[c] = vld1q_s8(right + c * 16);
     }
 #pragma GCC unroll 4
     for (size_t r = 0; r < R; r++) {
       const int8x16_t a = vld1q_s8(left + r * I8MM_PAIR);
 #pragma GCC unroll 8
-      for (size_t c = 0; c < C; c++) {
+      for (size_t c = 0; c < P; c++) {
         sum[r][c] = vmmlaq_s32(sum[r][c], a, w[c]);
       }
     }
@@ -51,7 +55,7 @@ V_INLINE void multiply_pairs(const size_t R, const size_t C, size_t channel, siz
 #pragma GCC unroll 4
   for (size_t r = 0; r < R; r++) {
 #pragma GCC unroll 4
-    for (size_t c = 0; c < C; c += 2) {
+    for (size_t c = 0; c < P; c += 2) {
       const int64x2_t one = vreinterpretq_s64_s32(sum[r][c]), two = vreinterpretq_s64_s32(sum[r][c + 1]);
       int32x4_t upper = vreinterpretq_s32_s64(vuzp1q_s64(one, two));
       int32x4_t lower = vreinterpretq_s32_s64(vuzp2q_s64(one, two));
@@ -68,9 +72,6 @@ V_INLINE void multiply_pairs(const size_t R, const size_t C, size_t channel, siz
 static void multiply(size_t pairs, size_t rows, size_t steps, const int8_t *left, const int8_t *right, int32_t *acc,
                      size_t acc_stride, bool add) {
   switch (pairs) {
-  case 1:
-    multiply_pairs(1, 8, 0, rows, steps, left, right, acc, acc_stride, add);
-    break;
   case 2:
     multiply_pairs(2, 8, 0, rows, steps, left, right, acc, acc_stride, add);
     break;

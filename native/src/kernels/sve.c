@@ -2,20 +2,27 @@
  * sve: vectors of any length with a byte dot product, and nothing beyond the first SVE (A64FX, 512 bits; Neoverse V1,
  * 256 bits, and later ones where the system does not tell of their I8MM).
  *
- *   instruction                  latency    per cycle    (A64FX Microarchitecture Manual; in brackets Arm Neoverse V1
- *                                                        Software Optimization Guide)
- *   sdot  z.s, z.b, z.b          9 [3 (1)]  2 [2]        4 products s8 * s8 for each 32 bits, added to int32: exact;
- *                                                        [1 cycle from sdot to sdot in the sum]
- *   sdot  z.s, z.b, z.b[lane]    15         1 [2]        not used
- *   ld1b  z.b, p/z               11 [6]     2 [2]
- *   ld1rw z.s, p/z               11 [6]     2 [2]        4 bytes to all elements
+ *   instruction                  latency  per cycle    (A64FX [Neoverse V1]; LLVM 19's scheduling models)
+ *   sdot  z.s, z.b, z.b          9 [3]    2 [2]        4 products s8 * s8 for each 32 bits, added to int32: exact
+ *   sdot  z.s, z.b, z.b[lane]    15 [3]   1 [2]        not used
+ *   ld1b  z.b, p/z               11 [6]   2 [2]
+ *   ld1rw z.s, p/z               11 [6]   2 [2]        4 bytes to all elements
  *
- *   5 rows or more: 24 sums, as common/sdot_sve.h lays them out, 2 of weights and a broadcast: 27 of 32 registers (at
- *     128 bits 29). With two vectors 24 sdot (12 cycles) for 14 loads (7 cycles) and 4 others; A64FX issues 4 of these
- *     42 a cycle (10.5 cycles). So the bound is 2 MAC a cycle for each byte of a vector: 128 at 512 bits, 64 at
- *     256. 24 sums cover a latency of up to 12.
- *   1 to 4 rows: 1 panel at a time, with 8 to 24 sums. The bound of one row is the load: one panel row (64 bytes) and
- *     one broadcast a cycle at 512 bits; 8 sums at a latency of 9 reach 57 of these 64 bytes.
+ *   5 rows or more: up to 24 sums, as common/sdot_sve.h lays them out, 2 of weights and a broadcast: 27 of 32 registers
+ *     (at 128 bits 29). With two vectors 24 sdot (12 cycles) for 14 loads (7 cycles) and 4 others. A latency of 9 at 2
+ *     a cycle takes 18 sums: 5 to 7 rows have sums of their own for two steps of k, 28 with 7 rows (31 registers).
+ *   1 to 4 rows: 1 panel at a time, with 8 to 24 sums. One row is bound by the load: one panel row (64 bytes) and one
+ *     broadcast a cycle at 512 bits; 8 sums at a latency of 9 reach 57 of these 64 bytes.
+ *
+ *   bound, MAC a cycle   a64fx
+ *   sve_rows(R, S, 1)    128R / (1 + R)
+ *   sve_rows(1, S, 2)    -
+ *   sve_rows(2, S, 2)    -
+ *   sve_rows(3, S, 2)    -
+ *   sve_rows(4, S, 2)    -
+ *   sve_rows(R, S, 2)    128
+ *
+ * The dashes are loops that do not run at 512 bits. common/sdot_sve.h has the bounds at 256 and 128.
  * The vector kernels are those of Advanced SIMD, which every CPU with SVE has: A64FX is served by no other entry.
  */
 #include "common/vec_neon.h"
@@ -23,13 +30,24 @@
 #include "common/sdot_sve.h"
 #include "common/vector.h"
 
+SVE_ROWS_FUNCTION(5, 1, 4)
+SVE_ROWS_FUNCTION(6, 1, 4)
+SVE_ROWS_FUNCTION(5, 2, 2)
+SVE_ROWS_FUNCTION(6, 2, 2)
+SVE_ROWS_FUNCTION(7, 2, 2)
+SVE_ROWS_FUNCTION(8, 1, 2)
+SVE_ROWS_FUNCTION(9, 1, 2)
+SVE_ROWS_FUNCTION(10, 1, 2)
+SVE_ROWS_FUNCTION(11, 1, 2)
+SVE_ROWS_FUNCTION(12, 1, 2)
+
 /* 5 or 6 rows of a panel that is four vectors wide. */
 static void rows_of_four_vectors(size_t m, sve_columns columns, size_t groups, const uint8_t *lhs, size_t lhs_stride,
                                  const int8_t *rhs, int32_t *acc, size_t acc_stride) {
   if (m == 5) {
-    sve_rows(5, 1, 4, columns, groups, lhs, lhs_stride, rhs, acc, acc_stride);
+    sve_rows_5_of_4(columns, groups, lhs, lhs_stride, rhs, acc, acc_stride);
   } else {
-    sve_rows(6, 1, 4, columns, groups, lhs, lhs_stride, rhs, acc, acc_stride);
+    sve_rows_6_of_4(columns, groups, lhs, lhs_stride, rhs, acc, acc_stride);
   }
 }
 
@@ -39,7 +57,7 @@ static void rows_of_two_vectors(size_t m, sve_columns columns, size_t groups, co
   switch (m) {
 #define ROWS(R)                                                                                                        \
   case R:                                                                                                              \
-    sve_rows(R, 1, 2, columns, groups, lhs, lhs_stride, rhs, acc, acc_stride);                                         \
+    sve_rows_##R##_of_2(columns, groups, lhs, lhs_stride, rhs, acc, acc_stride);                                       \
     break;
     ROWS(5)
     ROWS(6)

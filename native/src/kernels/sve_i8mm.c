@@ -1,17 +1,23 @@
 /*
  * sve_i8mm: vectors of any length with a byte matrix multiply (Neoverse V1, 256 bits; N2, V2, Cortex-A510, A710, 128).
  *
- *   instruction                  latency  per cycle   (Arm Neoverse V1 [N2] {V2} Software Optimization Guides)
- *   smmla  z.s, z.b, z.b         3 (1)    2 [2] {4}   2 rows x 2 channels x 8 k for each 128 bits, s8 * s8, added to
- *                                                     int32: exact; 1 cycle from smmla to smmla in the sum
+ *   instruction                  latency  per cycle   (Neoverse V1 [N2] {V2}; LLVM 19's scheduling models)
+ *   smmla  z.s, z.b, z.b         3        2 [2] {4}   2 rows x 2 channels x 8 k for each 128 bits, s8 * s8, added to
+ *                                                     int32: exact
  *   ld1b   z.b, p/z              6        2 [3] {3}
  *   ld1rqb z.b, p/z              6        2 [3] {3}   16 bytes to all segments of 128 bits: a row pair
  *
  *   4 rows or more: blocks of 4 row pairs x 4 vectors = 16 sums, 4 of weights, 1 to 4 of rows. The zipped panel is 8
  *     vectors at 128 bits, two blocks, and 4 at 256, one. For 8 k 16 smmla (8 [8] {4} cycles) for 8 loads (4 [2.7]
- *     {2.7}), so the bound is 4 MAC a cycle for each byte of a vector {8}: 128 [64] {128}. From 512 bits on a block is
- *     2 vectors or 1, the last with a predicate. common/i8mm.h has what else a tile costs.
- *   1 to 3 rows: sdot, straight from the panel, as in sve.c; the bound is the load.
+ *     {2.7}). From 512 bits on a block is 2 vectors or 1. common/i8mm.h has what else a tile costs.
+ *   1 to 3 rows: sdot, straight from the panel, as in sve.c; common/sdot_sve.h has their bounds.
+ *
+ *   bound, MAC a cycle    neoverse-n2  neoverse-v1  neoverse-v2
+ *   multiply_pairs(R, 4)  64           128          128
+ *   multiply_pairs(R, V)  -            -            -
+ *   sve_rows(R, S, 1)     -            -            -
+ *
+ * The dashes are loops for 512 bits and more: LLVM 19 has no model of a processor that has them and I8MM.
  * At 256 bits this takes half the instructions of neon_i8mm for the same products, at 128 bits the same number.
  * The vector kernels are those of the next instruction set in the list: `sve` runs wherever this does.
  */
@@ -55,14 +61,12 @@ V_INLINE void store_pair_of_rows(svbool_t out, svint32_t s0, svint32_t s1, bool 
   }
 }
 
-/* R row pairs x V vectors (1, 2 or 4) of the zipped panel, from byte `begin` of its step on. */
+/* R row pairs x V vectors (1, 2 or 4) of the zipped panel, from byte `begin` of its step on. Where they are longer than
+ * the panel, what they hold of the step after it is multiplied, too, and not stored. */
 V_INLINE void multiply_pairs(const size_t R, const size_t V, size_t begin, size_t rows, size_t steps,
                              const int8_t *left, const int8_t *right, int32_t *acc, size_t acc_stride, bool add) {
-  const size_t length = svcntb(), channel = begin / (2 * DYNQ_GROUP);
+  const size_t channel = begin / (2 * DYNQ_GROUP);
   const svbool_t all = svptrue_b8();
-  const svbool_t in0 = svwhilelt_b8_u64(begin, I8MM_PANEL), in1 = svwhilelt_b8_u64(begin + length, I8MM_PANEL);
-  const svbool_t in2 = svwhilelt_b8_u64(begin + 2 * length, I8MM_PANEL);
-  const svbool_t in3 = svwhilelt_b8_u64(begin + 3 * length, I8MM_PANEL);
   const svbool_t out0 = svwhilelt_b32_u64(channel, DYNQ_PANEL);
   const svbool_t out1 = svwhilelt_b32_u64(channel + svcntw(), DYNQ_PANEL);
   EACH_PAIR(DECLARE_PAIR)
@@ -70,10 +74,10 @@ V_INLINE void multiply_pairs(const size_t R, const size_t V, size_t begin, size_
   acc += channel;
 #pragma GCC unroll 2
   for (size_t k = 0; k < steps; k++, left += R * I8MM_PAIR, right += I8MM_PANEL) {
-    const svint8_t w0 = svld1_s8(in0, right);
-    const svint8_t w1 = V > 1 ? svld1_vnum_s8(in1, right, 1) : w0;
-    const svint8_t w2 = V > 2 ? svld1_vnum_s8(in2, right, 2) : w0;
-    const svint8_t w3 = V > 2 ? svld1_vnum_s8(in3, right, 3) : w0;
+    const svint8_t w0 = svld1_s8(all, right);
+    const svint8_t w1 = V > 1 ? svld1_vnum_s8(all, right, 1) : w0;
+    const svint8_t w2 = V > 2 ? svld1_vnum_s8(all, right, 2) : w0;
+    const svint8_t w3 = V > 2 ? svld1_vnum_s8(all, right, 3) : w0;
     EACH_PAIR(MULTIPLY_PAIR)
   }
   EACH_PAIR(STORE_PAIR)
@@ -90,12 +94,15 @@ static void multiply(size_t pairs, size_t rows, size_t steps, const int8_t *left
   case SHAPE(R, V):                                                                                                    \
     multiply_pairs(R, V, begin, rows, steps, left, right, acc, acc_stride, add);                                       \
     break;
-#define EACH_LENGTH(R) PAIRS(R, 1) PAIRS(R, 2) PAIRS(R, 4)
-      EACH_LENGTH(1)
-      EACH_LENGTH(2)
-      EACH_LENGTH(3)
-      EACH_LENGTH(4)
-#undef EACH_LENGTH
+      PAIRS(2, 1)
+      PAIRS(3, 1)
+      PAIRS(4, 1)
+      PAIRS(2, 2)
+      PAIRS(3, 2)
+      PAIRS(4, 2)
+      PAIRS(2, 4)
+      PAIRS(3, 4)
+      PAIRS(4, 4)
 #undef PAIRS
 #undef SHAPE
     }

@@ -30,7 +30,7 @@ enum {
   I8MM_PANEL = DYNQ_PANEL * 2 * DYNQ_GROUP /* bytes of a panel in a step */
 };
 
-/* Multiplies `pairs` (1 to 4) row pairs, of which the first `rows` rows are real, with one panel: acc = the sums, or
+/* Multiplies `pairs` (2 to 4) row pairs, of which the first `rows` rows are real, with one panel: acc = the sums, or
  * acc += the sums where `add`. */
 typedef void i8mm_block(size_t pairs, size_t rows, size_t steps, const int8_t *left, const int8_t *right, int32_t *acc,
                         size_t acc_stride, bool add);
@@ -79,9 +79,12 @@ static inline void zip_panel(size_t groups, const int8_t *rhs, int8_t *right) {
   }
 }
 
+/* m is 3 or more, so that each block has two pairs or more. */
 V_INLINE void i8mm_tile(i8mm_block *multiply, size_t m, size_t panels, size_t groups, const uint8_t *lhs,
                         size_t lhs_stride, const int8_t *rhs, size_t panel_stride, int32_t *acc, size_t acc_stride) {
-  _Alignas(64) int8_t left[I8MM_ROWS / 2 * I8MM_PAIR * I8MM_CHUNK], right[I8MM_PANEL * I8MM_CHUNK];
+  /* A step more than is ever filled, since vectors that do not divide a panel end in the step after it. */
+  _Alignas(64) int8_t right[I8MM_PANEL * (I8MM_CHUNK + 1)];
+  _Alignas(64) int8_t left[I8MM_ROWS / 2 * I8MM_PAIR * I8MM_CHUNK];
   const size_t pairs = (m + 1) / 2, blocks = (pairs + I8MM_PAIRS - 1) / I8MM_PAIRS;
   size_t g = 0;
   do {

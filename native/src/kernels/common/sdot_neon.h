@@ -2,7 +2,11 @@
  * Rows times a panel with the byte dot product of Advanced SIMD, by lane: for the instruction sets that have ASIMDDP.
  *
  * A panel row (16 channels of 4 k) is four registers. One register of the left operand holds 16 k of a row; each
- * sdot takes four of them by lane, so nothing is broadcast.
+ * sdot takes four of them by lane, so nothing is broadcast: for 16 k of R rows 16R sdot and 16 + R loads. Neoverse N2
+ * does 2 sdot and 3 loads a cycle, V1 and V2 4 and 3.
+ *
+ *   bound, MAC a cycle   neoverse-n2               neoverse-v1               neoverse-v2
+ *   sdot_rows(R, S)      min(32, 768R / (16 + R))  min(64, 768R / (16 + R))  min(64, 768R / (16 + R))
  */
 #ifndef DYNQ_SDOT_NEON_H
 #define DYNQ_SDOT_NEON_H
@@ -35,7 +39,7 @@ enum {
   } while (0)
 
 /* R rows x 1 panel, R * S at most 4: few rows have accumulators of their own for S steps of k, which cover the latency
- * where sdot does not forward its sum to the next one (Apple M1, Cortex-A55). */
+ * of sdot. */
 V_INLINE void sdot_rows(const size_t R, const size_t S, size_t groups, const uint8_t *lhs, size_t lhs_stride,
                         const int8_t *rhs, int32_t *acc, size_t acc_stride) {
   int32x4_t sum[SDOT_ROWS][4];
@@ -45,7 +49,7 @@ V_INLINE void sdot_rows(const size_t R, const size_t S, size_t groups, const uin
     sum[i][0] = sum[i][1] = sum[i][2] = sum[i][3] = vdupq_n_s32(0);
   }
   size_t g = 0;
-  for (; g + SDOT_STEP <= groups; g += SDOT_STEP) {
+  for (const size_t whole = groups / SDOT_STEP * SDOT_STEP; g < whole; g += SDOT_STEP) {
 #pragma GCC unroll 4
     for (size_t r = 0; r < R; r++) {
       a[r] = vreinterpretq_s8_u8(vld1q_u8(lhs + r * lhs_stride + g * DYNQ_GROUP));

@@ -6,6 +6,15 @@
  * on A64FX sdot by lane takes both pipes.
  *
  * A full tile is 24 sums, rows x vectors: 6 x 4 at 128 bits, 12 x 2 at 256, from 512 on 12 x one of each of two panels.
+ * A step of k is R * V sdot and R + V loads: on Neoverse V1 (256 bits) 2 and 2 a cycle, on N2 and V2 (128 bits) 2 and 4
+ * sdot and 3 loads.
+ *
+ *   bound, MAC a cycle   neoverse-v1
+ *   sve_rows(R, S, 2)    min(64, 128R / (2 + R))
+ *
+ *   bound, MAC a cycle   neoverse-n2              neoverse-v2
+ *   sve_rows(R, S, 4)    min(32, 192R / (4 + R))  min(64, 192R / (4 + R))
+ *
  * Types without a size cannot be in arrays, so the sums have names: s<slot><vector>. A slot is a row, or one of S steps
  * of k of a row: few rows have sums of their own for each step, which cover the latency.
  */
@@ -14,6 +23,7 @@
 
 #include "../../kernels.h"
 #include "inline.h"
+#include "registers.h"
 
 #include <arm_sve.h>
 #include <string.h>
@@ -35,24 +45,32 @@ V_INLINE svint8_t broadcast_four(const uint8_t *p) {
 /* Keeps the compiler from loading all operands of several steps first, which takes more registers than there are. */
 #define LOAD_NO_EARLIER __asm__ volatile("" ::: "memory")
 
-#define EACH_SLOT(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
+#define EACH_SLOT(DO)                                                                                                  \
+  DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13) DO(14) DO(15)
 /* Last first, each with the one before. */
 #define EACH_LATER_SLOT(DO)                                                                                            \
-  DO(11, 10) DO(10, 9) DO(9, 8) DO(8, 7) DO(7, 6) DO(6, 5) DO(5, 4) DO(4, 3) DO(3, 2) DO(2, 1) DO(1, 0)
+  DO(15, 14)                                                                                                           \
+  DO(14, 13)                                                                                                           \
+  DO(13, 12)                                                                                                           \
+  DO(12, 11) DO(11, 10) DO(10, 9) DO(9, 8) DO(8, 7) DO(7, 6) DO(6, 5) DO(5, 4) DO(4, 3) DO(3, 2) DO(2, 1) DO(1, 0)
 
-#define DECLARE_SLOT(i)                                                                                                \
-  const uint8_t *const row##i = lhs + i / S * lhs_stride;                                                              \
-  int32_t *const to##i = acc + i / S * acc_stride;                                                                     \
-  svint32_t s##i##0 = svdup_n_s32(0), s##i##1 = s##i##0, s##i##2 = s##i##0, s##i##3 = s##i##0;
+#define DECLARE_SLOT(i) svint32_t s##i##0 = svdup_n_s32(0), s##i##1 = s##i##0, s##i##2 = s##i##0, s##i##3 = s##i##0;
+
+/* sum += products, in assembly, since GCC 12 takes the intrinsic's sum through a second register now and then. */
+#define ADD_PRODUCTS(sum, w, a) __asm__("sdot %0.s, %1.b, %2.b" : "+w"(sum) : "w"(w), "w"(a))
 
 /* Four bytes of the row times the panel row that w0 to w3 hold. */
 #define MULTIPLY_SLOT(i)                                                                                               \
   if (i < R * S && i % S == step % S) {                                                                                \
-    const svint8_t a = broadcast_four(row##i + (g + step) * DYNQ_GROUP);                                               \
-    s##i##0 = svdot_s32(s##i##0, w0, a);                                                                               \
-    s##i##1 = V > 1 ? svdot_s32(s##i##1, w1, a) : s##i##1;                                                             \
-    s##i##2 = V > 2 ? svdot_s32(s##i##2, w2, a) : s##i##2;                                                             \
-    s##i##3 = V > 2 ? svdot_s32(s##i##3, w3, a) : s##i##3;                                                             \
+    const svint8_t a = broadcast_four(row[i / S] + (g + step) * DYNQ_GROUP);                                           \
+    ADD_PRODUCTS(s##i##0, w0, a);                                                                                      \
+    if (V > 1) {                                                                                                       \
+      ADD_PRODUCTS(s##i##1, w1, a);                                                                                    \
+    }                                                                                                                  \
+    if (V > 2) {                                                                                                       \
+      ADD_PRODUCTS(s##i##2, w2, a);                                                                                    \
+      ADD_PRODUCTS(s##i##3, w3, a);                                                                                    \
+    }                                                                                                                  \
     LOAD_NO_EARLIER;                                                                                                   \
   }
 
@@ -61,8 +79,8 @@ V_INLINE svint8_t broadcast_four(const uint8_t *p) {
     const int8_t *w = rhs + (g + step) * SVE_ROW_BYTES;                                                                \
     const svint8_t w0 = svld1_s8(in0, w);                                                                              \
     const svint8_t w1 = V > 1 ? svld1_s8(in1, w + columns.bytes) : w0;                                                 \
-    const svint8_t w2 = V > 2 ? svld1_s8(in2, w + 2 * columns.bytes) : w0;                                             \
-    const svint8_t w3 = V > 2 ? svld1_s8(in3, w + 3 * columns.bytes) : w0;                                             \
+    const svint8_t w2 = V > 2 ? svld1_s8(all, w + 2 * columns.bytes) : w0;                                             \
+    const svint8_t w3 = V > 2 ? svld1_s8(all, w + 3 * columns.bytes) : w0;                                             \
     EACH_SLOT(MULTIPLY_SLOT)                                                                                           \
   }
 
@@ -77,28 +95,34 @@ V_INLINE svint8_t broadcast_four(const uint8_t *p) {
 
 #define STORE_SLOT(i)                                                                                                  \
   if (i < R * S && i % S == 0) {                                                                                       \
-    svst1_s32(out0, to##i, s##i##0);                                                                                   \
+    int32_t *const to = acc + i / S * acc_stride;                                                                      \
+    svst1_s32(out0, to, s##i##0);                                                                                      \
     if (V > 1) {                                                                                                       \
-      svst1_s32(out1, to##i + columns.elements, s##i##1);                                                              \
+      svst1_s32(out1, to + columns.elements, s##i##1);                                                                 \
     }                                                                                                                  \
     if (V > 2) {                                                                                                       \
-      svst1_s32(out2, to##i + 2 * columns.elements, s##i##2);                                                          \
-      svst1_s32(out3, to##i + 3 * columns.elements, s##i##3);                                                          \
+      svst1_s32(all, to + 2 * columns.elements, s##i##2);                                                              \
+      svst1_s32(all, to + 3 * columns.elements, s##i##3);                                                              \
     }                                                                                                                  \
   }
 
-/* R rows x V vectors (1, 2 or 4), S steps of k at a time; R * S at most 12, R * S * V at most 24. */
+/* R rows x V vectors (1, 2 or, at 128 bits, 4, all full), S steps of k at a time; R * S at most 16, R * S * V at most
+ * 28. */
 V_INLINE void sve_rows(const size_t R, const size_t S, const size_t V, sve_columns columns, size_t groups,
                        const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs, int32_t *acc, size_t acc_stride) {
   const size_t unroll = S < 4 ? 4 : S, begin = columns.begin, channel = begin / DYNQ_GROUP;
   const svbool_t all = svptrue_b8();
   const svbool_t in0 = svwhilelt_b8_u64(0, SVE_ROW_BYTES), in1 = svwhilelt_b8_u64(begin, SVE_ROW_BYTES);
-  const svbool_t in2 = svwhilelt_b8_u64(2 * begin, SVE_ROW_BYTES), in3 = svwhilelt_b8_u64(3 * begin, SVE_ROW_BYTES);
   const svbool_t out0 = svwhilelt_b32_u64(0, DYNQ_PANEL), out1 = svwhilelt_b32_u64(channel, DYNQ_PANEL);
-  const svbool_t out2 = svwhilelt_b32_u64(2 * channel, DYNQ_PANEL), out3 = svwhilelt_b32_u64(3 * channel, DYNQ_PANEL);
   EACH_SLOT(DECLARE_SLOT)
+  const uint8_t *row[SVE_ROWS];
+#pragma GCC unroll 12
+  for (size_t r = 0; r < R; r++) {
+    row[r] = lhs + r * lhs_stride;
+    __asm__("" : "+r"(row[r])); /* else the compiler makes offsets of them, and adds one before each load */
+  }
   size_t g = 0;
-  for (; g + unroll <= groups; g += unroll) {
+  for (const size_t whole = groups / unroll * unroll; g < whole; g += unroll) {
     MULTIPLY_GROUP(unroll)
   }
 #pragma GCC unroll 1
@@ -109,31 +133,49 @@ V_INLINE void sve_rows(const size_t R, const size_t S, const size_t V, sve_colum
   EACH_SLOT(STORE_SLOT)
 }
 
+/* A tile of this shape. */
+#define SVE_ROWS_FUNCTION(R, S, V)                                                                                     \
+  OWN_FUNCTION void sve_rows_##R##_of_##V(sve_columns columns, size_t groups, const uint8_t *lhs, size_t lhs_stride,   \
+                                          const int8_t *rhs, int32_t *acc, size_t acc_stride) {                        \
+    sve_rows(R, S, V, columns, groups, lhs, lhs_stride, rhs, acc, acc_stride);                                         \
+  }
+SVE_ROWS_FUNCTION(1, 8, 1)
+SVE_ROWS_FUNCTION(2, 8, 1)
+SVE_ROWS_FUNCTION(3, 4, 1)
+SVE_ROWS_FUNCTION(4, 4, 1)
+SVE_ROWS_FUNCTION(1, 8, 2)
+SVE_ROWS_FUNCTION(2, 4, 2)
+SVE_ROWS_FUNCTION(3, 4, 2)
+SVE_ROWS_FUNCTION(4, 2, 2)
+SVE_ROWS_FUNCTION(1, 4, 4)
+SVE_ROWS_FUNCTION(2, 2, 4)
+SVE_ROWS_FUNCTION(3, 1, 4)
+SVE_ROWS_FUNCTION(4, 1, 4)
+
 /* m rows, 1 to 4, one panel at a time, so that the weights are one stream of memory. */
-static __attribute__((noinline)) void sve_few_rows(size_t m, size_t panels, size_t groups, const uint8_t *lhs,
-                                                   size_t lhs_stride, const int8_t *rhs, size_t panel_stride,
-                                                   int32_t *acc, size_t acc_stride) {
+static inline void sve_few_rows(size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride,
+                                const int8_t *rhs, size_t panel_stride, int32_t *acc, size_t acc_stride) {
   const sve_columns columns = {.bytes = svcntb(), .elements = svcntw(), .begin = svcntb()};
   const size_t vectors = (SVE_ROW_BYTES + svcntb() - 1) / svcntb();
   for (; panels != 0; panels--, rhs += panel_stride, acc += DYNQ_PANEL) {
 #define SHAPE(m, vectors) ((m) * 8 + (vectors))
     switch (SHAPE(m, vectors)) {
-#define FEW(R, S, V)                                                                                                   \
+#define FEW(R, V)                                                                                                      \
   case SHAPE(R, V):                                                                                                    \
-    sve_rows(R, S, V, columns, groups, lhs, lhs_stride, rhs, acc, acc_stride);                                         \
+    sve_rows_##R##_of_##V(columns, groups, lhs, lhs_stride, rhs, acc, acc_stride);                                     \
     break;
-      FEW(1, 8, 1)
-      FEW(2, 4, 1)
-      FEW(3, 4, 1)
-      FEW(4, 2, 1)
-      FEW(1, 8, 2)
-      FEW(2, 4, 2)
-      FEW(3, 4, 2)
-      FEW(4, 2, 2)
-      FEW(1, 4, 4)
-      FEW(2, 2, 4)
-      FEW(3, 1, 4)
-      FEW(4, 1, 4)
+      FEW(1, 1)
+      FEW(2, 1)
+      FEW(3, 1)
+      FEW(4, 1)
+      FEW(1, 2)
+      FEW(2, 2)
+      FEW(3, 2)
+      FEW(4, 2)
+      FEW(1, 4)
+      FEW(2, 4)
+      FEW(3, 4)
+      FEW(4, 4)
 #undef FEW
 #undef SHAPE
     }
