@@ -61,7 +61,7 @@ build_wheel() { # architecture, CMake's arguments
   wheel=$here/$version-cp310-abi3-${policy}_$architecture.whl
   {
     git ls-files -- python/dynq | sed 's|^python/||'
-    echo dynq/_native.abi3.so
+    printf 'dynq/%s\n' _native.abi3.so bin/dynq-bench
     printf "$version.dist-info/%s\n" METADATA RECORD WHEEL entry_points.txt licenses/LICENSE
   } | sort >"$here/$architecture.expected"
   python -c 'import sys, zipfile; print(*zipfile.ZipFile(sys.argv[1]).namelist(), sep="\n")' "$wheel" | sort >"$here/$architecture.found"
@@ -73,7 +73,9 @@ build_wheel() { # architecture, CMake's arguments
 unzip_text() { python -c 'import sys, zipfile; print(zipfile.ZipFile(sys.argv[1]).read(sys.argv[2]).decode())' "$@"; }
 
 against() { # root, triplet, folder with Python's headers: the C library there goes before the compiler's own
-  echo "-DCMAKE_SYSROOT=$1 '-DCMAKE_MODULE_LINKER_FLAGS=-L$1/usr/lib/$2 -L$1/lib/$2' '-DCMAKE_C_FLAGS=-idirafter $3'"
+  local first="-B$1/usr/lib/$2 -L$1/usr/lib/$2 -L$1/lib/$2"
+  echo "-DCMAKE_SYSROOT=$1 '-DCMAKE_MODULE_LINKER_FLAGS=$first' '-DCMAKE_EXE_LINKER_FLAGS=$first'
+    '-DCMAKE_C_FLAGS=-idirafter $3'"
 }
 build_wheel x86_64 "$(against "$roots/bullseye-amd64" x86_64-linux-gnu /usr/include)"
 python_headers=$roots/bookworm-arm64/usr/include
