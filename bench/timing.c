@@ -49,5 +49,5 @@ double bench_core_hz(void) {
     const double took = bench_now() - start;
     best = i == 0 || took < best ? took : best;
   }
-  return (double)CHAIN_ROUNDS * CHAIN_LENGTH / best;
+  return (double)(CHAIN_ROUNDS * CHAIN_LENGTH) / best;
 }

@@ -3,6 +3,12 @@
 # names of those that are built, dynq_flags_<name>, and dynq_build_definitions.
 
 include(CheckCCompilerFlag)
+include(CheckCSourceCompiles)
+
+# A compiler may take an option whose instructions its assembler does not know: GCC 11 on with binutils before 2.36.
+# One instruction of each option that is that young; where none is here, the option alone is tried.
+set(dynq_instruction_of_-mavxvnni "{vex} vpdpbusd %ymm0, %ymm1, %ymm2")
+set(dynq_instruction_of_-mamx-int8 "tdpbusd %tmm0, %tmm1, %tmm2")
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(dynq_architecture X86_64)
@@ -30,6 +36,15 @@ foreach(line IN LISTS dynq_isa_lines)
         string(REPLACE ";" " " probe "${flags}")
         check_c_compiler_flag("${probe}" DYNQ_COMPILES_${name})
         set(build ${DYNQ_COMPILES_${name}})
+        foreach(flag IN LISTS flags)
+          if(build AND DEFINED dynq_instruction_of_${flag})
+            set(CMAKE_REQUIRED_FLAGS "${probe}")
+            check_c_source_compiles("int main(void) { __asm__(\"${dynq_instruction_of_${flag}}\"); return 0; }"
+              DYNQ_ASSEMBLES_${name})
+            unset(CMAKE_REQUIRED_FLAGS)
+            set(build ${DYNQ_ASSEMBLES_${name}})
+          endif()
+        endforeach()
       else()
         set(build 1)
       endif()

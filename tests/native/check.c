@@ -37,6 +37,8 @@ static void crashed(int signal_number) {
   _exit(1);
 }
 
+static int guard_access; /* to the pages around a buffer */
+
 static void catch_crashes(void) {
   static char stack[64 * 1024];
   const stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};
@@ -54,6 +56,7 @@ void check_start(int argc, char **argv) {
   (void)clock_gettime(CLOCK_REALTIME, &now);
   run.seed = seed != NULL ? strtoull(seed, NULL, 0) : (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
   run.random = run.seed;
+  guard_access = check_flag(argc, argv, "--readable-guards") ? PROT_READ : PROT_NONE;
   (void)setvbuf(stdout, NULL, _IOLBF, 0);
   catch_crashes();
 }
@@ -275,7 +278,7 @@ enum { SLOTS = 32, CANARY = 256, PATTERN = 0x5a, CANARY_BYTE = 0xc3 };
 #define SLOT_BYTES ((size_t)64 << 20)
 
 static struct slot {
-  uint8_t *memory;                       /* readable part, between two unreadable pages */
+  uint8_t *memory;                       /* writable part, between two pages with guard_access */
   uint8_t *before, *start, *end, *after; /* canaries lie in [before, start) and [end, after) */
 } slots[SLOTS];
 static size_t slots_used;
@@ -283,7 +286,7 @@ static size_t slots_used;
 static uint8_t *slot_memory(struct slot *s) {
   const size_t page = (size_t)sysconf(_SC_PAGESIZE);
   if (s->memory == NULL) {
-    uint8_t *p = mmap(NULL, SLOT_BYTES + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint8_t *p = mmap(NULL, SLOT_BYTES + 2 * page, guard_access, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED || mprotect(p + page, SLOT_BYTES, PROT_READ | PROT_WRITE) != 0) {
       fprintf(stderr, "check: no memory for a guarded buffer: %s\n", strerror(errno));
       exit(2);

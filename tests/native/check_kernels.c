@@ -4,6 +4,8 @@
  *   check_kernels [--isa NAME] [--seed N] [--expect "scalar avx2 ..."]    test; --expect fails where one cannot run
  *                 [--quick]    fewer and smaller cases, for instructions that are emulated one by one
  *                 [--tile]     of the kernels the gemm tile alone, of the library nothing
+ *                 [--kernels]  not through the library, which takes longer
+ *                 [--readable-guards]   see check_start
  *   check_kernels --list                                                 names and what keeps them from running
  */
 #include "check_kernels.h"
@@ -27,6 +29,7 @@ int main(int argc, char **argv) {
   const char *isa = check_argument(argc, argv, "--isa");
   const char *expected = check_argument(argc, argv, "--expect");
   const bool quick = check_flag(argc, argv, "--quick"), tile = check_flag(argc, argv, "--tile");
+  const bool kernels_only = check_flag(argc, argv, "--kernels");
   dynq_cpu_facts facts;
   dynq_kernels kernels[MAX_ISAS];
   size_t count = 0;
@@ -57,7 +60,7 @@ int main(int argc, char **argv) {
         }
         check_gemm_kernels(&kernels[i], quick);
       }
-      if (tile) {
+      if (tile || kernels_only) {
         continue;
       }
       if (dynq_isa_select(kernels[i].name) == DYNQ_OK) {

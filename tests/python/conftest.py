@@ -9,6 +9,7 @@ from hypothesis import settings
 import dynq
 
 settings.register_profile("dynq", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.register_profile("emulated", parent=settings.get_profile("dynq"), max_examples=10)  # --hypothesis-profile
 settings.load_profile("dynq")
 
 

@@ -58,6 +58,9 @@ def test_a_wrong_number_of_threads_is_one_line_and_status_1(command: str) -> Non
 def test_json_is_understood_before_and_after_the_name_of_the_demo() -> None:
     for arguments in (("--json", "digits"), ("digits", "--json")):
         assert json.loads(run("demo", *arguments).stdout)["samples"] == 450
+
+
+def test_the_sentence_demo_prints_json() -> None:
     assert json.loads(run("demo", "minilm", "--json").stdout)["mean_cosine"] >= 0.995
 
 

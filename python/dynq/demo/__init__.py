@@ -12,6 +12,9 @@ from threadpoolctl import threadpool_limits
 
 import dynq
 
+# Seconds for one comparison. A desktop CPU needs less than one; a small board or an emulator would take minutes.
+PATIENCE = 2.0
+
 
 @contextmanager
 def one_thread() -> Iterator[None]:
@@ -33,11 +36,18 @@ def interleaved_medians(calls: dict[str, Callable[[], object]], rounds: int, rep
     """Median seconds of each call; use it inside ``one_thread``.
 
     Rounds take turns, so that a slow moment of the machine meets all of them. Two pools of threads side by side would
-    measure how they get on with each other.
+    measure how they get on with each other. Where the calls would take longer than ``PATIENCE`` seconds together, there
+    are fewer repeats, then fewer rounds, one at least.
     """
     # glibc's malloc keeps blocks up to the largest that was freed (mallopt(3), M_MMAP_THRESHOLD). Without this, NumPy's
     # temporaries go back to the kernel after each call, and float32 pays for a hundred page faults.
     np.empty(2**24, np.uint8)
+    start = time.perf_counter()
+    for call in calls.values():
+        call()
+    affordable = PATIENCE / (time.perf_counter() - start)  # of each call
+    repeats = max(1, min(repeats, int(affordable / rounds)))
+    rounds = max(1, min(rounds, int(affordable)))
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():

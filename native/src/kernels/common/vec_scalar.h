@@ -105,7 +105,7 @@ static inline void vi_store_u8_n(uint8_t *p, size_t n, vi a) {
 /* 4 * V_LANES bytes: clamp(a + zero_point, low, 127) ^ flip, and so on for b, c, d; low is -128 or -127. */
 static inline uint8_t v_clamp_byte(vi a, int16_t zero_point, int8_t low, uint8_t flip) {
   const int64_t sum = (int64_t)a + zero_point;
-  return (uint8_t)(sum < low ? low : sum > 127 ? 127 : sum) ^ flip;
+  return (uint8_t)((sum < low ? low : sum > 127 ? 127 : sum) ^ flip);
 }
 static inline void v_store_clamped(uint8_t *p, vi a, vi b, vi c, vi d, int16_t zero_point, int8_t low, uint8_t flip) {
   p[0] = v_clamp_byte(a, zero_point, low, flip);

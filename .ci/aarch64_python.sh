@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Runs the Python tests on AArch64: Debian's Python for it under QEMU's user emulation, with the wheel of $1/wheels and
+# what it needs from other projects' wheels. A test that does not run fails this script, but for those named here.
+set -euo pipefail
+work=$1
+here=$work/aarch64_python
+root=$work/roots/bookworm-arm64
+
+# What would take minutes there, and why it is no loss. The sentence encoder, and whole layers that are timed: NumPy's
+# float32 BLAS, emulated, takes seconds a sentence. Fewer sentences, the smaller network and short measurements stay.
+not_here=(
+  tests/python/test_cli.py::test_the_sentence_demo_prints_json
+  tests/python/test_demo.py::test_the_sentence_encoder_finds_the_other_sentence_of_a_pair
+  tests/python/test_bench_linear.py::test_the_program_and_the_package_have_the_same_layers
+  tests/python/test_bench_linear.py::test_peers_are_compared_with_dynq_and_a_picture_is_drawn
+  tests/python/test_bench_linear.py::test_the_roofline_is_drawn
+  "tests/python/test_bench_linear.py::test_the_tables_fit_the_terminal_and_name_layers_where_there_is_room[80]"
+  "tests/python/test_bench_linear.py::test_the_tables_fit_the_terminal_and_name_layers_where_there_is_room[120]"
+)
+# What computes in NumPy or scikit-learn alone, without dynq.
+not_here+=(
+  tests/python/test_documents.py::test_the_coefficients_are_those_of_the_fit
+  tests/python/test_demo.py::test_digits_data_is_small_and_is_the_held_out_part
+  tests/python/test_selftest.py::test_the_files_are_what_the_generator_writes
+  tests/python/test_selftest.py::test_the_generator_finds_a_file_that_it_would_write_otherwise
+)
+
+if ! command -v qemu-aarch64-static >/dev/null; then
+  apt-get update -q >/dev/null
+  apt-get install -q -y --no-install-recommends qemu-user-static >/dev/null
+fi
+.ci/unpack bookworm arm64 "$root" python3.11 libpython3.11-dev libstdc++6
+
+# A virtual environment whose interpreter is a script that starts the emulator: sys.executable is that script, so a test
+# that starts Python again gets the same one, and nothing is registered with the kernel.
+rm -rf "$here"
+mkdir -p "$here/bin" "$here/lib/python3.11/site-packages"
+emulated() { # script to write, program that it starts
+  printf '#!/bin/sh\nexec qemu-aarch64-static -cpu max,pauth-impdef=on -L %q -0 "$0" %q "$@"\n' "$root" "$2" >"$1"
+  chmod +x "$1"
+}
+printf 'home = %s/usr/bin\ninclude-system-site-packages = false\n' "$root" >"$here/pyvenv.cfg"
+emulated "$here/bin/python" "$root/usr/bin/python3.11"
+python=$here/bin/python
+"$work/wheels/tools/bin/pip" install -q --platform manylinux_2_28_aarch64 --platform manylinux_2_17_aarch64 \
+  --platform manylinux2014_aarch64 --implementation cp --python-version 3.11 --only-binary=:all: \
+  --target "$here/lib/python3.11/site-packages" \
+  "$(ls "$work"/wheels/dynq-*-cp310-abi3-manylinux_2_28_aarch64.whl)[test]" pytest-xdist
+mv "$here/lib/python3.11/site-packages/dynq/bin/dynq-bench" "$here/bin"
+emulated "$here/lib/python3.11/site-packages/dynq/bin/dynq-bench" "$here/bin/dynq-bench"
+# With its kernels for SVE, which it takes here, NumPy's BLAS leaves floating-point exceptions behind, and NumPy warns.
+export OPENBLAS_CORETYPE=ARMV8
+
+# This CPU has everything, so every instruction set of the processor must have been built and be able to run.
+expected=$({ sed -nE 's/^DYNQ_ISA\(([a-z0-9_]+), *AARCH64,.*/\1/p' native/src/isa.def; echo scalar; } | xargs)
+"$python" -m dynq info --json >"$here/info.json"
+"$python" - "$here/info.json" "$expected" <<'PY'
+import json
+import sys
+
+facts, expected = json.load(open(sys.argv[1])), sys.argv[2].split()
+assert facts["architecture"] == "aarch64", facts
+can_run = [name for name, why in facts["isas"].items() if why in ("selected", "supported")]
+assert can_run == expected and facts["isa"] == expected[0], facts["isas"]
+print("AArch64:", *can_run)
+PY
+
+best=${expected%% *} # runs all sentences; the others two
+not_here+=("tests/python/test_demo.py::test_the_sentence_encoder_keeps_its_embeddings[$best]")
+"$python" -m pytest -q -p no:cacheprovider --collect-only | grep '::' >"$here/collected"
+"$python" -m pytest -q -p no:cacheprovider -n 2 --dist worksteal --hypothesis-profile=emulated --junitxml="$here/tests.xml" \
+  "${not_here[@]/#/--deselect=}" >"$here/pytest.log" || { cat "$here/pytest.log"; exit 1; }
+tail -1 "$here/pytest.log"
+"$python" - "$here/tests.xml" "$here/collected" "${not_here[@]}" <<'PY'
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+cases = list(ElementTree.parse(sys.argv[1]).iter("testcase"))
+collected, left_out = Path(sys.argv[2]).read_text().splitlines(), sys.argv[3:]
+passed = {f"{c.get('classname').replace('.', '/')}.py::{c.get('name')}" for c in cases if len(c) == 0}
+missing = set(collected) - passed
+assert missing == set(left_out), f"did not run, or do not exist: {sorted(missing ^ set(left_out))}"
+files = {str(path) for path in Path("tests/python").glob("test_*.py")}
+assert {name.split("::")[0] for name in passed} == files
+PY
