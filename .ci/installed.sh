@@ -32,7 +32,5 @@ cc -std=c11 examples/c/linear.c $(pkg-config --cflags dynq) "$libdir/libdynq.a" 
 
 # C++ can include the header.
 printf '#include <dynq/dynq.h>\nint main() { return dynq_version() == 0; }\n' > "$work/example/plus.cc"
-if command -v c++ >/dev/null; then
-  c++ -Wall -Wextra -Werror "$work/example/plus.cc" $(pkg-config --cflags --libs dynq) -o "$work/example/plus"
-  LD_LIBRARY_PATH=$libdir "$work/example/plus"
-fi
+c++ -Wall -Wextra -Werror "$work/example/plus.cc" $(pkg-config --cflags --libs dynq) -o "$work/example/plus"
+LD_LIBRARY_PATH=$libdir "$work/example/plus"

@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,12 +67,16 @@ static void feature_names(uint64_t bits, char *text, size_t size) {
   }
 }
 
-/* The names of `missing`, and of which of them the CPU has all the same. */
+/* The names of `missing`; those that are `withheld` come last, with the reason. */
 static void describe_missing(uint64_t missing, uint64_t withheld, char *text, size_t size) {
-  static const char *const why = " (the CPU has it; the operating system does not enable it)";
-  feature_names(missing, text, size);
-  if ((missing & withheld) != 0 && strlen(text) + strlen(why) < size) {
-    strcat(text, why);
+  char absent[128], kept[64];
+  feature_names(missing & ~withheld, absent, sizeof absent);
+  feature_names(missing & withheld, kept, sizeof kept);
+  if (kept[0] == '\0') {
+    (void)snprintf(text, size, "%s", absent);
+  } else {
+    (void)snprintf(text, size, "%s%s%s, which the CPU has and the operating system does not enable", absent,
+                   absent[0] != '\0' ? " and " : "", kept);
   }
 }
 
@@ -106,7 +111,7 @@ dynq_status dynq_isa_resolve(size_t index, uint64_t features, uint64_t withheld,
     return dynq_fail(DYNQ_ERROR_ISA_NOT_BUILT, "instruction set '%s' is not part of this build", isa->name);
   }
   if (!runs(isa, features)) {
-    char missing[192];
+    char missing[256];
     describe_missing(isa->features & ~features, withheld, missing, sizeof missing);
     return dynq_fail(DYNQ_ERROR_ISA_NOT_SUPPORTED, "instruction set '%s' cannot run here: this machine lacks %s",
                      isa->name, missing);
@@ -189,7 +194,7 @@ dynq_status dynq_isa_supported(const char *name) {
 }
 
 const char *dynq_isa_missing(const char *name) {
-  static _Thread_local char text[192];
+  static _Thread_local char text[256];
   (void)pthread_once(&once, initialize);
   const size_t index = name != NULL ? dynq_isa_find(name) : (size_t)ISA_COUNT;
   const uint64_t missing = index < ISA_COUNT ? dynq_isa_list[index].features & ~machine_features : 0;

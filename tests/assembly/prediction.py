@@ -183,15 +183,18 @@ def figures_of(builds: list[Path]) -> tuple[list[Figure], list[str]]:
 
 
 def table(figures: list[Figure]) -> str:
-    """A row for each line of the bounds' tables and each processor."""
+    """A row for each line of the bounds' tables and each processor, with how many loops it stands for: none may vanish."""
     rows: dict[tuple[str, str, str], list[Figure]] = {}
     for f in figures:
         rows.setdefault((f.isa, f.bound_line.line, f.bound_line.cpu), []).append(f)
-    lines = ["| isa | loop | processor | bound, MAC a cycle | predicted | of the bound |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| isa | loop | loops | processor | bound, MAC a cycle | predicted | of the bound |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for (isa, line, cpu), group in rows.items():
         bound, predicted = span([f.bound for f in group]), span([f.predicted for f in group])
         share = min(f.share for f in group)
-        lines.append(f"| `{isa}` | `{line}` | {cpu} | {bound} | {predicted} | {share:.0%} |")
+        lines.append(f"| `{isa}` | `{line}` | {len(group)} | {cpu} | {bound} | {predicted} | {share:.0%} |")
     return "\n".join(lines) + "\n"
 
 

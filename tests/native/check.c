@@ -50,7 +50,33 @@ static void catch_crashes(void) {
   }
 }
 
+/* A misspelt option would make a run say less than its caller thinks. */
+static void check_options(int argc, char **argv) {
+  static const char *const with_value[] = {"--isa", "--seed", "--expect", "--not-built"};
+  static const char *const alone[] = {"--list",         "--quick",           "--tile",
+                                      "--kernels",      "--readable-guards", "--expect-native",
+                                      "--only-vectors", "--without-children"};
+  for (int i = 1; i < argc; i++) {
+    bool known = strncmp(argv[i], "--", 2) != 0;
+    for (size_t j = 0; j < sizeof alone / sizeof alone[0]; j++) {
+      known |= strcmp(argv[i], alone[j]) == 0;
+    }
+    for (size_t j = 0; j < sizeof with_value / sizeof with_value[0] && !known; j++) {
+      known = strcmp(argv[i], with_value[j]) == 0;
+      if (known && (++i == argc || argv[i][0] == '\0' || argv[i][0] == '-')) {
+        fprintf(stderr, "%s: %s needs a value\n", argv[0], with_value[j]);
+        exit(2);
+      }
+    }
+    if (!known) {
+      fprintf(stderr, "%s: unknown option %s\n", argv[0], argv[i]);
+      exit(2);
+    }
+  }
+}
+
 void check_start(int argc, char **argv) {
+  check_options(argc, argv);
   const char *seed = check_argument(argc, argv, "--seed");
   struct timespec now;
   (void)clock_gettime(CLOCK_REALTIME, &now);

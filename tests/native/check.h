@@ -29,7 +29,7 @@
 
 /* ---- The run ---- */
 
-/* Reads --seed from the arguments (else takes the time) and installs the handlers. --readable-guards: a read outside a
+/* Refuses options that no check has (exit status 2). Reads --seed from the arguments (else takes the time) and installs the handlers. --readable-guards: a read outside a
  * guarded buffer goes unseen, for QEMU, which reads the whole register for AVX's masked loads. */
 void check_start(int argc, char **argv);
 /* The argument after `name`, or NULL; whether `name` is there at all. */

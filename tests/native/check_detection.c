@@ -75,8 +75,15 @@ static void expect_reasons(int architecture, uint64_t features, uint64_t withhel
     const uint64_t missing = isa->features & ~features;
     if (isa->kernels != NULL && isa->architecture == architecture && missing != 0) {
       CHECK_STATUS(DYNQ_ERROR_ISA_NOT_SUPPORTED, dynq_isa_resolve(i, features, withheld, &kernels));
-      CHECK((strstr(dynq_last_error(), "the operating system does not enable it") != NULL) ==
-            ((missing & withheld) != 0));
+      const char *reason = strstr(dynq_last_error(), ", which the CPU has and the operating system does not enable");
+      CHECK((reason != NULL) == ((missing & withheld) != 0));
+      for (size_t bit = 0; reason != NULL && bit < CPU_FEATURE_COUNT; bit++) { /* what it has not comes before "and" */
+        const char *name = strstr(dynq_last_error(), dynq_cpu_feature_name(bit));
+        const char *border = strstr(dynq_last_error(), " and ");
+        const uint64_t one = (uint64_t)1 << bit;
+        CHECK((missing & one) == 0 || name != NULL);
+        CHECK((missing & ~withheld & one) == 0 || (border < reason && name < border));
+      }
     }
   }
 }
@@ -406,7 +413,7 @@ static void check_permission(void) {
     check_case("%s", kernel.what);
     ask(got);
     (void)snprintf(expected, sizeof expected, "%s|%s|%x", best(kernel.amx),
-                   kernel.amx ? "" : "amx_tile amx_int8 (the CPU has it; the operating system does not enable it)",
+                   kernel.amx ? "" : "amx_tile amx_int8, which the CPU has and the operating system does not enable",
                    kernel.amx ? CPU_AMXTILE | CPU_AMXINT8 : 0);
     expect_text("chosen|missing|features", expected, got);
   }

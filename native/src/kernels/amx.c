@@ -30,9 +30,8 @@
  */
 #include "../kernels.h"
 
+#include "common/inline.h"
 #include "common/stream_avx512vnni.h"
-
-#define V_INLINE static inline __attribute__((always_inline))
 
 enum {
   TILE_ROWS = 16, /* of a tile; of weights: groups */

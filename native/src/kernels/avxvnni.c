@@ -22,12 +22,11 @@
  */
 #include "../kernels.h"
 
+#include "common/inline.h"
 #include "common/registers.h"
 
 #include <immintrin.h>
 #include <string.h>
-
-#define V_INLINE static inline __attribute__((always_inline))
 
 enum { ROWS = 6, ROW_BYTES = DYNQ_PANEL * DYNQ_GROUP };
 

@@ -15,24 +15,23 @@
 
 #include "../../kernels.h"
 
+#include "inline.h"
 #include "registers.h"
 
 #include <immintrin.h>
 #include <string.h>
 
-#define STREAM_INLINE static inline __attribute__((always_inline))
-
 enum { STREAM_ROWS = 4, MOST_ROWS = 12, BASE_ROWS = 4, ROW_BYTES = DYNQ_PANEL * DYNQ_GROUP };
 
-STREAM_INLINE __m512i broadcast_four(const uint8_t *p) {
+V_INLINE __m512i broadcast_four(const uint8_t *p) {
   int32_t four;
   memcpy(&four, p, sizeof four);
   return _mm512_set1_epi32(four);
 }
 
 /* One address for 4 rows: 12 offsets from one would be more than there are registers. */
-STREAM_INLINE void place_rows(const size_t R, const uint8_t *base[MOST_ROWS / BASE_ROWS], const uint8_t *lhs,
-                              size_t lhs_stride) {
+V_INLINE void place_rows(const size_t R, const uint8_t *base[MOST_ROWS / BASE_ROWS], const uint8_t *lhs,
+                         size_t lhs_stride) {
 #pragma GCC unroll 3
   for (size_t b = 0; b * BASE_ROWS < R; b++) {
     base[b] = lhs + b * BASE_ROWS * lhs_stride;
@@ -41,8 +40,8 @@ STREAM_INLINE void place_rows(const size_t R, const uint8_t *base[MOST_ROWS / BA
 }
 
 /* R rows x 1 panel, S steps of k at a time with sums of their own, to cover the latency. */
-STREAM_INLINE void stream_rows(const size_t R, const size_t S, size_t groups, const uint8_t *lhs, size_t lhs_stride,
-                               const int8_t *rhs, int32_t *acc, size_t acc_stride) {
+V_INLINE void stream_rows(const size_t R, const size_t S, size_t groups, const uint8_t *lhs, size_t lhs_stride,
+                          const int8_t *rhs, int32_t *acc, size_t acc_stride) {
   const uint8_t *base[MOST_ROWS / BASE_ROWS];
   place_rows(R, base, lhs, lhs_stride);
   __m512i sum[MOST_ROWS][8];
@@ -93,8 +92,8 @@ STREAM_INLINE void stream_rows(const size_t R, const size_t S, size_t groups, co
 }
 
 /* m rows, 1 to STREAM_ROWS, x `panels` panels; the arguments are those of dynq_gemm_kernels.tile. */
-STREAM_INLINE void stream_tile(size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride,
-                               const int8_t *rhs, size_t panel_stride, int32_t *acc, size_t acc_stride) {
+V_INLINE void stream_tile(size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride,
+                          const int8_t *rhs, size_t panel_stride, int32_t *acc, size_t acc_stride) {
   for (; panels != 0; panels--, rhs += panel_stride, acc += DYNQ_PANEL) {
     switch (m) {
     case 1:

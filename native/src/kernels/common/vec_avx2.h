@@ -58,11 +58,8 @@ static inline vi vi_xor(vi a, vi b) { return _mm256_xor_si256(a, b); }
 #define VI_SHL(a, bits) _mm256_slli_epi32((a), (bits))
 #define VI_SHR(a, bits) _mm256_srai_epi32((a), (bits))
 
-/* 128 * high + low as two int16: low from 0 to 127, high in the upper half. */
-static inline vi vi_factored(vi a) { return vi_or(vi_and(a, vi_set1(127)), VI_SHL(VI_SHR(a, 7), 16)); }
-static inline int32_t vi_factor(int32_t factor) {
-  return (int32_t)(((uint32_t)-factor & 0xffff) | (uint32_t)(-factor * 128) << 16);
-}
+#include "factor_x86.h"
+
 static inline vi vi_sub_product(vi acc, vi factored, int32_t factor) {
   return _mm256_add_epi32(acc, _mm256_madd_epi16(factored, _mm256_set1_epi32(factor)));
 }

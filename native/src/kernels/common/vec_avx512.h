@@ -56,11 +56,8 @@ static inline vi vi_xor(vi a, vi b) { return _mm512_xor_si512(a, b); }
 #define VI_SHL(a, bits) _mm512_slli_epi32((a), (bits))
 #define VI_SHR(a, bits) _mm512_srai_epi32((a), (bits))
 
-/* 128 * high + low as two int16: low from 0 to 127, high in the upper half. */
-static inline vi vi_factored(vi a) { return vi_or(vi_and(a, vi_set1(127)), VI_SHL(VI_SHR(a, 7), 16)); }
-static inline int32_t vi_factor(int32_t factor) {
-  return (int32_t)(((uint32_t)-factor & 0xffff) | (uint32_t)(-factor * 128) << 16);
-}
+#include "factor_x86.h"
+
 static inline vi vi_sub_product(vi acc, vi factored, int32_t factor) {
 #if defined(__AVX512VNNI__)
   return _mm512_dpwssd_epi32(acc, factored, _mm512_set1_epi32(factor));

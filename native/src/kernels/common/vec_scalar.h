@@ -37,7 +37,7 @@ static inline vf vf_div(vf a, vf b) { return a / b; }
 static inline vf vf_min(vf a, vf b) { return a < b ? a : b; }
 static inline vf vf_max(vf a, vf b) { return a > b ? a : b; }
 static inline vf vf_rint(vf a) { return rintf(a); }
-/* max(a, |b|); neither is NaN. */
+/* max(a, |b|); where b is NaN, any of NaN and a. */
 static inline vf vf_max_abs(vf a, vf b) { return fabsf(b) > a ? fabsf(b) : a; }
 
 /* Comparisons and choices. vf_unordered: a or b is NaN. vf_select: mask ? a : b. */

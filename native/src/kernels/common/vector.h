@@ -42,8 +42,8 @@ static bool vector_range(size_t n, const float *x, float *lo, float *hi) {
 /* ---- Quantize, dequantize ---- */
 
 /*
- * rint(x / scale) without a division for most vectors. t = x * (1 / scale) is within |t| 2^-22.9 of x / scale
- * and of its rounding, so within 2^-13.7 where |t| <= 512, and both round to the same integer unless t is
+ * rint(x / scale) without a division for most vectors. t = x * (1 / scale) is within |t| 2^-22.4 of x / scale
+ * and of its rounding, so within 2^-13.4 where |t| <= 512, and both round to the same integer unless t is
  * that close to a half; then the division is done. Where |t| > 512 every zero-point leads to the same clamp.
  * The bound needs a normal 1 / scale: other scales always divide.
  */
