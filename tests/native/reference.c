@@ -23,12 +23,13 @@ bool reference_range(size_t n, const float *x, float *lo, float *hi) {
 void reference_qparams(float lo, float hi, dynq_scheme scheme, dynq_type type, float *scale, int32_t *zero_point) {
   if (scheme == DYNQ_SYMMETRIC) {
     *scale = fmaxf(hi, -lo) / 127.0f;
-    *zero_point = type == DYNQ_U8 ? 128 : 0;
   } else {
     *scale = isinf(hi - lo) ? hi / 255.0f - lo / 255.0f : (hi - lo) / 255.0f;
   }
   *scale = *scale == 0.0f ? 1.0f : *scale;
-  if (scheme == DYNQ_ASYMMETRIC) {
+  if (scheme == DYNQ_SYMMETRIC) {
+    *zero_point = type == DYNQ_U8 ? 128 : 0;
+  } else {
     *zero_point = (int32_t)fminf(fmaxf(rintf(-lo / *scale), 0.0f), 255.0f) - (type == DYNQ_S8 ? 128 : 0);
   }
 }
