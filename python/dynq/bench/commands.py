@@ -66,7 +66,9 @@ def isa(
         plot.plot_isa(machine, results, plot_file)
 
 
-threads_option = click.option("--threads", type=int, multiple=True, help="This many threads; may be repeated.")
+threads_option = click.option(
+    "--threads", type=click.IntRange(1, 512), multiple=True, help="This many threads; may be repeated."
+)
 shape_option = click.option("--shape", multiple=True, help="Only M x N x K, such as 128x768x768; may be repeated.")
 
 
@@ -128,18 +130,19 @@ def peers(
 
     Each in a process of its own, in turn, on the same CPUs. Beside the times stand the errors against float64.
     """
+    selected = dynq.isa.selected()  # raises where DYNQ_ISA names one that cannot run here
     names, missing = peers_report.choose(peer)
-    layers = [shapes.parse(text) for text in shape] or list(shapes.load())
+    layers = list(dict.fromkeys(map(shapes.parse, shape)) or shapes.load())
     if plot_file is not None:
         plot.check(plot_file)
-    counts = [*(threads or _thread_counts())]
+    counts = list(dict.fromkeys(threads or _thread_counts()))
     with _progress(as_json) as update:
         results = peers_report.measure(names, counts, layers, rounds, quick, update)
     machine = {
         "cpu": cpu_brand(),
         "command": "peers",
         "dynq": dynq.__version__,
-        "isa": dynq.isa.selected(),
+        "isa": selected,
         "rounds": rounds,
         "versions": peers_report.versions(names),
     }
