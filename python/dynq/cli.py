@@ -25,7 +25,7 @@ from .bench.commands import bench
 def main() -> NoReturn:
     """Entry point: what dynq itself refuses is one line on standard error and exit status 1.
 
-    So is output that cannot be written, but for a pipe whose reader has gone (``dynq info | head -1``): nothing is said.
+    So is output that cannot be written; of a pipe whose reader has gone (``dynq info | head -1``) nothing is said.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a µ or a line of a table, where the locale is ASCII

@@ -189,8 +189,10 @@ def _common(rounds: int | None, quick: bool) -> list[str]:
 
 @contextmanager
 def _progress(as_json: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error; what it yields is called with how much is done and how much there is to do."""
-    with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:
+    """A bar on standard error, where that is a terminal; what it yields is called with how much is done and how much
+    there is to do."""
+    terminal = Console(stderr=True)
+    with Progress(console=terminal, transient=True, disable=as_json or not terminal.is_terminal) as progress:
         task = progress.add_task("measuring", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
