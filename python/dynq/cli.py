@@ -42,7 +42,7 @@ def main() -> NoReturn:
         print(f"dynq: {error}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
-        if error.filename is not None:  # no file that is written to already, but one that cannot be opened: a bug
+        if error.filename is not None or sys.stdout is None:  # a file that cannot be opened is another matter
             raise
         if not isinstance(error, BrokenPipeError):
             print(f"dynq: the output cannot be written: {error.strerror}", file=sys.stderr)
