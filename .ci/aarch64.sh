@@ -93,3 +93,6 @@ EOF
 
 # Figures under emulation mean nothing; that the program runs where it was crossed to does.
 on max bench/dynq-bench isa --quick --level L1
+for length in 16 48 256; do
+  on "max,sve-default-vector-length=$length" bench/check_loops
+done

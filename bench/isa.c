@@ -191,6 +191,7 @@ static void show(const options *o, const bench_kernel *kernel, const char *level
                isnan(f->of_bound) ? ""
                : f->of_peak       ? "% of peak"
                                   : "% of bandwidth");
+  bench_flush();
 }
 
 static void show_head(const bench_kernel *kernel) {

@@ -6,14 +6,20 @@
  */
 #include "isa_kernels.h"
 
+#include "levels.h"
+
 enum {
   LONGEST_ROW = 4096,
-  TILE_ROWS = 4, /* of the epilogue: with 512 columns as many sums as the library's buffer has */
+  ROW_STEP = 256, /* 1024 bytes of float32, as bench_loop asks */
+  TILE_ROWS = 4,  /* of the epilogue: with 512 columns as many sums as the library's buffer has */
   LONGEST_TILE = 512,
   K = 512,
   PANEL_BYTES = DYNQ_PANEL * K,
   FEW_ROWS_PANELS = 128 /* panels of a call with one row: as many as the library's buffer has room for */
 };
+
+_Static_assert((size_t)TILE_ROWS * ROW_STEP * 8 <= (size_t)BENCH_LEAST_BYTES, "a tile of 4 bytes in and 4 out");
+_Static_assert((size_t)PANEL_BYTES <= (size_t)BENCH_LEAST_BYTES, "a panel");
 
 static const void *input(const bench_work *work, size_t unit) { return (const char *)work->in + unit * work->in_bytes; }
 
@@ -145,7 +151,7 @@ void bench_work_cut(bench_work *work, const bench_kernel *kernel, const dynq_ker
     work->out_bytes = 0;
     work->done = (double)(rows_of(kernel, kernels) * PANEL_BYTES);
   } else {
-    const size_t fitting = bytes / each / rows / 256 * 256; /* 1024 bytes of float32, as bench_loop asks */
+    const size_t fitting = bytes / each / rows / ROW_STEP * ROW_STEP;
     work->length = fitting < longest ? fitting : longest;
     work->in_bytes = rows * work->length * in_size[kernel->mix];
     work->out_bytes = rows * work->length * out_size[kernel->mix];

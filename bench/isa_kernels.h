@@ -32,7 +32,7 @@ typedef struct bench_kernel {
 extern const bench_kernel bench_kernel_list[];
 extern const size_t bench_kernel_count;
 
-/* Cuts `bytes` of a level for `kernel`; `kernels` is of the instruction set. */
+/* Cuts `bytes` of a level, BENCH_LEAST_BYTES or more, for `kernel`; `kernels` is of the instruction set. */
 void bench_work_cut(bench_work *work, const bench_kernel *kernel, const dynq_kernels *kernels, size_t bytes);
 
 #endif

@@ -65,8 +65,8 @@ static void read_given(size_t cache[BENCH_MEMORY], const char *given) {
     cache[i] = bench_parse_size("--caches", word);
     given += length + (given[length] == ',');
   }
-  if (*given != '\0' || cache[BENCH_L1] < 16384) {
-    bench_fail("--caches: expected up to three sizes such as 48K,2M,260M, the first at least 16K");
+  if (*given != '\0' || cache[BENCH_L1] == 0) {
+    bench_fail("--caches: expected up to three sizes such as 48K,2M,260M");
   }
 }
 
@@ -91,6 +91,9 @@ static void choose_sizes(bench_levels *levels, size_t most) {
   }
   const size_t bytes = at_most(most, 2 * last > MEMORY_BYTES ? 2 * last : MEMORY_BYTES);
   levels->bytes[BENCH_MEMORY] = bytes > last ? bytes : 0;
+  for (int i = 0; i < BENCH_LEVELS; i++) { /* a Cortex-A35 may have 8 KiB of L1 */
+    levels->bytes[i] = levels->bytes[i] >= BENCH_LEAST_BYTES ? levels->bytes[i] : 0;
+  }
 }
 
 void bench_levels_find(bench_levels *levels, const char *given) {

@@ -8,11 +8,14 @@
 #include <stdint.h>
 
 enum { BENCH_L1, BENCH_L2, BENCH_L3, BENCH_MEMORY, BENCH_LEVELS };
+/* The fewest bytes that every kernel has work in: a panel of the GEMM, a tile of the epilogue. */
+enum { BENCH_LEAST_BYTES = 8192 };
 
 typedef struct bench_levels {
   const char *source;         /* where the sizes of the caches come from */
   size_t cache[BENCH_MEMORY]; /* bytes of the data caches of one core; 0 where there is none */
-  size_t bytes[BENCH_LEVELS]; /* what a kernel works on so that it comes from this level; 0: it does not exist here */
+  size_t bytes[BENCH_LEVELS]; /* what a kernel works on so that it comes from this level, BENCH_LEAST_BYTES or more; 0:
+                                 it does not exist here, or is smaller */
 } bench_levels;
 
 /* "L1", "L2", "L3", "memory". */

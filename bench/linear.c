@@ -16,8 +16,8 @@
 #include "threads.h"
 #include "timing.h"
 
-#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { MAX_SHAPES = 64, MAX_CHOICES = 16, FEW_ROUNDS = 3 };
 static const double most_seconds = 2.0; /* that a shape is timed for, where it is not too slow for FEW_ROUNDS */
@@ -162,17 +162,36 @@ static void measure(layer *layers, size_t count, const dynq_kernels *kernels, si
 
 /* ---- The command */
 
+/* What is given twice is measured once. */
 static void add_shape(options *o, linear_shape shape) {
+  for (size_t i = 0; i < o->shape_count; i++) {
+    const linear_shape *s = &o->shapes[i];
+    if (s->m == shape.m && s->n == shape.n && s->k == shape.k) {
+      return;
+    }
+  }
   if (o->shape_count == MAX_SHAPES) {
     bench_fail("--shape is given more than %d times", MAX_SHAPES);
   }
   o->shapes[o->shape_count++] = shape;
 }
 
+/* Digits and `after`; moves `text` behind them. Any two such sizes have a product in bytes. */
+static bool read_size(const char **text, char after, size_t *size) {
+  char *end;
+  const unsigned long long value = strtoull(*text, &end, 10); /* which alone would take blanks and a sign, too */
+  if (**text < '0' || **text > '9' || *end != after || value == 0 || value > 1u << 30) {
+    return false;
+  }
+  *size = (size_t)value;
+  *text = end + 1;
+  return true;
+}
+
 static void read_shape(options *o, const char *value) {
   linear_shape s;
-  char more;
-  if (sscanf(value, "%zux%zux%zu%c", &s.m, &s.n, &s.k, &more) != 3 || s.m == 0 || s.n == 0 || s.k == 0) {
+  const char *text = value;
+  if (!read_size(&text, 'x', &s.m) || !read_size(&text, 'x', &s.n) || !read_size(&text, '\0', &s.k)) {
     bench_fail("--shape is '%s'; expected MxNxK, such as 128x768x768", value);
   }
   add_shape(o, s);
@@ -184,19 +203,38 @@ static void count_choice(size_t count, const bench_options *in) {
   }
 }
 
+static void add_isa(options *o, bench_options *in) {
+  const char *name = bench_option_value(in);
+  if (dynq_isa_supported(name) != DYNQ_OK) {
+    bench_fail("%s", dynq_last_error());
+  }
+  for (size_t i = 0; i < o->isa_count; i++) {
+    if (strcmp(o->isas[i], name) == 0) {
+      return;
+    }
+  }
+  count_choice(o->isa_count, in);
+  o->isas[o->isa_count++] = name;
+}
+
+static void add_threads(options *o, bench_options *in) {
+  const size_t threads = bench_parse_count(in->name, bench_option_value(in), 1, DYNQ_MAX_THREADS);
+  for (size_t i = 0; i < o->thread_count; i++) {
+    if (o->threads[i] == threads) {
+      return;
+    }
+  }
+  count_choice(o->thread_count, in);
+  o->threads[o->thread_count++] = threads;
+}
+
 static void read_options(options *o, int argc, char **argv) {
   bench_options in = {.command = "linear", .count = argc, .arguments = argv};
   while (bench_next_option(&in)) {
     if (bench_option_is(&in, "--isa")) {
-      count_choice(o->isa_count, &in);
-      const char *name = bench_option_value(&in);
-      if (dynq_isa_supported(name) != DYNQ_OK) {
-        bench_fail("%s", dynq_last_error());
-      }
-      o->isas[o->isa_count++] = name;
+      add_isa(o, &in);
     } else if (bench_option_is(&in, "--threads")) {
-      count_choice(o->thread_count, &in);
-      o->threads[o->thread_count++] = bench_parse_count(in.name, bench_option_value(&in), 1, DYNQ_MAX_THREADS);
+      add_threads(o, &in);
     } else if (bench_option_is(&in, "--shape")) {
       read_shape(o, bench_option_value(&in));
     } else {

@@ -32,6 +32,7 @@ void linear_show(const linear_shape *s, const linear_result *r) {
     (void)printf(" %4.0f%%", 100.0 * r->shares[i]);
   }
   (void)printf("\n");
+  bench_flush();
 }
 
 void linear_json(const char *isa, size_t threads, const linear_shape *s, const linear_result *r) {

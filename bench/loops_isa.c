@@ -3,7 +3,8 @@
  * gives a name for each.
  *
  * The vectors are as wide as the instruction set's: GCC's and Clang's own, for which __BIGGEST_ALIGNMENT__ tells the
- * width, or those of SVE, whose width the CPU tells. Four at a time, so that no instruction waits for the last.
+ * width, or those of SVE, whose width the CPU tells. Four at a time, so that no instruction waits for the last. A length
+ * of SVE that is no power of two (48 bytes), of which 1024 bytes are no multiple, is used as far as the next lower one.
  */
 #include "loops.h"
 
@@ -12,10 +13,11 @@
 #if defined(__ARM_FEATURE_SVE)
 #include <arm_sve.h>
 typedef svuint64_t vec;
-#define LANES svcntd()
-#define LOAD(p) svld1_u64(svptrue_b64(), (p))
-#define STORE(p, v) svst1_u64(svptrue_b64(), (p), (v))
-#define XOR(a, b) sveor_u64_x(svptrue_b64(), (a), (b))
+#define LANES svcntd_pat(SV_POW2)
+#define USED svptrue_pat_b64(SV_POW2)
+#define LOAD(p) svld1_u64(USED, (p))
+#define STORE(p, v) svst1_u64(USED, (p), (v))
+#define XOR(a, b) sveor_u64_x(USED, (a), (b))
 #else
 typedef uint64_t vec __attribute__((vector_size(__BIGGEST_ALIGNMENT__), may_alias));
 #define LANES (sizeof(vec) / sizeof(uint64_t))

@@ -37,12 +37,16 @@ int main(int argc, char **argv) {
     int (*run)(int argc, char **argv);
   } commands[] = {{"isa", bench_isa}, {"linear", bench_linear}};
   const char *name = argc > 1 ? argv[1] : "";
-  if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
-    (void)fputs(usage, stdout);
-    return 0;
+  for (int i = 1; i < argc; i++) {
+    if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+      (void)fputs(usage, stdout);
+      bench_flush();
+      return 0;
+    }
   }
   if (strcmp(name, "--version") == 0) {
     (void)printf("dynq-bench %s\n", dynq_version());
+    bench_flush();
     return 0;
   }
   for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {

@@ -3,6 +3,7 @@
  */
 #include "report.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,6 +19,12 @@ _Noreturn void bench_fail(const char *format, ...) {
   (void)fputc('\n', stderr);
   va_end(arguments);
   exit(2);
+}
+
+void bench_flush(void) {
+  if (fflush(stdout) != 0 || ferror(stdout) != 0) {
+    bench_fail("standard output cannot be written to: %s", strerror(errno));
+  }
 }
 
 /* ---- JSON. Names and texts are the program's own or names of instruction sets: nothing in them needs a backslash. */
@@ -47,7 +54,7 @@ void json_number(const char *name, double value) {
 
 void json_end(void) {
   (void)puts("}");
-  (void)fflush(stdout);
+  bench_flush();
 }
 
 /* ---- Numbers */

@@ -9,6 +9,9 @@
 
 /* Prints "dynq-bench: " and the message to standard error, and ends the program with status 2. */
 _Noreturn void bench_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Writes out what was printed so far; fails where that cannot be done, as on a full disk: at once, not after minutes of
+ * measuring, and not with status 0. */
+void bench_flush(void);
 
 /* One line of JSON: begin, members in turn, end. A NaN is null. The line is flushed, so that who reads it sees it at once. */
 void json_begin(const char *record);

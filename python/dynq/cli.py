@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import platform
 import sys
@@ -22,9 +23,16 @@ from .bench.commands import bench
 
 
 def main() -> NoReturn:
-    """Entry point: what dynq itself refuses is one line on standard error and exit status 1."""
+    """Entry point: what dynq itself refuses is one line on standard error and exit status 1.
+
+    So is output that cannot be written; of a pipe whose reader has gone (``dynq info | head -1``) nothing is said.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a µ or a line of a table, where the locale is ASCII
     try:
         cli.main(prog_name="dynq", standalone_mode=False)
+        if sys.stdout is not None:  # it is where the shell closed it
+            sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -32,6 +40,13 @@ def main() -> NoReturn:
         sys.exit(130)
     except dynq.Error as error:
         print(f"dynq: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is not None or sys.stdout is None:  # a file that cannot be opened is another matter
+            raise
+        if not isinstance(error, BrokenPipeError):
+            print(f"dynq: the output cannot be written: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries once more when it ends
         sys.exit(1)
     sys.exit(0)
 

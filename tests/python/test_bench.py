@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import dynq
+from dynq.bench import plot, program
 from dynq.bench.program import find_program, measure
 
 SHORT = ("isa", "--quick", "--level", "L1")
@@ -88,7 +89,7 @@ def test_the_table_holds_what_was_asked_for_and_fits_the_terminal(columns: int) 
         (("--kernel", "fft"), "--kernel is 'fft'; known: range"),
         (("--level", "L9"), "--level is 'L9'; known: L1 L2 L3 memory"),
         (("--rounds", "0"), "--rounds is '0'; expected a number from 1 to 101"),
-        (("--plot", "no/such/folder/x.png"), "--plot is 'no/such/folder/x.png', in a folder that is not there"),
+        (("--plot", "no/such/x.png"), "--plot is 'no/such/x.png', which cannot be written to: No such file or dir"),
         (("--plot", "x.txt"), "--plot is 'x.txt'; expected a name that ends in one of"),
     ],
 )
@@ -107,6 +108,61 @@ def test_the_plot_is_drawn(tmp_path: Path, suffix: str, begins: bytes) -> None:
     assert picture.read_bytes().startswith(begins)
     if suffix == "svg":
         assert all(f"<!-- {text} -->" in picture.read_text("utf-8") for text in ("gemm_tile", "MAC/cycle", "scalar"))
+
+
+def test_a_plot_through_a_link_into_nowhere_is_refused_before_measuring(tmp_path: Path) -> None:
+    link = tmp_path / "x.png"
+    link.symlink_to(tmp_path / "nowhere" / "x.png")
+    with pytest.raises(dynq.Error, match=r"x\.png', which cannot be written to: No such file or directory"):
+        plot.check(str(link))
+
+
+def test_looking_whether_a_plot_can_be_drawn_changes_no_file(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.png", tmp_path / "new.png"
+    old.write_bytes(b"old")
+    plot.check(str(old))
+    plot.check(str(new))
+    assert old.read_bytes() == b"old" and not new.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_disk_that_is_full_when_the_plot_is_written_is_one_line(tmp_path: Path) -> None:
+    link = tmp_path / "x.png"
+    link.symlink_to("/dev/full")
+    done = run(*SHORT, "--kernel", "range", "--plot", str(link))
+    assert done.returncode == 1 and "range" in done.stdout
+    assert done.stderr.splitlines() == [
+        f"dynq: --plot is '{link}', which cannot be written to: No space left on device"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason"), [(0o644, "Permission denied"), (0o755, "Exec format error")], ids=["mode", "format"]
+)
+def test_a_program_that_cannot_be_started_is_named_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: int, reason: str
+) -> None:
+    broken = tmp_path / "dynq-bench"
+    broken.write_bytes(b"\0no program")
+    broken.chmod(mode)
+    monkeypatch.setattr(program, "find_program", lambda: broken)
+    with pytest.raises(dynq.Error, match=f"{broken} cannot be started: {reason}"):
+        measure([*SHORT], lambda done, total: None)
+
+
+def test_the_table_is_printed_where_the_locale_is_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = run(*SHORT, "--kernel", "range", "--isa", "scalar")
+    assert done.returncode == 0 and done.stderr == "" and "scalar" in done.stdout and done.stdout.isascii()
+
+
+def test_a_reader_that_has_gone_ends_it_quietly() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "dynq", "bench", *SHORT, "--kernel", "range", "--isa", "scalar"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert done.stderr == "" and done.returncode == 1
 
 
 def test_without_matplotlib_the_error_names_the_extra(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_the_tables_fit_the_terminal_and_name_layers_where_there_is_room(columns
         (("linear", "--isa", "mmx"), "unknown instruction set 'mmx'"),
         (("linear", "--shape", "12"), "--shape is '12'; expected MxNxK, such as 128x768x768"),
         (("linear", "--shape", "0x1x1"), "--shape is '0x1x1'; expected MxNxK, such as 128x768x768"),
-        (("linear", "--threads", "0"), "--threads is '0'; expected a number from 1 to 512"),
+        (("linear", "--shape", "1x1x99999999999"), "--shape is '1x1x99999999999'; expected MxNxK"),
         (("peers", "--peer", "abacus"), "--peer is 'abacus'; known: dynq, numpy float32"),
         (("compare", "no.json", "no.json"), "no.json: No such file or directory"),
     ],
@@ -110,13 +110,35 @@ def test_what_cannot_be_done_is_one_line_and_status_1(arguments: tuple[str, ...]
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", ["linear", "peers"])
+@pytest.mark.parametrize("threads", ["0", "999"])
+def test_a_number_of_threads_that_is_not_possible_is_refused(command: str, threads: str) -> None:
+    done = run(command, "--quick", "--threads", threads)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.splitlines()[-1].endswith(f"{threads} is not in the range 1<=x<=512.")
+
+
+def test_the_table_of_layers_is_printed_where_the_locale_is_ascii() -> None:
+    arguments = ("--quick", "--threads", "1", "--shape", "1x64x64", "--isa", "scalar")
+    done = run("linear", *arguments, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and done.stderr == "" and "1x64x64" in done.stdout and done.stdout.isascii()
+
+
+def test_what_is_given_twice_is_measured_once() -> None:
+    (row,) = facts("linear", "--quick", *("--isa", "scalar", "--threads", "1", "--shape", "1x64x64") * 2)["results"]
+    assert row["threads"] == 1 and shapes.of(row) == Shape(1, 64, 64)
+
+
 # ---- Peers
 
-PRESENT, _ = peers.choose(())
+# CI names the peers that must be there; a missing one then fails.
+EXPECTED = os.environ.get("DYNQ_EXPECTED_PEERS")
+PRESENT = EXPECTED.split(",") if EXPECTED is not None else peers.choose(())[0]
 
 
 @pytest.mark.parametrize("name", PRESENT)
 def test_every_peer_that_is_installed_computes_the_layer(name: str) -> None:
+    assert name in peers.choose((name,))[0]
     layers = [Shape(3, 80, 64), Shape(1, 64, 256)]
     results = peers.measure(list(dict.fromkeys(["dynq", name])), [1], layers, 1, True, lambda done, total: None)
     own = [r for r in results if r["peer"] == name]
@@ -166,6 +188,32 @@ def test_a_peer_that_fails_is_an_error_with_its_reason(monkeypatch: pytest.Monke
         peers.measure(["openvino int8"], [1], [Shape(1, 64, 64)], 1, True, lambda done, total: None)
 
 
+def test_a_peer_for_which_all_is_given_twice_is_started_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[tuple[str, int, list[Shape]]] = []
+
+    def run_peer(name: str, threads: int, layers: list[Shape], quick: bool, with_error: bool) -> list[dict[str, Any]]:
+        started.append((name, threads, layers))
+        return [{"m": 1, "n": 64, "k": 64, "us": 1.0, "error": 0.5}]
+
+    monkeypatch.setattr(peers, "_run", run_peer)
+    twice = ["--peer", "dynq", "--threads", "1", "--shape", "1x64x64"] * 2
+    done = CliRunner().invoke(cli, ["bench", "peers", "--rounds", "1", *twice])
+    assert done.exit_code == 0 and started == [("dynq", 1, [Shape(1, 64, 64)])]
+
+
+def test_a_peer_imports_nothing_from_the_current_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('the json.py of the current folder')\n", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    (row,) = peers.measure(["dynq"], [1], [Shape(1, 64, 64)], 1, True, lambda done, total: None)
+    assert row["us"] > 0
+
+
+def test_a_wrong_dynq_isa_is_told_before_a_peer_is_started() -> None:
+    done = run("peers", "--quick", "--threads", "1", "--shape", "1x64x64", DYNQ_ISA="bogus")
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.splitlines() == ["dynq: DYNQ_ISA is 'bogus': unknown instruction set (see dynq_isa_supported)"]
+
+
 # ---- Compare
 
 
@@ -190,10 +238,38 @@ def test_compare_refuses_what_cannot_be_compared(linear: dict[str, Any], tmp_pat
         compare.compare(linear, isa)
     with pytest.raises(dynq.Error, match="no row in common"):
         compare.compare(linear, {**linear, "results": []})
-    for text in ("", "[]", '{"machine": {}}', '{"machine": {"command": "linear"}}'):
+    for text in (
+        "",
+        "[]",
+        '{"machine": {}}',
+        '{"machine": {"command": "linear"}}',
+        '{"machine": {"command": "linear"}, "results": []}',
+    ):
         (tmp_path / "x.json").write_text(text, "utf-8")
         with pytest.raises(dynq.Error, match=r"x\.json: expected what 'dynq bench isa"):
             compare.load(str(tmp_path / "x.json"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"us": None}, "result 1 has the time us None; expected a number above 0"),
+        ({"us": 0}, "result 1 has the time us 0; expected a number above 0"),
+        ({"m": None}, "result 1 has the m None; expected a name or a whole number"),
+    ],
+)
+def test_compare_names_the_result_that_is_broken(
+    linear: dict[str, Any], tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    broken = tmp_path / "x.json"
+    row, *others = linear["results"]
+    broken.write_text(json.dumps({**linear, "results": [{**row, **change}, *others]}), "utf-8")
+    with pytest.raises(dynq.Error, match=rf"x\.json: {message}"):
+        compare.load(str(broken))
+    lacking = {name: value for name, value in row.items() if name not in ("us", "isa")}
+    broken.write_text(json.dumps({**linear, "results": [*others, lacking]}), "utf-8")
+    with pytest.raises(dynq.Error, match=rf"x\.json: result {len(others) + 1} has no isa, us"):
+        compare.load(str(broken))
 
 
 def test_the_roofline_is_drawn(tmp_path: Path) -> None:

@@ -71,6 +71,32 @@ def test_version_and_help() -> None:
     assert "No such command 'nothing'" in run("nothing").stderr
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full")
+@pytest.mark.parametrize("arguments", [("info",), ("info", "--json"), ("--help",)], ids=" ".join)
+def test_output_that_cannot_be_written_is_one_line_and_status_1(arguments: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "dynq", *arguments], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.stderr.splitlines() == ["dynq: the output cannot be written: No space left on device"]
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("arguments", [("info",), ("info", "--json"), ("--help",)], ids=" ".join)
+def test_a_reader_that_has_gone_is_no_error_to_tell(arguments: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-m", "dynq", *arguments], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert done.stderr == "" and done.returncode == 1
+
+
+def test_the_demo_is_printed_where_the_locale_is_ascii() -> None:
+    done = run("demo", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and done.stderr == ""
+    assert "time per sample" in done.stdout and done.stdout.isascii()
+
+
 def test_demo_prints_its_table_and_json() -> None:
     done = run("demo")
     assert done.returncode == 0, done.stderr

@@ -66,7 +66,9 @@ def isa(
         plot.plot_isa(machine, results, plot_file)
 
 
-threads_option = click.option("--threads", type=int, multiple=True, help="This many threads; may be repeated.")
+threads_option = click.option(
+    "--threads", type=click.IntRange(1, 512), multiple=True, help="This many threads; may be repeated."
+)
 shape_option = click.option("--shape", multiple=True, help="Only M x N x K, such as 128x768x768; may be repeated.")
 
 
@@ -128,18 +130,19 @@ def peers(
 
     Each in a process of its own, in turn, on the same CPUs. Beside the times stand the errors against float64.
     """
+    selected = dynq.isa.selected()  # raises where DYNQ_ISA names one that cannot run here
     names, missing = peers_report.choose(peer)
-    layers = [shapes.parse(text) for text in shape] or list(shapes.load())
+    layers = list(dict.fromkeys(map(shapes.parse, shape)) or shapes.load())
     if plot_file is not None:
         plot.check(plot_file)
-    counts = [*(threads or _thread_counts())]
+    counts = list(dict.fromkeys(threads or _thread_counts()))
     with _progress(as_json) as update:
         results = peers_report.measure(names, counts, layers, rounds, quick, update)
     machine = {
         "cpu": cpu_brand(),
         "command": "peers",
         "dynq": dynq.__version__,
-        "isa": dynq.isa.selected(),
+        "isa": selected,
         "rounds": rounds,
         "versions": peers_report.versions(names),
     }
@@ -186,8 +189,10 @@ def _common(rounds: int | None, quick: bool) -> list[str]:
 
 @contextmanager
 def _progress(as_json: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error; what it yields is called with how much is done and how much there is to do."""
-    with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:
+    """A bar on standard error, where that is a terminal; what it yields is called with how much is done and how much
+    there is to do."""
+    terminal = Console(stderr=True)
+    with Progress(console=terminal, transient=True, disable=as_json or not terminal.is_terminal) as progress:
         task = progress.add_task("measuring", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 

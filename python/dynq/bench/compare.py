@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
@@ -24,13 +25,27 @@ KEYS = {
 def load(path: str) -> dict[str, Any]:
     try:
         facts = json.loads(Path(path).read_text("utf-8"))
-        if facts["machine"]["command"] in KEYS and isinstance(facts["results"], list):
+        machine = facts["machine"]
+        if machine["command"] in KEYS and {"dynq", "cpu"} <= machine.keys() and isinstance(facts["results"], list):
+            for i, row in enumerate(facts["results"]):
+                _check_row(f"{path}: result {i + 1}", machine["command"], row)
             return dict(facts)
     except OSError as error:
         raise dynq.Error(f"{path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         pass
     raise dynq.Error(f"{path}: expected what 'dynq bench isa, linear or peers --json' prints")
+
+
+def _check_row(which: str, command: str, row: Any) -> None:
+    names, time, _ = KEYS[command]
+    if not isinstance(row, dict) or (lacking := [name for name in (*names, time) if name not in row]):
+        raise dynq.Error(f"{which} has no {', '.join(lacking) if isinstance(row, dict) else 'names'}")
+    for name in names:
+        if not isinstance(row[name], str | int):
+            raise dynq.Error(f"{which} has the {name} {row[name]!r}; expected a name or a whole number")
+    if not isinstance(row[time], int | float) or not 0 < row[time] < math.inf:
+        raise dynq.Error(f"{which} has the time {time} {row[time]!r}; expected a number above 0")
 
 
 def compare(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,9 +1,8 @@
-"""One peer in a process of its own: ``python -m dynq.bench.peer NAME THREADS`` reads a job and prints its times.
+"""One peer in a process of its own, which peers.py starts: ``main`` reads a job and prints its times.
 
 The job (JSON on standard input): ``shapes``, ``seconds`` a sample takes, ``samples``, ``with_error``, ``cpus`` to run
-on. For each shape one
-line of JSON: the median time of a call in microseconds and, if asked for, the error against float64. Whatever a peer
-writes elsewhere, standard output holds these lines alone.
+on. For each shape one line of JSON: the median time of a call in microseconds and, if asked for, the error against
+float64. Whatever a peer writes elsewhere, standard output holds these lines alone.
 """
 
 from __future__ import annotations
@@ -236,7 +235,3 @@ def main(name: str, threads: int) -> None:
             record["error"] = error_of(y, x, w, bias)
         record["us"] = 1e6 * median_seconds(call, job["seconds"], job["samples"])
         print(json.dumps(record), file=out, flush=True)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))

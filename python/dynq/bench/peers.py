@@ -25,6 +25,13 @@ from .shapes import Shape
 PACKAGES = {name: name.split()[0] for name in PEERS}
 # Packages, where that is not the one.
 NEEDED = {"onnxruntime": ("onnxruntime", "onnx")}
+# As -m, but nothing is imported from the current folder (Python 3.11 has -P for that).
+RUN_PEER = """\
+import sys
+sys.path[:] = filter(None, sys.path)
+from dynq.bench.peer import main
+main(sys.argv[1], int(sys.argv[2]))
+"""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "DYNQ_NUM_THREADS")
 
 
@@ -93,7 +100,7 @@ def _run(name: str, threads: int, layers: list[Shape], quick: bool, with_error: 
         "cpus": _first_cpus(threads),
     }
     environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
-    command = [sys.executable, "-m", "dynq.bench.peer", name, str(threads)]
+    command = [sys.executable, "-c", RUN_PEER, name, str(threads)]
     done = subprocess.run(command, input=json.dumps(job), env=environment, capture_output=True, text=True)
     if done.returncode != 0:
         raise dynq.Error(f"{name} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")

@@ -28,8 +28,25 @@ def check(path: str) -> None:
     known = FigureCanvasBase.get_supported_filetypes()
     if Path(path).suffix[1:].lower() not in known:
         raise dynq.Error(f"--plot is {path!r}; expected a name that ends in one of {' '.join(sorted(known))}")
-    if not os.access(Path(path).absolute().parent, os.W_OK):
-        raise dynq.Error(f"--plot is {path!r}, in a folder that is not there or cannot be written to")
+    target = Path(os.path.realpath(path))  # the file that a link leads to
+    existed = target.exists()
+    try:
+        target.open("ab").close()
+        if not existed:
+            target.unlink()
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: str, error: OSError) -> dynq.Error:
+    return dynq.Error(f"--plot is {path!r}, which cannot be written to: {error.strerror or error}")
+
+
+def _save(figure: Figure, path: str) -> None:
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
 
 
 def plot_isa(machine: Record, results: list[Record], path: str) -> None:
@@ -49,7 +66,7 @@ def plot_isa(machine: Record, results: list[Record], path: str) -> None:
     lines.append(axes.flat[0].plot([], [], "--", color="0.4", label="bound: bandwidth, or peak of the GEMM")[0])
     figure.suptitle(f"Kernels of dynq {machine['dynq']}, 1 thread: {machine['cpu']}, {machine['ghz']:.2f} GHz")
     figure.legend(handles=lines, loc="outside lower center", ncols=min(len(lines), 4), frameon=False)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def _draw_kernel(ax: Axes, kernel: str, rows: list[Record], colors: dict[str, str]) -> None:
@@ -90,7 +107,7 @@ def plot_linear(machine: Record, results: list[Record], path: str) -> None:
     figure.suptitle(f"Linear layers of dynq {machine['dynq']}: {machine['cpu']}")
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), frameon=False)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def _draw_roofline(ax: Axes, rows: list[Record]) -> None:
@@ -147,7 +164,7 @@ def plot_peers(machine: Record, results: list[Record], path: str) -> None:
     figure.suptitle(f"Linear layers (M x N x K) beside dynq {machine['dynq']}, {machine['isa']}: {machine['cpu']}")
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), frameon=False)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def _figure(width: float, height: float) -> Figure:

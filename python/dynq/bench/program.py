@@ -28,8 +28,13 @@ def measure(arguments: list[str], progress: Callable[[int, int], None]) -> tuple
     """
     machine: Record = {}
     results: list[Record] = []
-    command = [str(find_program()), *arguments, "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+    program = find_program()
+    command = [str(program), *arguments, "--json"]
+    try:
+        started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    except OSError as error:
+        raise Error(f"{program} cannot be started: {error.strerror}") from error
+    with started as child:
         try:
             assert child.stdout is not None and child.stderr is not None
             for line in child.stdout:

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Installs every runtime that `dynq bench peers` knows, beside dynq, in a virtual environment of its own, and runs the
+# tests of these benchmarks there: one that is missing fails. They are 1.4 GB installed, so the `test` extra has none.
+set -euo pipefail
+work=$1
+rm -rf "$work/peers"
+python3 -m venv "$work/peers"
+# Built in a folder of its own: another `pip install .` may run meanwhile.
+"$work/peers/bin/pip" install -q -C "build-dir=$work/peers/build" '.[peers,test]'
+export DYNQ_EXPECTED_PEERS="dynq,numpy float32,onnxruntime float32,onnxruntime int8,torch float32,torch int8,openvino float32,openvino int8"
+"$work/peers/bin/pytest" -q tests/python/test_bench_linear.py
