@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs every runtime that `dynq bench peers` knows, beside dynq, in a virtual environment of its own, and runs the
-# tests of these benchmarks there: one that is missing fails. They are 1.4 GB installed, so the `test` extra has none.
+# tests of these benchmarks there: one that is missing fails. They are 1.6 GB installed, so the `test` extra has none,
+# and this is run by hand (docs/benchmarks.md): it takes some three minutes on two busy cores.
 set -euo pipefail
 work=$1
 rm -rf "$work/peers"
