@@ -183,7 +183,7 @@ def figures_of(builds: list[Path]) -> tuple[list[Figure], list[str]]:
 
 
 def table(figures: list[Figure]) -> str:
-    """A row for each line of the bounds' tables and each processor, with how many loops it stands for: none may vanish."""
+    """A row for each line of the tables and each processor, with how many loops it stands for: none may vanish."""
     rows: dict[tuple[str, str, str], list[Figure]] = {}
     for f in figures:
         rows.setdefault((f.isa, f.bound_line.line, f.bound_line.cpu), []).append(f)
