@@ -49,6 +49,10 @@ build_wheel() { # architecture, CMake's arguments
   CMAKE_ARGS=$2 _PYTHON_HOST_PLATFORM=linux-$architecture \
     pip wheel -q --no-cache-dir --no-build-isolation --no-deps -w "$here/built" "$sdist"
   built=$here/built/$version-cp310-abi3-linux_$architecture.whl
+  if [ ! -e "$built" ]; then
+    echo "expected $(basename "$built"), got $(ls "$here/built")" >&2
+    exit 1
+  fi
   # The oldest tag that the symbols and libraries which it asks for allow.
   tag=$(auditwheel show "$built" 2>/dev/null | xargs | sed -nE 's/.* platform tag: ([a-z0-9_]+)\..*/\1/p')
   if ! [[ $tag =~ ^manylinux_2_([0-9]+)_$architecture$ ]] || ((BASH_REMATCH[1] > glibc)); then
