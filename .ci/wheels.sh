@@ -76,9 +76,11 @@ build_wheel() { # architecture, CMake's arguments
 }
 unzip_text() { python -c 'import sys, zipfile; print(zipfile.ZipFile(sys.argv[1]).read(sys.argv[2]).decode())' "$@"; }
 
-against() { # root, triplet, folder with Python's headers: the C library there goes before the compiler's own
+# root, triplet, folder with Python's headers: the C library there goes before the compiler's own; its programs (an ar
+# that wants libraries of its own suite) are not used.
+against() {
   local first="-B$1/usr/lib/$2 -L$1/usr/lib/$2 -L$1/lib/$2"
-  echo "-DCMAKE_SYSROOT=$1 '-DCMAKE_MODULE_LINKER_FLAGS=$first' '-DCMAKE_EXE_LINKER_FLAGS=$first'
+  echo "-DCMAKE_SYSROOT=$1 -DCMAKE_FIND_ROOT_PATH_MODE_PROGRAM=NEVER '-DCMAKE_MODULE_LINKER_FLAGS=$first' '-DCMAKE_EXE_LINKER_FLAGS=$first'
     '-DCMAKE_C_FLAGS=-idirafter $3'"
 }
 build_wheel x86_64 "$(against "$roots/bullseye-amd64" x86_64-linux-gnu /usr/include)"
