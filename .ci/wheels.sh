@@ -34,7 +34,8 @@ same() { # what, file with the expected names, file with those found
   fi
 }
 
-python -m build -q --sdist --no-isolation --outdir "$here" . >"$here/sdist.log" 2>&1 || { cat "$here/sdist.log"; exit 1; }
+python -m build -q --sdist --no-isolation --outdir "$here" . >"$here/sdist.log" 2>&1 ||
+  { cat "$here/sdist.log"; exit 1; }
 sdist=$(ls "$here"/dynq-*.tar.gz)
 version=$(basename "$sdist" .tar.gz)
 {
@@ -68,11 +69,12 @@ build_wheel() { # architecture, CMake's arguments
     printf 'dynq/%s\n' _native.abi3.so bin/dynq-bench vectors/cases.txt vectors/data.bin
     printf "$version.dist-info/%s\n" METADATA RECORD WHEEL entry_points.txt licenses/LICENSE
   } | sort >"$here/$architecture.expected"
-  python -c 'import sys, zipfile; print(*zipfile.ZipFile(sys.argv[1]).namelist(), sep="\n")' "$wheel" | sort >"$here/$architecture.found"
+  python -c 'import sys, zipfile; print(*zipfile.ZipFile(sys.argv[1]).namelist(), sep="\n")' "$wheel" |
+    sort >"$here/$architecture.found"
   same "$(basename "$wheel")" "$here/$architecture.expected" "$here/$architecture.found"
   unzip_text "$wheel" "$version.dist-info/WHEEL" | grep -x "Tag: cp310-abi3-${policy}_$architecture" >/dev/null
   unzip_text "$wheel" "$version.dist-info/WHEEL" | grep -x "Root-Is-Purelib: false" >/dev/null
-  echo "$(basename "$wheel"): $(wc -l <"$here/$architecture.found") files, $(stat -c %s "$wheel") bytes; its symbols allow $tag"
+  echo "$(basename "$wheel"): $(wc -l <"$here/$architecture.found") files, $(stat -c %s "$wheel") bytes, fit for $tag"
 }
 unzip_text() { python -c 'import sys, zipfile; print(zipfile.ZipFile(sys.argv[1]).read(sys.argv[2]).decode())' "$@"; }
 
@@ -86,7 +88,8 @@ against() {
 build_wheel x86_64 "$(against "$roots/bullseye-amd64" x86_64-linux-gnu /usr/include)"
 python_headers=$roots/bookworm-arm64/usr/include
 build_wheel aarch64 "-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc
-  -DPython_INCLUDE_DIR=$python_headers/python3.11 $(against "$roots/bullseye-arm64" aarch64-linux-gnu "$python_headers")"
+  -DPython_INCLUDE_DIR=$python_headers/python3.11
+  $(against "$roots/bullseye-arm64" aarch64-linux-gnu "$python_headers")"
 
 # The x86-64 one serves a stranger. (The other one: aarch64_python.sh.)
 python3 -m venv "$here/venv"
