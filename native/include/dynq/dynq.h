@@ -45,6 +45,8 @@ typedef enum dynq_status {
   DYNQ_ERROR_INVALID_ARGUMENT = 10,
   DYNQ_ERROR_OUT_OF_MEMORY = 11,
   DYNQ_ERROR_OVERFLOW = 12,         /* an exact integer result does not fit into int32 */
+  DYNQ_ERROR_FORMAT = 13,           /* a file is damaged, truncated, of a newer format, or not one of dynq's */
+  DYNQ_ERROR_SYSTEM = 14,           /* the operating system refused: a file cannot be opened or mapped */
   DYNQ_ERROR_ISA_UNKNOWN = 20,      /* no instruction set of that name */
   DYNQ_ERROR_ISA_NOT_BUILT = 21,    /* not part of this build of the library */
   DYNQ_ERROR_ISA_NOT_SUPPORTED = 22 /* built, but this CPU or its operating system lacks it */
@@ -210,6 +212,81 @@ dynq_status dynq_matmul_f32(size_t batch, size_t m, size_t n, size_t k, const fl
                             size_t a_stride, const float *b, size_t b_batch_stride, size_t b_row_stride,
                             size_t b_column_stride, dynq_scheme scheme, dynq_granularity granularity,
                             const dynq_threads *threads, float *y, size_t y_batch_stride, size_t y_stride);
+
+/* ---- Models ---------------------------------------------------------------------------------- */
+
+enum { DYNQ_MAX_RANK = 8 };
+
+typedef enum dynq_dtype {
+  DYNQ_FLOAT32 = 0,
+  DYNQ_INT64 = 1,
+  DYNQ_INT32 = 2,
+  DYNQ_BOOL = 3, /* a byte, 0 or 1 */
+  DYNQ_UINT8 = 4,
+  DYNQ_INT8 = 5
+} dynq_dtype;
+
+/* A whole network from one file. Immutable, shared by threads. */
+typedef struct dynq_model dynq_model;
+/* What running a model takes: the places of its tensors, an arena, the shapes it was planned for. One thread at a time
+ * may use it; any number of sessions run one model at once. */
+typedef struct dynq_session dynq_session;
+
+/* An array, row-major without gaps. */
+typedef struct dynq_tensor {
+  dynq_dtype dtype;
+  size_t rank;
+  size_t dims[8]; /* DYNQ_MAX_RANK */
+  const void *data;
+} dynq_tensor;
+
+/* An input or output of a model. */
+typedef struct dynq_model_value {
+  const char *name;
+  dynq_dtype dtype;
+  size_t rank;
+  int64_t dims[8];          /* -1: any size */
+  const char *dim_names[8]; /* of an any-sized one: equal names stand for equal sizes; NULL: it has none */
+} dynq_model_value;
+
+/* Opens a .dynq file. It is mapped, not read: weights are paged in when first used and shared between processes, and it
+ * must stay as it is until dynq_model_close. DYNQ_ERROR_FORMAT where it is damaged, truncated or of a newer format. */
+dynq_status dynq_model_open(const char *path, dynq_model **model);
+/* The same from the file's bytes in memory that stays the caller's, aligned to 64 bytes. */
+dynq_status dynq_model_open_memory(const void *bytes, size_t size, dynq_model **model);
+/* NULL is allowed. Its sessions have been freed. */
+void dynq_model_close(dynq_model *model);
+
+size_t dynq_model_input_count(const dynq_model *model);
+size_t dynq_model_output_count(const dynq_model *model);
+size_t dynq_model_node_count(const dynq_model *model);
+dynq_status dynq_model_input(const dynq_model *model, size_t index, dynq_model_value *value);
+/* Outputs: dims are -1 and rank is 0 where only a plan tells them; dtype is right after a run. */
+dynq_status dynq_model_output_name(const dynq_model *model, size_t index, const char **name);
+/* Name and op of a node, in the order in which they run. */
+dynq_status dynq_model_node(const dynq_model *model, size_t index, const char **name, const char **op);
+
+/* A session. `threads` may be NULL: the built-in pool; it must stay valid. */
+dynq_status dynq_session_new(const dynq_model *model, const dynq_threads *threads, dynq_session **session);
+/* NULL is allowed. */
+void dynq_session_free(dynq_session *session);
+
+/* One inference. inputs[i] is input i of the model; outputs[i] is filled with output i, whose data is the session's
+ * and stays until its next run. The first run of new shapes plans and may allocate; others do not. An input with a NaN
+ * or an infinity makes what depends on it NaN, as in dynq_linear_f32, and the call returns DYNQ_NONFINITE where a
+ * quantized op met one. */
+dynq_status dynq_model_run(dynq_session *session, const dynq_tensor *inputs, dynq_tensor *outputs);
+
+/* Keep every tensor of the next runs, for dynq_session_tensor (each takes memory of its own then). */
+dynq_status dynq_session_keep_all(dynq_session *session, int keep);
+/* Any tensor of the last run by its name: of inputs, constants and outputs, and of the others after keep_all. */
+dynq_status dynq_session_tensor(const dynq_session *session, const char *name, dynq_tensor *tensor);
+/* Measure each node in the next runs. */
+dynq_status dynq_session_time_nodes(dynq_session *session, int measure);
+/* Nanoseconds of node `index` in the last run; 0 where it was computed while planning. */
+dynq_status dynq_session_node_time(const dynq_session *session, size_t index, uint64_t *nanoseconds);
+/* Bytes of the arena that the last run's shapes take. */
+dynq_status dynq_session_arena_bytes(const dynq_session *session, size_t *bytes);
 
 /* cffi: end */
 
