@@ -23,6 +23,7 @@ from .errors import (
     NonFiniteError,
     OutOfMemoryError,
 )
+from .graph import Graph
 from .threads import get_num_threads, set_num_threads
 from .weights import QuantizedWeight, quantize_weight
 
@@ -32,6 +33,7 @@ __all__ = [
     "AccumulatorOverflowError",
     "Error",
     "FileFormatError",
+    "Graph",
     "IsaError",
     "IsaNotBuiltError",
     "IsaNotSupportedError",

@@ -1,0 +1,426 @@
+"""The op graph: values, and nodes that compute them. docs/model-format.md lists the ops."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol, overload, runtime_checkable
+
+import numpy as np
+
+from .._arguments import FLOAT32, Array
+from ..weights import QuantizedWeight
+from .layers import Layers, subscript
+from .shapes import infer
+from .show import describe_type, to_dot, to_text
+
+__all__ = ["DTYPES", "Attribute", "Attributes", "Deferred", "Dim", "Graph", "Node", "Shape", "Value"]
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    name: np.dtype(name) for name in ("float32", "int64", "int32", "bool", "uint8", "int8")
+}
+MAX_RANK = 8
+
+Dim = int | str | None  # a size, the name of one that an input leaves open, or not known
+Shape = tuple[Dim, ...]
+Attribute = int | float | str | list[int] | list[float]
+Attributes = dict[str, Attribute]
+
+
+@runtime_checkable
+class Deferred(Protocol):
+    """A constant that is made when the file is written, so that one of them at a time takes memory."""
+
+    shape: tuple[int, ...]
+    dtype: str | None  # None: packed weights (N, K)
+    source_bytes: int  # of the float values that it comes from
+
+    def make(self) -> Array | QuantizedWeight: ...
+
+
+class Value:
+    """What a node computes, an input of the graph, or a constant. Compares and hashes by identity."""
+
+    __slots__ = ("_graph", "constant", "dtype", "name", "producer", "shape")
+
+    def __init__(
+        self,
+        graph: Graph,
+        name: str,
+        dtype: str | None = None,
+        shape: Shape | None = None,
+        constant: Array | QuantizedWeight | Deferred | None = None,
+        producer: Node | None = None,
+    ) -> None:
+        self._graph = graph
+        self.name = name
+        self.dtype = dtype  # None: not known, or packed weights
+        self.shape = shape  # None: not even the rank is known
+        self.constant = constant
+        self.producer = producer
+
+    @property
+    def array(self) -> Array | None:
+        """The constant as an array; None where it is not one."""
+        return self.constant if isinstance(self.constant, np.ndarray) else None
+
+    def __repr__(self) -> str:
+        return f"Value({self.name!r}, {describe_type(self)})"
+
+    def __add__(self, other: Any) -> Value:
+        return self._graph.node("Add", [self, other])
+
+    def __radd__(self, other: Any) -> Value:
+        return self._graph.node("Add", [other, self])
+
+    def __sub__(self, other: Any) -> Value:
+        return self._graph.node("Sub", [self, other])
+
+    def __rsub__(self, other: Any) -> Value:
+        return self._graph.node("Sub", [other, self])
+
+    def __mul__(self, other: Any) -> Value:
+        return self._graph.node("Mul", [self, other])
+
+    def __rmul__(self, other: Any) -> Value:
+        return self._graph.node("Mul", [other, self])
+
+    def __truediv__(self, other: Any) -> Value:
+        return self._graph.node("Div", [self, other])
+
+    def __rtruediv__(self, other: Any) -> Value:
+        return self._graph.node("Div", [other, self])
+
+    def __matmul__(self, other: Any) -> Value:
+        return self._graph.node("MatMul", [self, other])
+
+    def __rmatmul__(self, other: Any) -> Value:
+        return self._graph.node("MatMul", [other, self])
+
+    def __neg__(self) -> Value:
+        return self._graph.node("Neg", [self])
+
+    def __getitem__(self, key: Any) -> Value:
+        return subscript(self._graph, self, key)
+
+    def __iter__(self) -> Iterator[Value]:
+        raise TypeError(f"{self!r} cannot be iterated over; split() cuts it in parts")
+
+
+class Node:
+    """An op on values. ``name`` is unique in its graph."""
+
+    __slots__ = ("attributes", "inputs", "name", "op", "outputs")
+
+    def __init__(
+        self, op: str, name: str, inputs: list[Value | None], outputs: list[Value | None], attributes: Attributes
+    ) -> None:
+        self.op = op
+        self.name = name
+        self.inputs = inputs  # None: an optional one that is left out
+        self.outputs = outputs  # None: one that nobody reads
+        self.attributes = attributes
+
+    def input(self, index: int) -> Value | None:
+        """Input ``index``; None where it is left out."""
+        return self.inputs[index] if index < len(self.inputs) else None
+
+    def __repr__(self) -> str:
+        return f"Node({self.op!r}, {self.name!r})"
+
+
+class Graph(Layers):
+    """A network, written node by node.
+
+    >>> import dynq, numpy as np
+    >>> g = dynq.Graph()
+    >>> x = g.input("x", ("batch", 3))
+    >>> y = g.linear(x, np.eye(3, dtype=np.float32), activation="relu")
+    >>> model = g.build(y)
+    """
+
+    def __init__(self, name: str = "graph") -> None:
+        self.name = name
+        self.inputs: list[Value] = []
+        self.nodes: list[Node] = []
+        self.outputs: list[tuple[str, Value]] = []
+        self._value_names: set[str] = set()
+        self._node_names: set[str] = set()
+
+    def input(self, name: str, shape: Iterable[Dim], dtype: Any = "float32") -> Value:
+        """An input. ``shape`` has sizes and names of sizes that a run decides; equal names stand for equal sizes."""
+        dims = tuple(shape)
+        for dim in dims:
+            if (isinstance(dim, (int, np.integer)) and dim < 0) or not isinstance(dim, (int, np.integer, str)):
+                raise ValueError(f"input {name!r} has shape {dims}; expected sizes and names of sizes")
+        if len(dims) > MAX_RANK:
+            raise ValueError(f"input {name!r} has {len(dims)} dimensions; expected {MAX_RANK} at most")
+        dims = tuple(dim if isinstance(dim, str) else int(dim) for dim in dims if dim is not None)
+        value = Value(self, self._take_value(name), _dtype_name(f"input {name!r}", dtype), dims)
+        self.inputs.append(value)
+        return value
+
+    def constant(self, array: Any, name: str | None = None) -> Value:
+        """A constant: an array, a QuantizedWeight, or numbers (floats become float32, integers int64)."""
+        if isinstance(array, QuantizedWeight):
+            return Value(self, self._new_value(name, "weight"), None, array.shape, array)
+        if isinstance(array, Deferred):
+            return Value(self, self._new_value(name, "weight"), array.dtype, array.shape, array)
+        result = _constant_array(name or "constant", array)
+        return Value(self, self._new_value(name, "constant"), result.dtype.name, result.shape, result)
+
+    @overload
+    def node(
+        self, op: str, inputs: Sequence[Any], outputs: Literal[1] = 1, name: str | None = None, **attributes: Any
+    ) -> Value: ...
+    @overload
+    def node(
+        self,
+        op: str,
+        inputs: Sequence[Any],
+        outputs: int | Sequence[str | None],
+        name: str | None = None,
+        **attributes: Any,
+    ) -> tuple[Value, ...]: ...
+    def node(
+        self,
+        op: str,
+        inputs: Sequence[Any],
+        outputs: int | Sequence[str | None] = 1,
+        name: str | None = None,
+        **attributes: Any,
+    ) -> Value | tuple[Value, ...]:
+        """Any op of docs/model-format.md.
+
+        Args:
+            inputs: values; None for an optional one that is left out; arrays and numbers become constants.
+            outputs: how many, or their names (None for one that nobody reads).
+            name: of the node, and of its output where there is one.
+            attributes: of the op; one that is None is left out.
+
+        Returns:
+            The value where ``outputs`` is 1, else the tuple of values without those that nobody reads.
+        """
+        name = self._new_node(name, op.rpartition(".")[2].lower())
+        ins = [None if value is None else self._value(value, inputs) for value in inputs]
+        while ins and ins[-1] is None:
+            ins.pop()
+        node = Node(op, name, ins, [], _attributes(name, attributes))
+        names: Sequence[str | None] = (
+            ([name] if outputs == 1 else [f"{name}.{i}" for i in range(outputs)])
+            if isinstance(outputs, int)
+            else outputs
+        )
+        for output in names:
+            value = None
+            if output is not None:
+                output = self.unique_value(output) if isinstance(outputs, int) else self._take_value(output)
+                value = Value(self, output, producer=node)
+            node.outputs.append(value)
+        infer(node)
+        self.nodes.append(node)
+        if outputs == 1:
+            assert node.outputs[0] is not None
+            return node.outputs[0]
+        return tuple(value for value in node.outputs if value is not None)
+
+    def output(self, value: Value, name: str | None = None) -> None:
+        """Make ``value`` an output, by the name of the value unless another is given."""
+        self.outputs.append((value.name if name is None else name, value))
+
+    def unique_value(self, name: str) -> str:
+        """``name``, or with a number where a value has that name."""
+        return _unique(name, self._value_names)
+
+    def unique_node(self, name: str) -> str:
+        """``name``, or with a number where a node has that name."""
+        return _unique(name, self._node_names)
+
+    def users(self) -> dict[Value, list[Node]]:
+        """The nodes that read each value, once for every input."""
+        result: dict[Value, list[Node]] = {}
+        for node in self.nodes:
+            for value in node.inputs:
+                if value is not None:
+                    result.setdefault(value, []).append(node)
+        return result
+
+    def constants(self) -> list[Value]:
+        """Constants that nodes or outputs read, each once, in the order of the nodes."""
+        read = [value for node in self.nodes for value in node.inputs if value is not None]
+        read += [value for _, value in self.outputs]
+        return [value for value in dict.fromkeys(read) if value.constant is not None]
+
+    def sort(self) -> None:
+        """Bring the nodes into an order in which they can run; they stay where they are if they can."""
+        order: list[Node] = []
+        state: dict[Node, bool] = {}  # False: on the way down to it
+        for root in self.nodes:
+            stack: list[tuple[Node, Iterator[Value | None]]] = []
+            if root not in state:
+                state[root] = False
+                stack.append((root, iter(root.inputs)))
+            while stack:
+                node, rest = stack[-1]
+                for value in rest:
+                    before = None if value is None else value.producer
+                    if before is None or state.get(before):
+                        continue
+                    if before in state:
+                        names = [n.name for n, _ in stack]
+                        cycle = " -> ".join(repr(n) for n in [*names[names.index(before.name) :], before.name])
+                        raise ValueError(f"the graph has a cycle of nodes, each of which reads the next: {cycle}")
+                    state[before] = False
+                    stack.append((before, iter(before.inputs)))
+                    break
+                else:
+                    state[node] = True
+                    order.append(node)
+                    stack.pop()
+        self.nodes = order
+
+    def validate(self) -> None:
+        """Raise ValueError, naming the node, where something is missing, twice or goes round in a circle."""
+        known: set[Value] = set(self.inputs)
+        names: dict[str, str] = {}
+        for source in self.inputs:
+            _once(names, source.name, "an input")
+        nodes: set[str] = set()
+        for node in self.nodes:
+            if node.name in nodes:
+                raise ValueError(f"two nodes have the name {node.name!r}")
+            nodes.add(node.name)
+            for value in node.outputs:
+                if value is not None:
+                    _once(names, value.name, f"an output of node {node.name!r}")
+                    if value.producer is not node:
+                        raise ValueError(
+                            f"node {node.name!r} has the output {value.name!r}, which another one computes"
+                        )
+                    known.add(value)
+        for constant in self.constants():
+            _once(names, constant.name, "a constant")
+            known.add(constant)
+        for node in self.nodes:
+            for i, value in enumerate(node.inputs):
+                if value is not None and value not in known:
+                    raise ValueError(
+                        f"node {node.name!r} ({node.op}): input {i}, {value.name!r}, is of no node, input or constant "
+                        f"of this graph"
+                    )
+        if not self.outputs:
+            raise ValueError("the graph has no outputs")
+        seen: set[str] = set()
+        for name, result in self.outputs:
+            if result not in known:
+                raise ValueError(f"output {name!r}: {result.name!r} is of no node, input or constant of this graph")
+            if name in seen:
+                raise ValueError(f"two outputs have the name {name!r}")
+            seen.add(name)
+        self.sort()
+
+    def __str__(self) -> str:
+        return to_text(self)
+
+    def __repr__(self) -> str:
+        return f"Graph({self.name!r}, {len(self.nodes)} nodes)"
+
+    def to_dot(self) -> str:
+        """The graph in Graphviz's language."""
+        return to_dot(self)
+
+    def _value(self, value: Any, beside: Sequence[Any]) -> Value:
+        if isinstance(value, Value):
+            if value._graph is not self:
+                raise ValueError(f"value {value.name!r} is of another graph")
+            return value
+        if isinstance(value, (int, float)) and not isinstance(value, bool):  # a number takes its neighbour's dtype
+            dtypes = {v.dtype for v in beside if isinstance(v, Value) and v.dtype is not None}
+            if len(dtypes) == 1:
+                dtype = DTYPES[dtypes.pop()]
+                if isinstance(value, int) or dtype == FLOAT32:
+                    return self.constant(np.asarray(value, dtype))
+        return self.constant(value)
+
+    def _take_value(self, name: str) -> str:
+        if name in self._value_names:
+            raise ValueError(f"two values would have the name {name!r}")
+        if not name or "\0" in name:
+            raise ValueError(f"a value cannot have the name {name!r}")
+        self._value_names.add(name)
+        return name
+
+    def _new_value(self, name: str | None, kind: str) -> str:
+        return self.unique_value(kind) if name is None else self._take_value(name)
+
+    def _new_node(self, name: str | None, kind: str) -> str:
+        if name is None:
+            return self.unique_node(kind)
+        if name in self._node_names:
+            raise ValueError(f"two nodes would have the name {name!r}")
+        self._node_names.add(name)
+        return name
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    result, i = name, 0
+    while result in taken:
+        i += 1
+        result = f"{name}_{i}"
+    taken.add(result)
+    return result
+
+
+def _once(names: dict[str, str], name: str, what: str) -> None:
+    if name in names:
+        raise ValueError(f"two values have the name {name!r}: {names[name]} and {what}")
+    names[name] = what
+
+
+def _dtype_name(what: str, dtype: Any) -> str:
+    try:
+        name = str(np.dtype(dtype).name)
+    except TypeError:
+        name = str(dtype)
+    if name not in DTYPES:
+        raise TypeError(f"{what} has dtype {name}; expected one of {', '.join(DTYPES)}")
+    return name
+
+
+def _constant_array(name: str, value: Any) -> Array:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"{name} is not an array: {error}") from error
+    if array.dtype.name in ("float16", "bfloat16"):
+        return array.astype(FLOAT32)
+    if not isinstance(value, (np.ndarray, np.generic)):
+        if array.dtype.kind == "f":
+            return array.astype(FLOAT32)
+        if array.dtype.kind == "i":
+            return array.astype(np.int64)
+    if array.dtype.name not in DTYPES:
+        raise TypeError(f"{name} has dtype {array.dtype}; expected one of {', '.join(DTYPES)}")
+    if array.ndim > MAX_RANK:
+        raise ValueError(f"{name} has {array.ndim} dimensions; expected {MAX_RANK} at most")
+    return array.astype(DTYPES[array.dtype.name], copy=False)
+
+
+def _attributes(node: str, attributes: Mapping[str, Any]) -> Attributes:
+    return {name: _attribute(node, name, value) for name, value in attributes.items() if value is not None}
+
+
+def _attribute(node: str, name: str, value: Any) -> Attribute:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (bool, int, np.integer, np.bool_)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return float(value)
+    if isinstance(value, (list, tuple, np.ndarray, range)) and not isinstance(value, types.GeneratorType):
+        items = [_attribute(node, name, item) for item in value]
+        if all(isinstance(item, int) for item in items):
+            return [item for item in items if isinstance(item, int)]
+        if all(isinstance(item, (int, float)) for item in items):
+            return [float(item) for item in items if isinstance(item, (int, float))]
+    raise TypeError(f"node {node!r}: attribute {name} is {value!r}; expected a number, a text or a list of numbers")

@@ -1,0 +1,306 @@
+"""Shapes and dtypes as far as they are easy to tell while a graph is written.
+
+The runtime infers all of them from the inputs of a run; these are for print() and for passes, and None is always a
+right answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .ir import Dim, Node, Shape, Value
+
+__all__ = ["broadcast", "infer"]
+
+_SAME = """
+    Abs BatchNormalization Ceil Celu Clip CumSum Elu Erf Exp Floor Gelu GroupNormalization HardSigmoid HardSwish
+    Identity InstanceNormalization LayerNormalization LeakyRelu Log LogSoftmax Mish Neg Not PRelu RMSNormalization
+    Reciprocal Relu Round Selu Sigmoid Sign Sin Cos Softmax Softplus Softsign Sqrt Tanh
+"""
+_BINARY = "Add Sub Mul Div Pow Mod Min Max Mean Sum"
+_COMPARE = "Equal Less LessOrEqual Greater GreaterOrEqual And Or Xor"
+
+
+def infer(node: Node) -> None:
+    """Set the dtype and the shape of the outputs of ``node`` where a rule knows them."""
+    rule = _RULES.get(node.op)
+    if rule is None or not node.outputs:
+        return
+    try:
+        result = rule(node)
+    except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return  # the runtime says what is wrong with the node
+    if result is None:
+        return
+    for output, (dtype, shape) in zip(node.outputs, result, strict=False):
+        if output is not None:
+            output.dtype, output.shape = dtype, shape
+
+
+def broadcast(*shapes: Shape | None) -> Shape | None:
+    """The shape that all are broadcast to; None where a rank is not known."""
+    known = [shape for shape in shapes if shape is not None]
+    if len(known) != len(shapes):
+        return None
+    rank = max((len(shape) for shape in known), default=0)
+    result: list[Dim] = []
+    for i in range(rank):
+        dims = {shape[i - rank + len(shape)] for shape in known if i - rank + len(shape) >= 0} - {1}
+        sizes = {dim for dim in dims if isinstance(dim, int)}
+        if len(sizes) > 1:
+            raise ValueError(f"shapes {known} do not broadcast")
+        result.append(sizes.pop() if sizes else 1 if not dims else dims.pop() if len(dims) == 1 else None)
+    return tuple(result)
+
+
+_Result = list[tuple[str | None, "Shape | None"]]
+_RULES: dict[str, Callable[[Any], _Result | None]] = {}
+
+
+def _rule(*ops: str) -> Callable[[Callable[[Any], _Result | None]], Callable[[Any], _Result | None]]:
+    def register(function: Callable[[Any], _Result | None]) -> Callable[[Any], _Result | None]:
+        for op in ops:
+            _RULES[op] = function
+        return function
+
+    return register
+
+
+@_rule(*_SAME.split())
+def _same(node: Node) -> _Result:
+    x = _in(node, 0)
+    return [(x.dtype, x.shape)]
+
+
+@_rule(*_BINARY.split())
+def _binary(node: Node) -> _Result:
+    values = [value for value in node.inputs if value is not None]
+    return [(values[0].dtype or values[-1].dtype, broadcast(*(value.shape for value in values)))]
+
+
+@_rule(*_COMPARE.split())
+def _compare(node: Node) -> _Result:
+    return [("bool", broadcast(_in(node, 0).shape, _in(node, 1).shape))]
+
+
+@_rule("Where")
+def _where(node: Node) -> _Result:
+    values = [_in(node, i) for i in range(3)]
+    return [(values[1].dtype or values[2].dtype, broadcast(*(value.shape for value in values)))]
+
+
+@_rule("Cast")
+def _cast(node: Node) -> _Result:
+    names = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool"}  # ONNX's TensorProto.DataType
+    return [(names[int(node.attributes["to"])], _in(node, 0).shape)]  # type: ignore[arg-type]
+
+
+@_rule("dynq.Linear", "dynq.LinearFloat", "dynq.MatMulIntegerPacked")
+def _linear(node: Node) -> _Result:
+    x, weight = _in(node, 0), _in(node, 1)
+    assert weight.shape is not None
+    n = weight.shape[1 if node.op == "dynq.LinearFloat" else 0]
+    dtype = "int32" if node.op == "dynq.MatMulIntegerPacked" else "float32"
+    return [(dtype, None if x.shape is None else (*x.shape[:-1], n))]
+
+
+@_rule("MatMul", "dynq.MatMulDynamic")
+def _matmul(node: Node) -> _Result:
+    a, b = _in(node, 0), _in(node, 1)
+    shape = None
+    if a.shape is not None and b.shape is not None and len(a.shape) > 1 and len(b.shape) > 1:
+        batch = broadcast(a.shape[:-2], b.shape[:-2])
+        shape = None if batch is None else (*batch, a.shape[-2], b.shape[-1])
+    return [(a.dtype, shape)]
+
+
+@_rule("Gemm")
+def _gemm(node: Node) -> _Result:
+    a, b = _in(node, 0), _in(node, 1)
+    assert a.shape is not None and b.shape is not None
+    m = a.shape[1 if node.attributes.get("transA") else 0]
+    return [(a.dtype, (m, b.shape[0 if node.attributes.get("transB") else 1]))]
+
+
+@_rule("dynq.Attention")
+def _attention(node: Node) -> _Result:
+    q, v = _in(node, 0), _in(node, 2)
+    known = q.shape is not None and v.shape is not None
+    return [("float32", (q.shape[0], q.shape[1], v.shape[2]) if known else None)]  # type: ignore[index]
+
+
+@_rule("dynq.Embedding")
+def _embedding(node: Node) -> _Result:
+    rows, indices = _in(node, 0), _in(node, 2)
+    assert rows.shape is not None
+    return [("float32", None if indices.shape is None else (*indices.shape, rows.shape[1]))]
+
+
+@_rule("Gather")
+def _gather(node: Node) -> _Result:
+    x, indices = _in(node, 0), _in(node, 1)
+    if x.shape is None or indices.shape is None:
+        return [(x.dtype, None)]
+    axis = _axis(node.attributes.get("axis", 0), len(x.shape))
+    return [(x.dtype, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))]
+
+
+@_rule("Transpose")
+def _transpose(node: Node) -> _Result:
+    x = _in(node, 0)
+    if x.shape is None:
+        return [(x.dtype, None)]
+    perm: Any = node.attributes.get("perm", list(range(len(x.shape)))[::-1])
+    return [(x.dtype, tuple(x.shape[i] for i in perm))]
+
+
+@_rule("Reshape")
+def _reshape(node: Node) -> _Result:
+    x, target = _in(node, 0), _in(node, 1).array
+    if target is None:
+        return [(x.dtype, None)]
+    dims: list[Dim] = [int(dim) for dim in target]
+    if not node.attributes.get("allowzero"):
+        for i, dim in enumerate(dims):
+            if dim == 0:
+                dims[i] = None if x.shape is None else x.shape[i]
+    if -1 in dims:
+        at = dims.index(-1)
+        dims[at] = None
+        if x.shape is not None:
+            left, right = list(x.shape), [dim for i, dim in enumerate(dims) if i != at]
+            for dim in [dim for dim in right if isinstance(dim, str)]:  # an open size on both sides cancels
+                if dim in left:
+                    left.remove(dim)
+                    right.remove(dim)
+            if all(isinstance(dim, int) for dim in left + right):
+                count = int(np.prod([d for d in left if isinstance(d, int)], dtype=np.int64))
+                rest = int(np.prod([d for d in right if isinstance(d, int)], dtype=np.int64))
+                dims[at] = count // rest if rest else None
+            elif not right or all(dim == 1 for dim in right):
+                names = [dim for dim in left if dim != 1]
+                dims[at] = names[0] if len(names) == 1 else None
+    return [(x.dtype, tuple(dims))]
+
+
+@_rule("Unsqueeze")
+def _unsqueeze(node: Node) -> _Result:
+    x, axes = _in(node, 0), _in(node, 1).array
+    if x.shape is None or axes is None:
+        return [(x.dtype, None)]
+    rank = len(x.shape) + axes.size
+    at = {_axis(axis, rank) for axis in axes.reshape(-1)}
+    rest = iter(x.shape)
+    return [(x.dtype, tuple(1 if i in at else next(rest) for i in range(rank)))]
+
+
+@_rule("Squeeze")
+def _squeeze(node: Node) -> _Result:
+    x = _in(node, 0)
+    axes = None if node.input(1) is None else _in(node, 1).array
+    if x.shape is None or axes is None:
+        return [(x.dtype, None)]
+    at = {_axis(axis, len(x.shape)) for axis in axes.reshape(-1)}
+    return [(x.dtype, tuple(dim for i, dim in enumerate(x.shape) if i not in at))]
+
+
+@_rule("Concat")
+def _concat(node: Node) -> _Result:
+    values = [value for value in node.inputs if value is not None]
+    shapes = [value.shape for value in values if value.shape is not None]
+    if len(shapes) != len(values):
+        return [(values[0].dtype, None)]
+    axis = _axis(node.attributes["axis"], len(shapes[0]))
+    total: Dim = 0
+    for shape in shapes:
+        dim = shape[axis]
+        total = total + dim if isinstance(total, int) and isinstance(dim, int) else None
+    return [(values[0].dtype, (*shapes[0][:axis], total, *shapes[0][axis + 1 :]))]
+
+
+@_rule("Split")
+def _split(node: Node) -> _Result:
+    x = _in(node, 0)
+    if x.shape is None:
+        return [(x.dtype, None) for _ in node.outputs]
+    axis, rank = _axis(node.attributes.get("axis", 0), len(x.shape)), len(node.outputs)
+    sizes = None if node.input(1) is None else _in(node, 1).array
+    dim = x.shape[axis]
+    parts: list[Dim] = [None] * rank
+    if sizes is not None:
+        parts = [int(size) for size in sizes]
+    elif isinstance(dim, int) and dim % rank == 0:
+        parts = [dim // rank] * rank
+    return [(x.dtype, (*x.shape[:axis], part, *x.shape[axis + 1 :])) for part in parts]
+
+
+@_rule("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare")
+def _reduce(node: Node) -> _Result:
+    x = _in(node, 0)
+    axes = None if node.input(1) is None else _in(node, 1).array
+    if x.shape is None or axes is None:
+        return [(x.dtype, None)]
+    at = {_axis(axis, len(x.shape)) for axis in axes.reshape(-1)}
+    keep = bool(node.attributes.get("keepdims", 1))
+    return [(x.dtype, tuple(1 if i in at else dim for i, dim in enumerate(x.shape) if keep or i not in at))]
+
+
+@_rule("ArgMax", "ArgMin")
+def _arg(node: Node) -> _Result:
+    x = _in(node, 0)
+    if x.shape is None:
+        return [("int64", None)]
+    axis, keep = _axis(node.attributes.get("axis", 0), len(x.shape)), node.attributes.get("keepdims", 1)
+    return [("int64", tuple(1 if i == axis else dim for i, dim in enumerate(x.shape) if keep or i != axis))]
+
+
+@_rule("Shape")
+def _shape(node: Node) -> _Result:
+    x = _in(node, 0)
+    if x.shape is None or "start" in node.attributes or "end" in node.attributes:
+        return [("int64", (None,))]
+    return [("int64", (len(x.shape),))]
+
+
+@_rule("Slice")
+def _slice(node: Node) -> _Result:
+    x, starts, ends = _in(node, 0), _in(node, 1).array, _in(node, 2).array
+    axes = None if node.input(3) is None else _in(node, 3).array
+    steps = None if node.input(4) is None else _in(node, 4).array
+    if x.shape is None or starts is None or ends is None or (node.input(3) is not None and axes is None):
+        return [(x.dtype, None if x.shape is None else (None,) * len(x.shape))]
+    dims = list(x.shape)
+    for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        axis = _axis(i if axes is None else axes[i], len(dims))
+        step = 1 if steps is None else int(steps[i])
+        dim = dims[axis]
+        last = None if step < 0 and int(end) < -(2**31) else int(end)
+        dims[axis] = len(range(dim)[int(start) : last : step]) if isinstance(dim, int) else None
+        if isinstance(dim, str) and int(start) == 0 and step == 1 and int(end) >= 2**31 - 1:
+            dims[axis] = dim
+    return [(x.dtype, tuple(dims))]
+
+
+@_rule("Expand")
+def _expand(node: Node) -> _Result:
+    x, target = _in(node, 0), _in(node, 1).array
+    if target is None:
+        return [(x.dtype, None)]
+    return [(x.dtype, broadcast(x.shape, tuple(int(dim) for dim in target)))]
+
+
+def _in(node: Node, index: int) -> Value:
+    value = node.inputs[index]
+    assert value is not None
+    return value
+
+
+def _axis(axis: Any, rank: int) -> int:
+    result = int(axis) + (rank if axis < 0 else 0)
+    if not 0 <= result < rank:
+        raise ValueError(f"axis {axis} of rank {rank}")
+    return result
