@@ -15,32 +15,31 @@ static size_t round_up(size_t n, size_t multiple) {
   return dynq_size_add(n, multiple - 1) == SIZE_MAX ? SIZE_MAX : (n + multiple - 1) / multiple * multiple;
 }
 
-static size_t data_bytes(size_t n, size_t k) { return dynq_size_mul(round_up(n, DYNQ_PANEL), round_up(k, DYNQ_GROUP)); }
+size_t dynq_weight_data_bytes(size_t n, size_t k) {
+  return dynq_size_mul(round_up(n, DYNQ_PANEL), round_up(k, DYNQ_GROUP));
+}
 
 /* The arrays in one allocation: the struct, data, then scale, column_sum and zero_point. */
 enum { HEAD_BYTES = (sizeof(struct dynq_weight) + 63) / 64 * 64 };
 
 size_t dynq_weight_bytes(size_t n, size_t k, bool zero_points) {
   const size_t arrays = dynq_size_mul(round_up(n, DYNQ_PANEL), zero_points ? 12 : 8);
-  return dynq_size_add(HEAD_BYTES, dynq_size_add(data_bytes(n, k), arrays));
+  return dynq_size_add(HEAD_BYTES, dynq_size_add(dynq_weight_data_bytes(n, k), arrays));
 }
 
 static void set_shape(dynq_weight *w, size_t n, size_t k) {
   w->info.n = n;
   w->info.k = k;
   w->info.n_padded = round_up(n, DYNQ_PANEL);
-  w->info.data_bytes = data_bytes(n, k);
+  w->info.data_bytes = dynq_weight_data_bytes(n, k);
   w->panels = w->info.n_padded / DYNQ_PANEL;
   w->groups = round_up(k, DYNQ_GROUP) / DYNQ_GROUP;
   w->panel_stride = w->groups * DYNQ_PANEL * DYNQ_GROUP;
 }
 
-dynq_status dynq_weight_new(size_t n, size_t k, bool zero_points, dynq_weight **weight) {
+dynq_weight *dynq_weight_place(void *memory, size_t n, size_t k, bool zero_points) {
   const size_t bytes = dynq_weight_bytes(n, k, zero_points);
-  dynq_weight *w = dynq_alloc(bytes);
-  if (w == NULL) {
-    return dynq_fail_memory(bytes);
-  }
+  dynq_weight *w = memory;
   memset(w, 0, sizeof *w);
   set_shape(w, n, k);
   char *arrays = (char *)w + HEAD_BYTES + w->info.data_bytes;
@@ -49,7 +48,16 @@ dynq_status dynq_weight_new(size_t n, size_t k, bool zero_points, dynq_weight **
   w->info.scale = (const float *)(void *)arrays;
   w->info.column_sum = (const int32_t *)(void *)(arrays + 4 * w->info.n_padded);
   w->info.zero_point = zero_points ? w->info.column_sum + w->info.n_padded : NULL;
-  *weight = w;
+  return w;
+}
+
+dynq_status dynq_weight_new(size_t n, size_t k, bool zero_points, dynq_weight **weight) {
+  const size_t bytes = dynq_weight_bytes(n, k, zero_points);
+  void *memory = dynq_alloc(bytes);
+  if (memory == NULL) {
+    return dynq_fail_memory(bytes);
+  }
+  *weight = dynq_weight_place(memory, n, k, zero_points);
   return DYNQ_OK;
 }
 
@@ -57,7 +65,7 @@ dynq_status dynq_weight_view(const dynq_weight_info *info, dynq_weight **weight)
   if (info == NULL || weight == NULL) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s is NULL", info == NULL ? "info" : "weight");
   }
-  const size_t bytes = data_bytes(info->n, info->k), padded = round_up(info->n, DYNQ_PANEL);
+  const size_t bytes = dynq_weight_data_bytes(info->n, info->k), padded = round_up(info->n, DYNQ_PANEL);
   if (info->k > DYNQ_MAX_K || bytes == SIZE_MAX) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "info: n is %zu and k %zu; expected k of at most %d", info->n,
                      info->k, DYNQ_MAX_K);

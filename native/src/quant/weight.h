@@ -29,7 +29,11 @@ static inline const int8_t *dynq_weight_group(const dynq_weight *w, size_t n, si
 
 /* A weight with room for its arrays, nothing written yet but the pads of scale, column_sum and zero_point. */
 dynq_status dynq_weight_new(size_t n, size_t k, bool zero_points, dynq_weight **weight);
-/* Bytes that dynq_weight_new takes; SIZE_MAX where that overflows. */
+/* The same in memory of dynq_weight_bytes() bytes that is there already, aligned to 64 bytes. */
+dynq_weight *dynq_weight_place(void *memory, size_t n, size_t k, bool zero_points);
+/* Bytes that they take; SIZE_MAX where that overflows. */
 size_t dynq_weight_bytes(size_t n, size_t k, bool zero_points);
+/* Bytes of its integers alone. */
+size_t dynq_weight_data_bytes(size_t n, size_t k);
 
 #endif
