@@ -20,6 +20,10 @@ const char *dynq_status_string(dynq_status status) {
     return "out of memory";
   case DYNQ_ERROR_OVERFLOW:
     return "result does not fit into int32";
+  case DYNQ_ERROR_FORMAT:
+    return "damaged file, or not one of dynq's";
+  case DYNQ_ERROR_SYSTEM:
+    return "the operating system refused";
   case DYNQ_ERROR_ISA_UNKNOWN:
     return "unknown instruction set";
   case DYNQ_ERROR_ISA_NOT_BUILT:

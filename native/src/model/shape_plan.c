@@ -1,0 +1,331 @@
+/*
+ * From the shapes of the inputs to everything that a run needs: the shape of each tensor, the values that are known
+ * already, who shares memory with whom, and where it lies.
+ *
+ * Tensors that are views of one tensor form a group, named by that tensor, the root; a group lives in one buffer. An op
+ * that works in place puts its output's group into its input's buffer.
+ */
+#include "../alloc.h"
+#include "../fp_environment.h"
+#include "model.h"
+
+#include <string.h>
+
+typedef struct planner {
+  const dynq_model *model;
+  const dynq_threads *threads;
+  dynq_shape_plan *plan;
+  uint32_t *root; /* per tensor */
+  size_t *last;   /* per root: when it is read for the last time */
+} planner;
+
+static dynq_status take(dynq_pool *pool, size_t count, size_t size, void *array) {
+  void *p = dynq_pool_array(pool, count, size);
+  memcpy(array, &p, sizeof p);
+  return p != NULL ? DYNQ_OK : dynq_fail_memory(dynq_size_mul(count, size));
+}
+
+/* While planning, what has data is static. */
+static bool is_static(const dynq_op_tensor *t) { return t->data != NULL || t->weight != NULL; }
+
+/* ---- Tensors and nodes before anything is inferred ---- */
+
+static dynq_status prepare_tensors(const planner *p, const dynq_tensor *inputs) {
+  const dynq_model *m = p->model;
+  for (size_t i = 0; i < m->tensor_count; i++) {
+    const dynq_plan_tensor *from = &m->tensors[i];
+    dynq_op_tensor *t = &p->plan->tensors[i];
+    t->dtype = from->dtype;
+    t->rank = from->rank;
+    t->weight = from->weight;
+    if (from->kind == DYNQ_CONSTANT) {
+      t->data = (void *)(uintptr_t)from->data;
+      for (size_t d = 0; d < t->rank; d++) {
+        t->dims[d] = (size_t)from->dims[d];
+      }
+      t->count = dynq_dims_count(t->dtype, t->rank, t->dims);
+    } else if (from->weight != NULL) {
+      dynq_weight_info info;
+      dynq_weight_describe(from->weight, &info);
+      t->dtype = DYNQ_INT8;
+      t->rank = 2;
+      t->dims[0] = info.n;
+      t->dims[1] = info.k;
+      t->count = dynq_size_mul(info.n, info.k);
+    }
+    p->root[i] = (uint32_t)i;
+    p->plan->buffer_of[i] = DYNQ_NONE;
+  }
+  for (size_t i = 0; i < m->input_count; i++) {
+    dynq_op_tensor *t = &p->plan->tensors[m->inputs[i]];
+    memcpy(t->dims, inputs[i].dims, sizeof t->dims);
+    t->count = dynq_dims_count(t->dtype, t->rank, t->dims);
+  }
+  return DYNQ_OK;
+}
+
+static dynq_status prepare_node(const planner *p, const dynq_plan_node *from, dynq_op_node *node) {
+  const dynq_op_tensor **inputs;
+  dynq_op_tensor **outputs;
+  DYNQ_TRY(take(&p->plan->pool, from->input_count, sizeof *inputs, &inputs));
+  DYNQ_TRY(take(&p->plan->pool, from->output_count, sizeof *outputs, &outputs));
+  for (size_t i = 0; i < from->input_count; i++) {
+    inputs[i] = from->inputs[i] != DYNQ_NONE ? &p->plan->tensors[from->inputs[i]] : NULL;
+  }
+  for (size_t i = 0; i < from->output_count; i++) {
+    outputs[i] = from->outputs[i] != DYNQ_NONE ? &p->plan->tensors[from->outputs[i]] : NULL;
+  }
+  *node = (dynq_op_node){.op = from->op,
+                         .name = from->name,
+                         .input_count = from->input_count,
+                         .output_count = from->output_count,
+                         .inputs = inputs,
+                         .outputs = outputs,
+                         .attributes = from->attributes,
+                         .kernels = p->plan->kernels,
+                         .threads = p->threads,
+                         .thread_count = p->plan->thread_count};
+  return DYNQ_OK;
+}
+
+/* ---- Shapes, and values that are known already ---- */
+
+static dynq_status check_outputs(const dynq_op_node *node) {
+  for (size_t i = 0; i < node->output_count; i++) {
+    dynq_op_tensor *t = node->outputs[i];
+    if (t != NULL) {
+      t->count = dynq_dims_count(t->dtype, t->rank, t->dims);
+      if (t->count == SIZE_MAX) {
+        return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "output %zu exceeds the address space", i);
+      }
+    }
+  }
+  if (node->op->is_view && dynq_op_tensor_bytes(node->outputs[0]) != dynq_op_tensor_bytes(node->inputs[0])) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "the output has %zu bytes; expected the input's %zu",
+                     dynq_op_tensor_bytes(node->outputs[0]), dynq_op_tensor_bytes(node->inputs[0]));
+  }
+  return node->scratch_bytes <= PTRDIFF_MAX
+             ? DYNQ_OK
+             : dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "its memory exceeds the address space");
+}
+
+static dynq_status infer(dynq_op_node *node) {
+  for (size_t i = 0; i < node->input_count && i < DYNQ_OP_LOOKS_AT; i++) {
+    if (dynq_op_bit(node->op->static_inputs, i) && node->inputs[i] != NULL && !is_static(node->inputs[i])) {
+      return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
+                       "input %zu has to be known before the run: a constant, or computed from shapes alone", i);
+    }
+  }
+  DYNQ_TRY(node->op->infer(node));
+  return check_outputs(node);
+}
+
+static bool is_known(const dynq_op_node *node) {
+  for (size_t i = 0; i < node->input_count && !node->op->is_static; i++) {
+    if (node->inputs[i] != NULL && !is_static(node->inputs[i])) {
+      return false;
+    }
+  }
+  return true;
+}
+
+/* Runs a node whose outputs do not depend on the values of the model's inputs. */
+static dynq_status compute(planner *p, size_t index) {
+  dynq_op_node *node = &p->plan->nodes[index];
+  p->plan->done[index] = true;
+  if (node->op->is_view) {
+    node->outputs[0]->data = node->inputs[0]->data;
+    return DYNQ_OK;
+  }
+  for (size_t i = 0; i < node->output_count; i++) {
+    if (node->outputs[i] != NULL) {
+      const size_t bytes = dynq_op_tensor_bytes(node->outputs[i]);
+      node->outputs[i]->data = dynq_pool_take(&p->plan->pool, bytes, 64);
+      if (node->outputs[i]->data == NULL) {
+        return dynq_fail_memory(bytes);
+      }
+    }
+  }
+  if (node->scratch_bytes != 0) {
+    node->scratch = dynq_alloc(node->scratch_bytes);
+    if (node->scratch == NULL) {
+      return dynq_fail_memory(node->scratch_bytes);
+    }
+  }
+  const dynq_status status = node->op->run(node);
+  dynq_free(node->scratch);
+  node->scratch = NULL;
+  if (status == DYNQ_NONFINITE && p->plan->nonfinite_at == p->model->node_count) {
+    p->plan->nonfinite_at = index;
+  }
+  return status == DYNQ_NONFINITE ? DYNQ_OK : status;
+}
+
+static dynq_status infer_all(planner *p) {
+  const dynq_model *m = p->model;
+  for (size_t i = 0; i < m->node_count; i++) {
+    dynq_op_node *node = &p->plan->nodes[i];
+    DYNQ_TRY(prepare_node(p, &m->nodes[i], node));
+    dynq_status status = infer(node);
+    if (status == DYNQ_OK && is_known(node)) {
+      status = compute(p, i);
+    } else if (status == DYNQ_OK && node->op->is_view) {
+      p->root[m->nodes[i].outputs[0]] = p->root[m->nodes[i].inputs[0]];
+    }
+    if (status != DYNQ_OK) {
+      return dynq_fail_in_node(status, &m->nodes[i]);
+    }
+  }
+  return DYNQ_OK;
+}
+
+/* ---- Lifetimes and shared memory ---- */
+
+static void use(const planner *p, uint32_t tensor, size_t time) {
+  if (tensor != DYNQ_NONE && !is_static(&p->plan->tensors[tensor])) {
+    size_t *last = &p->last[p->root[tensor]];
+    *last = time > *last ? time : *last;
+  }
+}
+
+static void find_lifetimes(const planner *p) {
+  const dynq_model *m = p->model;
+  const size_t end = m->node_count + 1;
+  for (size_t i = 0; i < m->node_count; i++) {
+    for (size_t j = 0; j < m->nodes[i].input_count && !p->plan->done[i]; j++) {
+      use(p, m->nodes[i].inputs[j], i + 1);
+    }
+    for (size_t j = 0; j < m->nodes[i].output_count && !p->plan->done[i]; j++) {
+      use(p, m->nodes[i].outputs[j], p->plan->keep_all ? end : i + 1);
+    }
+  }
+  for (size_t i = 0; i < m->input_count; i++) { /* can be asked for by name */
+    use(p, m->inputs[i], end);
+  }
+  for (size_t i = 0; i < m->output_count; i++) {
+    use(p, m->outputs[i].tensor, end);
+  }
+  for (size_t i = 0; i < m->tensor_count; i++) {
+    p->plan->kept[i] = is_static(&p->plan->tensors[i]) || p->last[p->root[i]] == end;
+  }
+}
+
+static uint32_t new_buffer(const planner *p, size_t bytes, size_t first, size_t last) {
+  p->plan->buffers[p->plan->buffer_count] = (dynq_buffer){.bytes = bytes, .first = first, .last = last};
+  return (uint32_t)p->plan->buffer_count++;
+}
+
+/* Whether node i may write its output 0 over its input j: nobody reads that group later, nor by another input. */
+static bool may_replace(const planner *p, size_t i, size_t j) {
+  const dynq_plan_node *node = &p->model->nodes[i];
+  const uint32_t input = node->inputs[j];
+  if (!dynq_op_bit(node->op->in_place, j) || input == DYNQ_NONE || is_static(&p->plan->tensors[input]) ||
+      p->last[p->root[input]] != i + 1 ||
+      dynq_op_tensor_bytes(&p->plan->tensors[input]) != dynq_op_tensor_bytes(&p->plan->tensors[node->outputs[0]])) {
+    return false;
+  }
+  for (size_t other = 0; other < node->input_count; other++) {
+    if (other != j && node->inputs[other] != DYNQ_NONE && p->root[node->inputs[other]] == p->root[input]) {
+      return false;
+    }
+  }
+  return true;
+}
+
+static uint32_t place_output(const planner *p, size_t i, size_t output, uint32_t tensor) {
+  const dynq_plan_node *node = &p->model->nodes[i];
+  const size_t last = p->last[tensor];
+  for (size_t j = 0; output == 0 && j < node->input_count; j++) {
+    if (may_replace(p, i, j)) {
+      const uint32_t buffer = p->plan->buffer_of[p->root[node->inputs[j]]];
+      p->plan->buffers[buffer].last = last;
+      return buffer;
+    }
+  }
+  return new_buffer(p, dynq_op_tensor_bytes(&p->plan->tensors[tensor]), i + 1, last);
+}
+
+static void choose_buffers(const planner *p) {
+  const dynq_model *m = p->model;
+  for (size_t i = 0; i < m->input_count; i++) {
+    const uint32_t t = m->inputs[i];
+    p->plan->buffer_of[t] = new_buffer(p, dynq_op_tensor_bytes(&p->plan->tensors[t]), 0, p->last[t]);
+  }
+  for (size_t i = 0; i < m->node_count; i++) {
+    const dynq_op_node *node = &p->plan->nodes[i];
+    p->plan->scratch_of[i] = DYNQ_NONE;
+    for (size_t j = 0; j < node->output_count && !p->plan->done[i]; j++) {
+      const uint32_t tensor = m->nodes[i].outputs[j];
+      if (tensor != DYNQ_NONE) {
+        const uint32_t root = p->root[tensor];
+        p->plan->buffer_of[tensor] = root == tensor ? place_output(p, i, j, tensor) : p->plan->buffer_of[root];
+      }
+    }
+    if (!p->plan->done[i] && node->scratch_bytes != 0) {
+      p->plan->scratch_of[i] = new_buffer(p, node->scratch_bytes, i + 1, i + 1);
+    }
+  }
+}
+
+/* ---- The whole ---- */
+
+static dynq_status fill(planner *p, dynq_pool *temporary, const dynq_tensor *inputs) {
+  const dynq_model *m = p->model;
+  dynq_shape_plan *plan = p->plan;
+  DYNQ_TRY(take(temporary, m->tensor_count, sizeof *p->root, &p->root));
+  DYNQ_TRY(take(temporary, m->tensor_count, sizeof *p->last, &p->last));
+  DYNQ_TRY(take(&plan->pool, m->tensor_count, sizeof *plan->tensors, &plan->tensors));
+  DYNQ_TRY(take(&plan->pool, m->tensor_count, sizeof *plan->buffer_of, &plan->buffer_of));
+  DYNQ_TRY(take(&plan->pool, m->tensor_count, sizeof *plan->kept, &plan->kept));
+  DYNQ_TRY(take(&plan->pool, m->node_count, sizeof *plan->nodes, &plan->nodes));
+  DYNQ_TRY(take(&plan->pool, m->node_count, sizeof *plan->scratch_of, &plan->scratch_of));
+  DYNQ_TRY(take(&plan->pool, m->node_count, sizeof *plan->done, &plan->done));
+  DYNQ_TRY(take(&plan->pool, m->tensor_count + m->node_count, sizeof *plan->buffers, &plan->buffers));
+  DYNQ_TRY(prepare_tensors(p, inputs));
+  DYNQ_TRY(infer_all(p));
+  find_lifetimes(p);
+  choose_buffers(p);
+  return dynq_arena_place(plan->buffers, plan->buffer_count, &plan->arena_bytes);
+}
+
+dynq_status dynq_shape_plan_new(const dynq_model *model, const dynq_tensor *inputs, const dynq_kernels *kernels,
+                                const dynq_threads *threads, size_t thread_count, bool keep_all,
+                                dynq_shape_plan **plan) {
+  dynq_shape_plan *made = dynq_alloc(sizeof *made);
+  dynq_pool temporary = {NULL};
+  if (made == NULL) {
+    return dynq_fail_memory(sizeof *made);
+  }
+  *made = (dynq_shape_plan){
+      .keep_all = keep_all, .kernels = kernels, .thread_count = thread_count, .nonfinite_at = model->node_count};
+  planner p = {.model = model, .threads = threads, .plan = made};
+  const dynq_status status = fill(&p, &temporary, inputs);
+  dynq_pool_free(&temporary);
+  if (status != DYNQ_OK) {
+    dynq_shape_plan_free(made);
+    return status;
+  }
+  *plan = made;
+  return DYNQ_OK;
+}
+
+void dynq_shape_plan_free(dynq_shape_plan *plan) {
+  if (plan != NULL) {
+    dynq_pool_free(&plan->pool);
+    dynq_free(plan);
+  }
+}
+
+void dynq_shape_plan_bind(const dynq_model *model, dynq_shape_plan *plan, void *arena) {
+  for (size_t i = 0; i < model->tensor_count; i++) {
+    if (plan->buffer_of[i] != DYNQ_NONE) {
+      plan->tensors[i].data = (char *)arena + plan->buffers[plan->buffer_of[i]].offset;
+    }
+  }
+  for (size_t i = 0; i < model->node_count; i++) {
+    if (plan->scratch_of[i] != DYNQ_NONE) {
+      plan->nodes[i].scratch = (char *)arena + plan->buffers[plan->scratch_of[i]].offset;
+    }
+  }
+  plan->arena = arena;
+}

@@ -1,0 +1,84 @@
+/*
+ * dynq.Embedding: rows of an int8 table, each with its scale.
+ */
+#include "../alloc.h"
+#include "../model/op.h"
+#include "../quant/range.h"
+#include "../status.h"
+#include "../threads.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+enum { ROWS, SCALE, INDICES };
+
+static dynq_status infer(dynq_op_node *node) {
+  const dynq_op_tensor *rows = node->inputs[ROWS], *scale = node->inputs[SCALE], *indices = node->inputs[INDICES];
+  size_t dims[DYNQ_MAX_RANK];
+  if (rows->dtype != DYNQ_INT8 || rows->rank != 2) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "rows are %s of %zu dimensions; expected int8 of 2",
+                     dynq_dtype_name(rows->dtype), rows->rank);
+  }
+  if (scale->dtype != DYNQ_FLOAT32 || scale->rank != 1 || scale->dims[0] != rows->dims[0]) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "scale: expected float32 (%zu)", rows->dims[0]);
+  }
+  if ((indices->dtype != DYNQ_INT64 && indices->dtype != DYNQ_INT32) || indices->rank >= DYNQ_MAX_RANK) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
+                     "indices are %s of %zu dimensions; expected int64 or int32 of %d at "
+                     "most",
+                     dynq_dtype_name(indices->dtype), indices->rank, DYNQ_MAX_RANK - 1);
+  }
+  memcpy(dims, indices->dims, sizeof dims);
+  dims[indices->rank] = rows->dims[1];
+  dynq_op_set_output(node, 0, DYNQ_FLOAT32, indices->rank + 1, dims);
+  return DYNQ_OK;
+}
+
+typedef struct job {
+  const dynq_op_node *node;
+  size_t parts;
+  _Atomic size_t bad; /* an index out of range; SIZE_MAX: none */
+} job;
+
+static void look_up(void *arg, size_t part) {
+  job *j = arg;
+  const dynq_op_tensor *rows = j->node->inputs[ROWS], *indices = j->node->inputs[INDICES];
+  const float *scale = j->node->inputs[SCALE]->data;
+  const size_t width = rows->dims[1];
+  size_t i, end;
+  dynq_share(indices->count, j->parts, part, &i, &end);
+  for (; i < end; i++) {
+    const int64_t given = dynq_op_value(indices, i), count = (int64_t)rows->dims[0];
+    if (given < -count || given >= count) {
+      atomic_store(&j->bad, i);
+      return;
+    }
+    const size_t row = (size_t)(given < 0 ? given + count : given);
+    j->node->kernels->vector.dequantize(width, (const uint8_t *)rows->data + row * width, true, scale[row], 0,
+                                        (float *)j->node->outputs[0]->data + i * width);
+  }
+}
+
+static dynq_status run(const dynq_op_node *node) {
+  const dynq_op_tensor *indices = node->inputs[INDICES], *y = node->outputs[0];
+  job j = {.node = node};
+  atomic_store(&j.bad, SIZE_MAX);
+  if (indices->count != 0) {
+    j.parts = dynq_pass_workers(node->thread_count, indices->count, dynq_size_mul(y->count, sizeof(float)));
+    dynq_parallel(node->threads, j.parts, look_up, &j, j.parts);
+  }
+  const size_t bad = atomic_load(&j.bad);
+  return bad == SIZE_MAX ? DYNQ_OK
+                         : dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "index %lld, the table has %zu rows",
+                                     (long long)dynq_op_value(indices, bad), node->inputs[ROWS]->dims[0]);
+}
+
+const dynq_op dynq_op_Embedding = {
+    .name = "dynq.Embedding",
+    .min_inputs = 3,
+    .max_inputs = 3,
+    .min_outputs = 1,
+    .max_outputs = 1,
+    .infer = infer,
+    .run = run,
+};
