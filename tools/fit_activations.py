@@ -61,6 +61,11 @@ def _gelu_share(a: Array) -> Array:
     return _erfc(a / math.sqrt(2)) / 2
 
 
+def _log_rest(f: Array) -> Array:  # log(1 + f) = f - f^2 / 2 + f^3 rest(f)
+    series = 1 / 3 - f / 4 + f**2 / 5 - f**3 / 6 + f**4 / 7 - f**5 / 8
+    return np.where(np.abs(f) < 1e-2, series, (np.log1p(f) - f + f * f / 2) / np.where(f == 0, 1, f) ** 3)
+
+
 def fits() -> dict[str, Array]:
     return {
         "EXP": minimax(_exp_rest, lambda r: r * r * np.exp(-r), -0.35, 0.35, 5),
@@ -70,6 +75,9 @@ def fits() -> dict[str, Array]:
         "ERF_TAIL": minimax(lambda a: -np.log(_erfc(a)), lambda a: _erfc(a) / _erf(a), 1, 4, 7),
         # the share of x that gelu takes from |x|: erfc(a / sqrt(2)) / 2 = exp(-q(a)); relative error down to 1e-4
         "GELU": minimax(lambda a: -np.log(_gelu_share(a)), lambda a: np.maximum(_gelu_share(a), 1e-4), 0, 8, 11),
+        "LOG": minimax(
+            _log_rest, lambda f: np.abs(f**3 / np.where(f == 0, 1, np.log1p(f))), 0.5**0.5 - 1, 2**0.5 - 1, 8
+        ),
     }
 
 

@@ -102,6 +102,15 @@ static void fill_slots(dynq_vector_kernels *slots, const dynq_vector_kernels *is
   FILL(dequantize);
   FILL(epilogue);
   FILL(activate);
+  FILL(matmul);
+  FILL(pack_transposed);
+  FILL(reduce);
+  FILL(log_sum_exp);
+  FILL(softmax);
+  FILL(log_softmax);
+  FILL(layer_norm);
+  FILL(rms_norm);
+  FILL(unary);
 #undef FILL
 }
 

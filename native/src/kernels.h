@@ -59,6 +59,43 @@ typedef struct dynq_epilogue_tile {
   size_t y_stride;
 } dynq_epilogue_tile;
 
+/* Reductions of a row to one value. */
+typedef enum dynq_reduction {
+  DYNQ_REDUCTION_SUM,
+  DYNQ_REDUCTION_SUM_ABS,
+  DYNQ_REDUCTION_SUM_SQUARE,
+  DYNQ_REDUCTION_PROD,
+  DYNQ_REDUCTION_MIN,
+  DYNQ_REDUCTION_MAX
+} dynq_reduction;
+
+/* Functions of one value beside the activations; alpha and beta are theirs. */
+#define DYNQ_EACH_UNARY(DO)                                                                                            \
+  DO(ABS)                                                                                                              \
+  DO(NEG)                                                                                                              \
+  DO(SIGN) /* -1, 0, 1 */                                                                                              \
+  DO(FLOOR)                                                                                                            \
+  DO(CEIL)                                                                                                             \
+  DO(ROUND) /* ties to even */                                                                                         \
+  DO(SQRT)                                                                                                             \
+  DO(RECIPROCAL)                                                                                                       \
+  DO(EXP)                                                                                                              \
+  DO(LOG)                                                                                                              \
+  DO(ERF)                                                                                                              \
+  DO(SOFTPLUS)                                                                                                         \
+  DO(SOFTSIGN)                                                                                                         \
+  DO(SWISH)        /* x sigmoid(alpha x) */                                                                            \
+  DO(LEAKY_RELU)   /* x < 0: alpha x */                                                                                \
+  DO(ELU)          /* x < 0: alpha (e^x - 1) */                                                                        \
+  DO(HARD_SIGMOID) /* alpha x + beta, clamped to 0..1 */                                                               \
+  DO(HARD_SWISH)   /* x times that */                                                                                  \
+  DO(CLAMP)        /* to alpha..beta */
+typedef enum dynq_unary {
+#define DYNQ_UNARY_NAME(name) DYNQ_UNARY_##name,
+  DYNQ_EACH_UNARY(DYNQ_UNARY_NAME)
+#undef DYNQ_UNARY_NAME
+} dynq_unary;
+
 /* Everything else. A NULL slot falls through to the next ISA in the list that the CPU has. */
 typedef struct dynq_vector_kernels {
   /* *lo = min(*lo, min x), *hi = max(*hi, max x); false, and both unspecified, where x has a NaN or an
@@ -74,6 +111,33 @@ typedef struct dynq_vector_kernels {
   void (*epilogue)(const dynq_epilogue_tile *tile);
   /* y[i] = activation(x[i]); y may be x. A NaN is 0x7FC00000. */
   void (*activate)(dynq_activation activation, size_t n, const float *x, float *y);
+
+  /* The float kernels. Orders and steps are those of docs/numerics.md; a NaN that is written is 0x7FC00000. */
+
+  /* y[i][j] = sum over k of a[i][k] * b[k][j] by fused multiply-adds from 0 on, k going up. b[k][j] lies at
+   * b[j / 16 * b_panel + k * b_row + j % 16]: panels of 16 columns, or rows as they are with a b_panel of 16.
+   * y overlaps neither. */
+  void (*matmul)(size_t m, size_t n, size_t k, const float *a, size_t a_stride, const float *b, size_t b_row,
+                 size_t b_panel, float *y, size_t y_stride);
+  /* to[j / 16 * 16 * k + i * 16 + j % 16] = from[j * stride + i], j < n, i < k: the panels of a transposed matrix,
+   * the last one padded with zeros. */
+  void (*pack_transposed)(size_t n, size_t k, const float *from, size_t stride, float *to);
+  /* 16 lanes, then a tree; of no values 0, 1 (product), infinity (least) or -infinity (largest). */
+  float (*reduce)(dynq_reduction reduction, size_t n, const float *x);
+  /* log of the sum of e^x. */
+  float (*log_sum_exp)(size_t n, const float *x);
+  /* y = softmax(x * scale + mask); mask may be NULL, y may be x. */
+  void (*softmax)(size_t n, const float *x, float scale, const float *mask, float *y);
+  /* y = x - log of the sum of e^x; y may be x. */
+  void (*log_softmax)(size_t n, const float *x, float *y);
+  /* y = (x - mean) * (1 / sqrt(variance + epsilon)) * scale + bias, n > 0. bias, mean and inverse (of the standard
+   * deviation) may be NULL, y may be x. */
+  void (*layer_norm)(size_t n, const float *x, float epsilon, const float *scale, const float *bias, float *y,
+                     float *mean, float *inverse);
+  /* y = x / sqrt(mean of x^2 + epsilon) * scale, n > 0; y may be x. */
+  void (*rms_norm)(size_t n, const float *x, float epsilon, const float *scale, float *y);
+  /* y[i] = function(x[i]); y may be x. */
+  void (*unary)(dynq_unary function, size_t n, float alpha, float beta, const float *x, float *y);
 } dynq_vector_kernels;
 
 typedef struct dynq_isa_kernels {

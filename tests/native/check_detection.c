@@ -201,7 +201,7 @@ static void check_arm(void) {
 
 /* ---- CPUs on which one bit differs ---- */
 
-enum { LEAF_7_EBX, LEAF_7_ECX, LEAF_7_EDX, LEAF_7_1_EAX, HWCAP, HWCAP2 };
+enum { LEAF_1_ECX, LEAF_7_EBX, LEAF_7_ECX, LEAF_7_EDX, LEAF_7_1_EAX, HWCAP, HWCAP2 };
 
 /* Intel SDM volume 2, CPUID; hwcap.h as above. A second writing of cpu_features.def, which the library reads. */
 static const struct feature {
@@ -210,6 +210,7 @@ static const struct feature {
   int word, bit;
   uint64_t state; /* of XCR0 */
 } features[] = {
+    {CPU_FMA, "fma", LEAF_1_ECX, 12, 0x6},
     {CPU_AVX2, "avx2", LEAF_7_EBX, 5, 0x6},
     {CPU_AVX512F, "avx512f", LEAF_7_EBX, 16, 0xe6},
     {CPU_AVX512DQ, "avx512dq", LEAF_7_EBX, 17, 0xe6},
@@ -250,6 +251,9 @@ static void flip(dynq_cpu_facts *facts, const struct feature *feature) {
     break;
   case HWCAP2:
     facts->hwcap2 ^= (uint64_t)1 << feature->bit;
+    break;
+  case LEAF_1_ECX:
+    facts->cpuid_1[2] ^= 1u << feature->bit;
     break;
   case LEAF_7_1_EAX:
     facts->cpuid_7_1[0] ^= 1u << feature->bit;
@@ -359,7 +363,7 @@ static void report(int to) {
   dynq_cpu_facts facts;
   const char *name = "";
   (void)unsetenv("DYNQ_ISA");
-  (void)setenv("DYNQ_ASSUME_CPU", "avx2 avx512f avx512dq avx512bw avx512vl avx512_vnni amx_tile amx_int8", 1);
+  (void)setenv("DYNQ_ASSUME_CPU", "fma avx2 avx512f avx512dq avx512bw avx512vl avx512_vnni amx_tile amx_int8", 1);
   if (replace_kernel()) {
     dynq_cpu_read(&facts);
     (void)dynq_isa_selected(&name);
@@ -392,7 +396,8 @@ static const char *best(bool amx) {
   dynq_cpu_facts facts;
   dynq_cpu_read(&facts);
   const uint64_t amx_features = CPU_AMXTILE | CPU_AMXINT8;
-  const uint64_t assumed = CPU_AVX2 | CPU_AVX512F | CPU_AVX512DQ | CPU_AVX512BW | CPU_AVX512VL | CPU_AVX512VNNI;
+  const uint64_t assumed =
+      CPU_FMA | CPU_AVX2 | CPU_AVX512F | CPU_AVX512DQ | CPU_AVX512BW | CPU_AVX512VL | CPU_AVX512VNNI;
   return dynq_isa_name(dynq_isa_best((dynq_cpu_features(&facts) & ~amx_features) | assumed | (amx ? amx_features : 0)));
 }
 

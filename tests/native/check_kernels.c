@@ -57,6 +57,7 @@ int main(int argc, char **argv) {
       if (!CHECK_TSAN) { /* one thread: nothing for the thread sanitizer, which takes minutes */
         if (!tile) {
           check_vector_kernels(&kernels[i], &kernels[count - 1]);
+          check_float_kernels(&kernels[i], &kernels[count - 1]);
         }
         check_gemm_kernels(&kernels[i], quick);
       }

@@ -9,6 +9,8 @@
 
 /* range, quantize, dequantize, activate, epilogue. */
 void check_vector_kernels(const dynq_kernels *kernels, const dynq_kernels *scalar);
+/* matmul, reductions, softmax, norms, functions of one value. */
+void check_float_kernels(const dynq_kernels *kernels, const dynq_kernels *scalar);
 /* The gemm tile; `quick`: short sums alone. */
 void check_gemm_kernels(const dynq_kernels *kernels, bool quick);
 /* The public functions with the kernels in use, which the report calls `name`; `quick`: small shapes alone. */

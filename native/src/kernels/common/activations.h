@@ -10,6 +10,8 @@
 
 #include "inline.h"
 
+#define V_NAN 0x7fc00000 /* the only NaN that dynq writes */
+
 static const float EXP[] = {0.49999994f, 0.166665152f, 0.041668456f, 0.00836941134f, 0.00138131611f};
 static const float TANH[] = {-0.333332807f, 0.133314416f, -0.0537397154f, 0.0206390843f, -0.00570498314f};
 static const float ERF[] = {0.128379166f,   -0.37612626f,     0.112835854f,   -0.0268538129f,
@@ -19,6 +21,8 @@ static const float ERF_TAIL[] = {0.000341518957f, 1.12708926f,    0.638144791f, 
 static const float GELU[] = {0.693147182f,    0.797885954f,     0.318294913f,    0.0363947153f,
                              -0.0048938184f,  7.53773493e-05f,  0.000151763641f, -3.91386529e-05f,
                              4.97817109e-06f, -3.32685516e-07f, 9.25331811e-09f};
+static const float LOG[] = {0.333333313f, -0.250008196f, 0.200012267f, -0.166233569f,
+                            0.142017573f, -0.131601855f, 0.127615869f, -0.0763450339f};
 
 /* c[0] + c[1] x + ..., by Horner's rule. */
 #define V_POLYNOMIAL(x, c) v_polynomial((x), (c), sizeof(c) / sizeof(c)[0])
@@ -99,6 +103,45 @@ V_INLINE vf v_gelu(vf x) {
 V_INLINE vf v_gelu_tanh(vf x) {
   const vf u2 = vf_mul(x, vf_add(vf_set1(1.59576912f), vf_mul(vf_set1(0.0713548163f), vf_mul(x, x))));
   return vf_mul(x, v_sigmoid(u2));
+}
+
+/* e^x - 1: r + r^2 P(r) where e^x needs no power of two, so that nothing cancels. */
+V_INLINE vf v_expm1(vf x) {
+  const vf near = vf_add(x, vf_mul(vf_mul(x, x), V_POLYNOMIAL(x, EXP)));
+  return vf_select(vf_lt(v_abs(x), vf_set1(0.34f)), near, vf_sub(v_exp(x), vf_set1(1.0f)));
+}
+
+/* n ln 2 + log(1 + f), for f from sqrt(1/2) - 1 to sqrt(2) - 1: f - f^2 / 2 + f^3 P(f), ln 2 in two parts. */
+V_INLINE vf v_log_parts(vf n, vf f) {
+  const vf z = vf_mul(f, f);
+  const vf rest = vf_add(vf_mul(vf_mul(f, z), V_POLYNOMIAL(f, LOG)), vf_mul(n, vf_set1(-0x1.bd0106p-13f)));
+  return vf_add(vf_add(f, vf_sub(rest, vf_mul(z, vf_set1(0.5f)))), vf_mul(n, vf_set1(0x1.63p-1f)));
+}
+
+/* log: x = 2^n (1 + f). -inf at 0 of either sign, NaN below. */
+V_INLINE vf v_log(vf x) {
+  const vf zero = vf_set1(0.0f), infinity = vi_as_f(vi_set1(0x7f800000));
+  const vm tiny = vf_lt(x, vf_set1(0x1p-126f));
+  const vf normal = vf_select(tiny, vf_mul(x, vf_set1(0x1p23f)), x);
+  const vi half = vi_set1(0x3f3504f3); /* sqrt(1/2) */
+  const vi offset = vi_sub(vf_bits(normal), half);
+  const vf n = vf_add(vf_from_i(VI_SHR(offset, 23)), vf_select(tiny, vf_set1(-23.0f), zero));
+  const vf m = vi_as_f(vi_add(vi_and(offset, vi_set1(0x7fffff)), half));
+  vf y = v_log_parts(n, vf_sub(m, vf_set1(1.0f)));
+  y = vf_select(vf_lt(x, infinity), y, x); /* infinity and NaN */
+  y = vf_select(
+      vf_lt(zero, x), y,
+      vf_select(vf_lt(x, zero), vi_as_f(vi_set1(V_NAN)), vf_select(vf_unordered(x, x), x, vf_sub(zero, infinity))));
+  return y;
+}
+
+/* log(1 + e^x) = max(x, 0) + log(1 + e), e = e^-|x|. */
+V_INLINE vf v_softplus(vf x) {
+  const vf one = vf_set1(1.0f), zero = vf_set1(0.0f), e = v_exp(vf_sub(zero, v_abs(x)));
+  const vm few = vf_lt(e, vf_set1(0.41f));
+  const vf halved = vf_sub(vf_mul(vf_add(one, e), vf_set1(0.5f)), one);
+  const vf log = v_log_parts(vf_select(few, zero, one), vf_select(few, e, halved));
+  return vf_add(vf_max(zero, x), log);
 }
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * The vector abstraction over ymm registers, 8 lanes: AVX2. The rules are in vec_scalar.h.
+ * The vector abstraction over ymm registers, 8 lanes: AVX2 and FMA. The rules are in vec_scalar.h.
  */
 #ifndef DYNQ_VEC_AVX2_H
 #define DYNQ_VEC_AVX2_H
@@ -22,6 +22,10 @@ static inline __m256i v_first(size_t n) {
 
 static inline vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
 static inline vf vf_load_n(const float *p, size_t n) { return _mm256_maskload_ps(p, v_first(n)); }
+static inline vf vf_load_or(const float *p, size_t n, vf other) {
+  const __m256i first = v_first(n);
+  return _mm256_blendv_ps(other, _mm256_maskload_ps(p, first), _mm256_castsi256_ps(first));
+}
 static inline void vf_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
 static inline void vf_store_n(float *p, size_t n, vf a) { _mm256_maskstore_ps(p, v_first(n), a); }
 static inline vf vf_set1(float a) { return _mm256_set1_ps(a); }
@@ -32,6 +36,10 @@ static inline vf vf_div(vf a, vf b) { return _mm256_div_ps(a, b); }
 static inline vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
 static inline vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
 static inline vf vf_rint(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline vf vf_floor(vf a) { return _mm256_floor_ps(a); }
+static inline vf vf_ceil(vf a) { return _mm256_ceil_ps(a); }
+static inline vf vf_sqrt(vf a) { return _mm256_sqrt_ps(a); }
+static inline vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 
 static inline vf vf_max_abs(vf a, vf b) { return _mm256_max_ps(a, _mm256_andnot_ps(_mm256_set1_ps(-0.0f), b)); }
 
@@ -116,5 +124,9 @@ static inline float vf_reduce_max(vf a) {
   r = _mm_max_ss(r, _mm_shuffle_ps(r, r, 1));
   return _mm_cvtss_f32(r);
 }
+static inline float vf_first(vf a) { return _mm256_cvtss_f32(a); }
+static inline vf vf_swap4(vf a) { return _mm256_permute2f128_ps(a, a, 1); }
+static inline vf vf_swap2(vf a) { return _mm256_permute_ps(a, 0x4e); }
+static inline vf vf_swap1(vf a) { return _mm256_permute_ps(a, 0xb1); }
 
 #endif

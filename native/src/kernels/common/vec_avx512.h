@@ -19,6 +19,7 @@ static inline __mmask16 v_first(size_t n) { return (__mmask16)((1u << n) - 1u); 
 
 static inline vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline vf vf_load_n(const float *p, size_t n) { return _mm512_maskz_loadu_ps(v_first(n), p); }
+static inline vf vf_load_or(const float *p, size_t n, vf other) { return _mm512_mask_loadu_ps(other, v_first(n), p); }
 static inline void vf_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
 static inline void vf_store_n(float *p, size_t n, vf a) { _mm512_mask_storeu_ps(p, v_first(n), a); }
 static inline vf vf_set1(float a) { return _mm512_set1_ps(a); }
@@ -29,6 +30,10 @@ static inline vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
 static inline vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 static inline vf vf_rint(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline vf vf_floor(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
+static inline vf vf_ceil(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC); }
+static inline vf vf_sqrt(vf a) { return _mm512_sqrt_ps(a); }
+static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 
 static inline vf vf_max_abs(vf a, vf b) { return _mm512_range_ps(a, b, 0x0b); } /* of sizes, without a sign */
 
@@ -96,5 +101,10 @@ static inline void v_store_clamped(uint8_t *p, vi a, vi b, vi c, vi d, int16_t z
 
 static inline float vf_reduce_min(vf a) { return _mm512_reduce_min_ps(a); }
 static inline float vf_reduce_max(vf a) { return _mm512_reduce_max_ps(a); }
+static inline float vf_first(vf a) { return _mm512_cvtss_f32(a); }
+static inline vf vf_swap8(vf a) { return _mm512_shuffle_f32x4(a, a, 0x4e); }
+static inline vf vf_swap4(vf a) { return _mm512_shuffle_f32x4(a, a, 0xb1); }
+static inline vf vf_swap2(vf a) { return _mm512_permute_ps(a, 0x4e); }
+static inline vf vf_swap1(vf a) { return _mm512_permute_ps(a, 0xb1); }
 
 #endif

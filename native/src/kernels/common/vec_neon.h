@@ -22,6 +22,12 @@ static inline vf vf_load_n(const float *p, size_t n) {
   memcpy(buffer, p, n * sizeof *p);
   return vld1q_f32(buffer);
 }
+static inline vf vf_load_or(const float *p, size_t n, vf other) {
+  float buffer[4];
+  vst1q_f32(buffer, other);
+  memcpy(buffer, p, n * sizeof *p);
+  return vld1q_f32(buffer);
+}
 static inline void vf_store(float *p, vf a) { vst1q_f32(p, a); }
 static inline void vf_store_n(float *p, size_t n, vf a) {
   float buffer[4];
@@ -37,6 +43,10 @@ static inline vf vf_div(vf a, vf b) { return vdivq_f32(a, b); }
 static inline vf vf_min(vf a, vf b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 static inline vf vf_max(vf a, vf b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 static inline vf vf_rint(vf a) { return vrndnq_f32(a); }
+static inline vf vf_floor(vf a) { return vrndmq_f32(a); }
+static inline vf vf_ceil(vf a) { return vrndpq_f32(a); }
+static inline vf vf_sqrt(vf a) { return vsqrtq_f32(a); }
+static inline vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 
 static inline vf vf_max_abs(vf a, vf b) { return vmaxq_f32(a, vabsq_f32(b)); }
 
@@ -105,5 +115,8 @@ static inline void v_store_clamped(uint8_t *p, vi a, vi b, vi c, vi d, int16_t z
 
 static inline float vf_reduce_min(vf a) { return vminvq_f32(a); }
 static inline float vf_reduce_max(vf a) { return vmaxvq_f32(a); }
+static inline float vf_first(vf a) { return vgetq_lane_f32(a, 0); }
+static inline vf vf_swap2(vf a) { return vextq_f32(a, a, 2); }
+static inline vf vf_swap1(vf a) { return vrev64q_f32(a); }
 
 #endif

@@ -4,8 +4,10 @@
  *
  * Types: vf float32, vi int32 (wrapping), vm a mask. Rules every version keeps, so that all give the same bits:
  *   vf_min(a, b) is a < b ? a : b and vf_max(a, b) is a > b ? a : b: the second operand where either is NaN,
- *   as x86 does. vf_rint rounds ties to even. vi_from_f takes integers in int32's range. No operation fuses
- *   a multiply and an add. *_n(p, n) touch the first n lanes only, 0 < n < V_LANES; missing lanes load as 0.
+ *   as x86 does. vf_rint rounds ties to even. vi_from_f takes integers in int32's range. No operation but vf_fma
+ *   fuses a multiply and an add. *_n(p, n) touch the first n lanes only, 0 < n < V_LANES; missing lanes load as 0, or as
+ *   those of `other` with vf_load_or.
+ * vf_swap<n> exchanges neighbouring groups of n lanes; a version has those of its lanes' halves: 8, 4, 2, 1.
  */
 #ifndef DYNQ_VEC_SCALAR_H
 #define DYNQ_VEC_SCALAR_H
@@ -23,6 +25,7 @@ typedef bool vm;
 
 static inline vf vf_load(const float *p) { return *p; }
 static inline vf vf_load_n(const float *p, size_t n) { return n != 0 ? *p : 0.0f; }
+static inline vf vf_load_or(const float *p, size_t n, vf other) { return n != 0 ? *p : other; }
 static inline void vf_store(float *p, vf a) { *p = a; }
 static inline void vf_store_n(float *p, size_t n, vf a) {
   if (n != 0) {
@@ -37,6 +40,11 @@ static inline vf vf_div(vf a, vf b) { return a / b; }
 static inline vf vf_min(vf a, vf b) { return a < b ? a : b; }
 static inline vf vf_max(vf a, vf b) { return a > b ? a : b; }
 static inline vf vf_rint(vf a) { return rintf(a); }
+static inline vf vf_floor(vf a) { return floorf(a); }
+static inline vf vf_ceil(vf a) { return ceilf(a); }
+static inline vf vf_sqrt(vf a) { return sqrtf(a); }
+/* a * b + c, rounded once. */
+static inline vf vf_fma(vf a, vf b, vf c) { return fmaf(a, b, c); }
 /* max(a, |b|); where b is NaN, any of NaN and a. */
 static inline vf vf_max_abs(vf a, vf b) { return fabsf(b) > a ? fabsf(b) : a; }
 
@@ -117,5 +125,6 @@ static inline void v_store_clamped(uint8_t *p, vi a, vi b, vi c, vi d, int16_t z
 /* Over the lanes; no lane is NaN. */
 static inline float vf_reduce_min(vf a) { return a; }
 static inline float vf_reduce_max(vf a) { return a; }
+static inline float vf_first(vf a) { return a; }
 
 #endif

@@ -8,8 +8,12 @@
 #include "../../kernels.h"
 
 #include "activations.h"
-
-#define V_NAN 0x7fc00000 /* the only NaN that dynq writes */
+#include "matmul_f32.h"
+#include "norm.h"
+#include "reduce.h"
+#include "softmax.h"
+#include "transpose.h"
+#include "unary.h"
 
 /* ---- Range ---- */
 
@@ -289,6 +293,15 @@ static void vector_epilogue(const dynq_epilogue_tile *t) {
       .dequantize = vector_dequantize,                                                                                 \
       .epilogue = vector_epilogue,                                                                                     \
       .activate = vector_activate,                                                                                     \
+      .matmul = vector_matmul,                                                                                         \
+      .pack_transposed = vector_pack_transposed,                                                                       \
+      .reduce = vector_reduce,                                                                                         \
+      .log_sum_exp = vector_log_sum_exp,                                                                               \
+      .softmax = vector_softmax,                                                                                       \
+      .log_softmax = vector_log_softmax,                                                                               \
+      .layer_norm = vector_layer_norm,                                                                                 \
+      .rms_norm = vector_rms_norm,                                                                                     \
+      .unary = vector_unary,                                                                                           \
   }
 
 #endif
