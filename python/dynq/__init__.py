@@ -12,10 +12,11 @@ True
 from . import isa
 from ._call import library_version
 from .arrays import dequantize, gemm_s32, linear, matmul, minmax, quantize
-from .container import FileFormatError
 from .errors import (
     AccumulatorOverflowError,
     Error,
+    FileAccessError,
+    FileFormatError,
     IsaError,
     IsaNotBuiltError,
     IsaNotSupportedError,
@@ -24,6 +25,7 @@ from .errors import (
     OutOfMemoryError,
 )
 from .graph import Graph
+from .model import Model, load
 from .threads import get_num_threads, set_num_threads
 from .weights import QuantizedWeight, quantize_weight
 
@@ -32,12 +34,14 @@ __version__ = library_version()
 __all__ = [
     "AccumulatorOverflowError",
     "Error",
+    "FileAccessError",
     "FileFormatError",
     "Graph",
     "IsaError",
     "IsaNotBuiltError",
     "IsaNotSupportedError",
     "IsaUnknownError",
+    "Model",
     "NonFiniteError",
     "OutOfMemoryError",
     "QuantizedWeight",
@@ -47,6 +51,7 @@ __all__ = [
     "get_num_threads",
     "isa",
     "linear",
+    "load",
     "matmul",
     "minmax",
     "quantize",

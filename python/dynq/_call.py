@@ -21,6 +21,8 @@ _EXCEPTIONS: dict[int, type[Exception]] = {
     lib.DYNQ_ERROR_INVALID_ARGUMENT: ValueError,
     lib.DYNQ_ERROR_OUT_OF_MEMORY: errors.OutOfMemoryError,
     lib.DYNQ_ERROR_OVERFLOW: errors.AccumulatorOverflowError,
+    lib.DYNQ_ERROR_FORMAT: errors.FileFormatError,
+    lib.DYNQ_ERROR_SYSTEM: errors.FileAccessError,
     lib.DYNQ_ERROR_ISA_UNKNOWN: errors.IsaUnknownError,
     lib.DYNQ_ERROR_ISA_NOT_BUILT: errors.IsaNotBuiltError,
     lib.DYNQ_ERROR_ISA_NOT_SUPPORTED: errors.IsaNotSupportedError,

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .container import FileFormatError
+from .errors import FileFormatError
 
 Array = np.ndarray[Any, Any]
 

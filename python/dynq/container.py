@@ -14,20 +14,16 @@ from typing import Any
 import numpy as np
 
 from ._arguments import Array
-from .errors import Error
+from .errors import FileFormatError
 
-__all__ = ["FileFormatError", "read", "write"]
+__all__ = ["read", "write"]
 
 _ALIGNMENT = 64
 _MAX_HEADER = 100_000_000
 _MAX_DIMENSIONS = 32  # what every NumPy can take
 _MAX_SIZE = 2**62
-_NAMES = {"int8": "I8", "uint8": "U8", "int32": "I32", "int64": "I64", "float32": "F32"}
+_NAMES = {"bool": "BOOL", "int8": "I8", "uint8": "U8", "int32": "I32", "int64": "I64", "float32": "F32"}
 _DTYPES = {name: np.dtype(dtype).newbyteorder("<") for dtype, name in _NAMES.items()}
-
-
-class FileFormatError(Error, ValueError):
-    """A file is damaged, truncated, of a newer format, or not one of dynq's."""
 
 
 def write(path: str | os.PathLike[str], tensors: dict[str, Array], notes: dict[str, str]) -> None:

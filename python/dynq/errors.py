@@ -17,6 +17,14 @@ class OutOfMemoryError(Error, MemoryError):
     """The C library could not allocate."""
 
 
+class FileFormatError(Error, ValueError):
+    """A file is damaged, truncated, of a newer format, or not one of dynq's."""
+
+
+class FileAccessError(Error, OSError):
+    """The operating system refused: a file cannot be opened or mapped."""
+
+
 class IsaError(Error):
     """An instruction set cannot be used."""
 

@@ -11,6 +11,7 @@ from . import _arguments as arguments
 from . import container
 from ._arguments import FLOAT32, INT8, INT32, UINT8, Array
 from ._call import NULL, address, check, ffi, lib
+from .errors import FileFormatError
 
 __all__ = ["QuantizedWeight", "quantize_weight"]
 
@@ -181,7 +182,7 @@ class QuantizedWeight:
         tensors, notes = container.read(path)
         try:
             if notes["dynq"] != "weight 1":
-                raise container.FileFormatError(f"{os.fspath(path)}: holds {notes['dynq']!r}; expected 'weight 1'")
+                raise FileFormatError(f"{os.fspath(path)}: holds {notes['dynq']!r}; expected 'weight 1'")
             n, k = (int(number) for number in notes["shape"].split())
             for name, dtype in (("data", INT8), ("scale", FLOAT32), ("column_sum", INT32)):
                 if tensors[name].dtype != dtype or tensors[name].ndim != 1:
@@ -193,7 +194,7 @@ class QuantizedWeight:
                 raise ValueError(f"shape is ({n}, {k})")
             return cls._from_arrays((n, k), tensors["data"], tensors["scale"], tensors["column_sum"], zero_point)
         except (KeyError, ValueError, OverflowError) as error:
-            raise container.FileFormatError(f"{os.fspath(path)}: not a dynq weight: {error}") from error
+            raise FileFormatError(f"{os.fspath(path)}: not a dynq weight: {error}") from error
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self._shape, *(None if a is None else np.array(a) for a in self._arrays()))

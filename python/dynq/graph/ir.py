@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol, overload, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload, runtime_checkable
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from ..weights import QuantizedWeight
 from .layers import Layers, subscript
 from .shapes import infer
 from .show import describe_type, to_dot, to_text
+
+if TYPE_CHECKING:
+    from ..model import Model
 
 __all__ = ["DTYPES", "Attribute", "Attributes", "Deferred", "Dim", "Graph", "Node", "Shape", "Value"]
 
@@ -33,7 +36,6 @@ class Deferred(Protocol):
 
     shape: tuple[int, ...]
     dtype: str | None  # None: packed weights (N, K)
-    source_bytes: int  # of the float values that it comes from
 
     def make(self) -> Array | QuantizedWeight: ...
 
@@ -146,6 +148,7 @@ class Graph(Layers):
         self.outputs: list[tuple[str, Value]] = []
         self._value_names: set[str] = set()
         self._node_names: set[str] = set()
+        self._instead_of: dict[Value, str] = {}  # names that constants get when they are free
 
     def input(self, name: str, shape: Iterable[Dim], dtype: Any = "float32") -> Value:
         """An input. ``shape`` has sizes and names of sizes that a run decides; equal names stand for equal sizes."""
@@ -168,6 +171,25 @@ class Graph(Layers):
             return Value(self, self._new_value(name, "weight"), array.dtype, array.shape, array)
         result = _constant_array(name or "constant", array)
         return Value(self, self._new_value(name, "constant"), result.dtype.name, result.shape, result)
+
+    def constant_for(self, array: Any, old: Value, part: str = "") -> Value:
+        """A constant in the place of another; claim_names gives it that one's name (and ``part``)."""
+        name = self._instead_of.get(old, old.name) + part
+        value = self.constant(array, self.unique_value(name))
+        self._instead_of[value] = name
+        return value
+
+    def claim_names(self) -> None:
+        """Give constants the names of those that they replaced, where nothing has them any more."""
+        alive = self.constants()
+        names = {value.name for value in alive} | {value.name for value in self.inputs}
+        names |= {value.name for node in self.nodes for value in node.outputs if value is not None}
+        for value in alive:
+            wanted = self._instead_of.get(value, value.name)
+            if wanted not in names:
+                names.remove(value.name)
+                names.add(wanted)
+                value.name = wanted
 
     @overload
     def node(
@@ -214,8 +236,8 @@ class Graph(Layers):
         for output in names:
             value = None
             if output is not None:
-                output = self.unique_value(output) if isinstance(outputs, int) else self._take_value(output)
-                value = Value(self, output, producer=node)
+                output = self.unique_value(output) if isinstance(outputs, int) else output
+                value = Value(self, self._take_value(output), producer=node)
             node.outputs.append(value)
         infer(node)
         self.nodes.append(node)
@@ -223,6 +245,35 @@ class Graph(Layers):
             assert node.outputs[0] is not None
             return node.outputs[0]
         return tuple(value for value in node.outputs if value is not None)
+
+    def append(self, node: Node) -> None:
+        """Add a node that was made elsewhere, with its outputs; their names become taken."""
+        self.nodes.append(node)
+        self._node_names.add(node.name)
+        self._value_names.update(value.name for value in node.outputs if value is not None)
+
+    def copy(self) -> Graph:
+        """Another graph of the same nodes; the constants' arrays are shared."""
+        result = Graph(self.name)
+        values: dict[Value, Value] = {}
+
+        def value_of(value: Value | None, producer: Node | None = None) -> Value | None:
+            if value is None:
+                return None
+            if value not in values:
+                values[value] = Value(result, value.name, value.dtype, value.shape, value.constant, producer)
+            return values[value]
+
+        result.inputs = [new for value in self.inputs if (new := value_of(value)) is not None]
+        for node in self.nodes:  # outputs first: inputs then find them, in whatever order the nodes are
+            new_node = Node(node.op, node.name, [], [], dict(node.attributes))
+            new_node.outputs = [value_of(value, new_node) for value in node.outputs]
+            result.nodes.append(new_node)
+        for node, new_node in zip(self.nodes, result.nodes, strict=True):
+            new_node.inputs = [value_of(value) for value in node.inputs]
+        result.outputs = [(name, new) for name, value in self.outputs if (new := value_of(value)) is not None]
+        result._value_names, result._node_names = set(self._value_names), set(self._node_names)
+        return result
 
     def output(self, value: Value, name: str | None = None) -> None:
         """Make ``value`` an output, by the name of the value unless another is given."""
@@ -319,6 +370,40 @@ class Graph(Layers):
             seen.add(name)
         self.sort()
 
+    def build(
+        self,
+        *outputs: Value | Mapping[str, Value],
+        quantize: bool = True,
+        keep_float: Iterable[str] = (),
+        attention: str = "float",
+        embedding: str = "int8",
+        scheme: str = "asymmetric",
+        granularity: str = "row",
+    ) -> Model:
+        """The model; the graph stays as it is.
+
+        Args:
+            outputs: values, or one mapping of names to values; none: those that ``output`` named.
+            quantize: False: all stays float32.
+            keep_float: names of nodes, or patterns (``"encoder.layer.0.*"``), that stay float32.
+            attention: "int8": its two products are quantized too, both sides while the model runs.
+            embedding: "float": tables stay float32.
+            scheme: how the inputs of linear layers are quantized, "asymmetric" or "symmetric".
+            granularity: "row", a scale for each row, or "tensor".
+        """
+        from .build import build
+
+        return build(
+            self,
+            outputs,
+            quantize=quantize,
+            keep_float=keep_float,
+            attention=attention,
+            embedding=embedding,
+            scheme=scheme,
+            granularity=granularity,
+        )
+
     def __str__(self) -> str:
         return to_text(self)
 
@@ -351,11 +436,10 @@ class Graph(Layers):
         return name
 
     def _new_value(self, name: str | None, kind: str) -> str:
-        return self.unique_value(kind) if name is None else self._take_value(name)
+        return self._take_value(self.unique_value(kind) if name is None else name)
 
     def _new_node(self, name: str | None, kind: str) -> str:
-        if name is None:
-            return self.unique_node(kind)
+        name = self.unique_node(kind) if name is None else name
         if name in self._node_names:
             raise ValueError(f"two nodes would have the name {name!r}")
         self._node_names.add(name)
@@ -367,7 +451,6 @@ def _unique(name: str, taken: set[str]) -> str:
     while result in taken:
         i += 1
         result = f"{name}_{i}"
-    taken.add(result)
     return result
 
 

@@ -6,15 +6,14 @@ right answer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
-    from .ir import Dim, Node, Shape, Value
+    from .ir import Dim, Graph, Node, Shape, Value
 
-__all__ = ["broadcast", "infer"]
+__all__ = ["broadcast", "elements", "infer", "infer_all"]
 
 _SAME = """
     Abs BatchNormalization Ceil Celu Clip CumSum Elu Erf Exp Floor Gelu GroupNormalization HardSigmoid HardSwish
@@ -39,6 +38,21 @@ def infer(node: Node) -> None:
     for output, (dtype, shape) in zip(node.outputs, result, strict=False):
         if output is not None:
             output.dtype, output.shape = dtype, shape
+
+
+def infer_all(graph: Graph) -> None:
+    """Infer again, in the order of the nodes; what no rule knows stays as it was."""
+    for node in graph.nodes:
+        before = [None if value is None else (value.dtype, value.shape) for value in node.outputs]
+        infer(node)
+        for value, old in zip(node.outputs, before, strict=True):
+            if value is None or old is None:
+                continue
+            value.dtype = value.dtype or old[0]
+            if value.shape is None:
+                value.shape = old[1]
+            elif old[1] is not None and len(old[1]) == len(value.shape):
+                value.shape = tuple(a if a is not None else b for a, b in zip(value.shape, old[1], strict=True))
 
 
 def broadcast(*shapes: Shape | None) -> Shape | None:
@@ -160,31 +174,33 @@ def _transpose(node: Node) -> _Result:
 
 @_rule("Reshape")
 def _reshape(node: Node) -> _Result:
-    x, target = _in(node, 0), _in(node, 1).array
+    x, target = _in(node, 0), elements(_in(node, 1))
     if target is None:
         return [(x.dtype, None)]
-    dims: list[Dim] = [int(dim) for dim in target]
+    dims = list(target)
     if not node.attributes.get("allowzero"):
         for i, dim in enumerate(dims):
             if dim == 0:
                 dims[i] = None if x.shape is None else x.shape[i]
     if -1 in dims:
         at = dims.index(-1)
-        dims[at] = None
-        if x.shape is not None:
-            left, right = list(x.shape), [dim for i, dim in enumerate(dims) if i != at]
-            for dim in [dim for dim in right if isinstance(dim, str)]:  # an open size on both sides cancels
-                if dim in left:
-                    left.remove(dim)
-                    right.remove(dim)
-            if all(isinstance(dim, int) for dim in left + right):
-                count = int(np.prod([d for d in left if isinstance(d, int)], dtype=np.int64))
-                rest = int(np.prod([d for d in right if isinstance(d, int)], dtype=np.int64))
-                dims[at] = count // rest if rest else None
-            elif not right or all(dim == 1 for dim in right):
-                names = [dim for dim in left if dim != 1]
-                dims[at] = names[0] if len(names) == 1 else None
+        dims[at] = None if x.shape is None else _rest(list(x.shape), dims[:at] + dims[at + 1 :])
     return [(x.dtype, tuple(dims))]
+
+
+def _rest(left: list[Dim], right: list[Dim]) -> Dim:
+    """What -1 stands for: ``left``, all sizes, over ``right``, the others; the same name on both sides cancels."""
+    for dim in [dim for dim in right if isinstance(dim, str)]:
+        if dim in left:
+            left.remove(dim)
+            right.remove(dim)
+    ints = [math.prod(dim for dim in dims if isinstance(dim, int)) for dims in (left, right)]
+    names = [dim for dim in left if not isinstance(dim, int)]
+    if any(not isinstance(dim, int) for dim in right) or len(names) > 1 or ints[1] == 0 or ints[0] % ints[1]:
+        return None
+    if not names:
+        return ints[0] // ints[1]
+    return names[0] if ints[0] == ints[1] else None
 
 
 @_rule("Unsqueeze")
@@ -287,10 +303,62 @@ def _slice(node: Node) -> _Result:
 
 @_rule("Expand")
 def _expand(node: Node) -> _Result:
-    x, target = _in(node, 0), _in(node, 1).array
-    if target is None:
-        return [(x.dtype, None)]
-    return [(x.dtype, broadcast(x.shape, tuple(int(dim) for dim in target)))]
+    x, target = _in(node, 0), elements(_in(node, 1))
+    return [(x.dtype, None if target is None else broadcast(x.shape, target))]
+
+
+@_rule("ConstantOfShape")
+def _constant_of_shape(node: Node) -> _Result:
+    return [(None, elements(_in(node, 0)))]
+
+
+def elements(value: Value, depth: int = 32) -> Shape | None:
+    """The elements of an int64 vector or scalar as far as shapes tell them: numbers, names of sizes, None."""
+    array = value.array
+    if array is not None:
+        return tuple(array.reshape(-1).tolist()) if array.dtype.kind == "i" and array.size <= 64 else None
+    node = value.producer
+    if node is None or depth == 0:
+        return None
+    if node.op == "Shape":
+        shape = _in(node, 0).shape
+        extent: Any = node.attributes.get("start", 0), node.attributes.get("end")
+        return None if shape is None else shape[slice(*extent)]
+    if node.op == "Concat":
+        parts = [elements(_in(node, i), depth - 1) for i in range(len(node.inputs))]
+        known = [part for part in parts if part is not None]
+        return tuple(dim for part in known for dim in part) if len(known) == len(parts) else None
+    first = None if not node.inputs or node.inputs[0] is None else elements(node.inputs[0], depth - 1)
+    if first is None:
+        return None
+    if node.op in ("Unsqueeze", "Squeeze", "Reshape", "Identity") or (
+        node.op == "Cast" and node.attributes["to"] in (6, 7)
+    ):
+        return first
+    if node.op == "Gather" and node.attributes.get("axis", 0) == 0:
+        indices = _in(node, 1).array
+        return None if indices is None else tuple(first[i] for i in indices.reshape(-1).tolist())
+    if node.op == "Slice":
+        bounds = [None if value is None else value.array for value in node.inputs[1:]]
+        if any(bound is None or bound.size != 1 for bound in bounds):
+            return None
+        start, end, _, step = ([int(bound.reshape(-1)[0]) for bound in bounds if bound is not None] + [0, 1])[:4]
+        step = step if len(bounds) == 4 else 1
+        return first[start:end:step] if step > 0 else None
+    if node.op in ("Add", "Sub", "Mul") and len(first) == 1:
+        second = elements(_in(node, 1), depth - 1)
+        if second is not None and len(second) == 1:
+            return (_arithmetic(node.op, first[0], second[0]),)
+    return None
+
+
+def _arithmetic(op: str, a: Dim, b: Dim) -> Dim:
+    neutral = 1 if op == "Mul" else 0
+    if isinstance(a, int) and isinstance(b, int):
+        return a * b if op == "Mul" else a + b if op == "Add" else a - b
+    if b == neutral:
+        return a
+    return b if a == neutral and op != "Sub" else None
 
 
 def _in(node: Node, index: int) -> Value:

@@ -1,0 +1,208 @@
+"""The image of a model: the bytes of its file, as docs/model-format.md has them, in memory aligned as a mapping is."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .._arguments import UINT8, Array
+from ..weights import QuantizedWeight
+from .ir import Attribute, Deferred, Graph, Node, Value
+
+__all__ = ["DTYPES", "crc32", "write_image"]
+
+# The numbers of dynq_dtype.
+DTYPES = {"float32": 0, "int64": 1, "int32": 2, "bool": 3, "uint8": 4, "int8": 5}
+
+_FORMAT = "model 1"
+_MAGIC = b"dynqplan"
+_VERSION = 1
+_ALIGNMENT = 64
+_NONE = 0xFFFFFFFF
+_COMPUTED, _INPUT, _CONSTANT, _WEIGHT = range(4)
+_SAFETENSORS = {"float32": "F32", "int64": "I64", "int32": "I32", "bool": "BOOL", "uint8": "U8", "int8": "I8"}
+_CHUNK = 1 << 24
+
+
+def write_image(graph: Graph, notes: Mapping[str, str]) -> Array:
+    """The file of ``graph`` as bytes, aligned to 64. ``notes`` are kept in its ``__metadata__``."""
+    graph.validate()
+    constants = graph.constants()
+    layout = _Layout(len(_plan(graph, constants, {}, 0)))
+    offsets = {value: layout.add(value) for value in constants}
+    plan = _plan(graph, constants, offsets, layout.size)
+
+    text = {"dynq": _FORMAT, **notes, "crc32": "0" * 8}
+    start = len(_header(text, layout.entries))
+    memory = np.empty(start + layout.size + _ALIGNMENT, UINT8)
+    image = memory[-memory.ctypes.data % _ALIGNMENT :][: start + layout.size]
+    data = image[start:]
+    data[: len(plan)] = np.frombuffer(plan, UINT8)
+    for begin, end in layout.pads:
+        data[begin:end] = 0
+    for value in constants:
+        for offset, part in zip(offsets[value], _parts(value), strict=True):
+            _store(part, data[offset : offset + part.nbytes])
+    text["crc32"] = f"{crc32(data[len(plan) :]):08x}"
+    image[:start] = np.frombuffer(_header(text, layout.entries), UINT8)
+    return image
+
+
+def crc32(data: Array) -> int:
+    """zlib's CRC-32 of bytes."""
+    result = 0
+    for i in range(0, data.size, _CHUNK):
+        result = zlib.crc32(data[i : i + _CHUNK].data, result)
+    return result
+
+
+class _Layout:
+    """Where each tensor lies in the data, and the entries of the header that say so."""
+
+    def __init__(self, plan_bytes: int) -> None:
+        self.size = 0
+        self.entries: dict[str, Any] = {}
+        self.pads: list[tuple[int, int]] = []
+        self._place("plan", "uint8", (plan_bytes,), 1)
+
+    def add(self, value: Value) -> tuple[int, ...]:
+        assert value.shape is not None
+        sizes = tuple(int(dim) for dim in value.shape if not isinstance(dim, str) and dim is not None)
+        if value.dtype is not None:
+            return (self._place(value.name, value.dtype, sizes, np.dtype(value.dtype).itemsize),)
+        n, k = sizes
+        padded = -(-n // 16) * 16
+        places = [
+            self._place(f"{value.name}.data", "int8", (padded * (-(-k // 4) * 4),), 1),
+            self._place(f"{value.name}.scale", "float32", (padded,), 4),
+            self._place(f"{value.name}.column_sum", "int32", (padded,), 4),
+        ]
+        if isinstance(value.constant, QuantizedWeight) and value.constant.zero_point is not None:
+            places.append(self._place(f"{value.name}.zero_point", "int32", (padded,), 4))
+        return tuple(places)
+
+    def _place(self, name: str, dtype: str, shape: tuple[int, ...], itemsize: int) -> int:
+        offset = self.size
+        self._entry(f"constant.{name}" if name.startswith("pad.") else name, dtype, shape, itemsize)
+        if pad := -self.size % _ALIGNMENT:
+            self.pads.append((self.size, self.size + pad))
+            self._entry(f"pad.{name}", "uint8", (pad,), 1)
+        return offset
+
+    def _entry(self, name: str, dtype: str, shape: tuple[int, ...], itemsize: int) -> None:
+        end = self.size
+        count = 1
+        for dim in shape:
+            count *= dim
+        end += count * itemsize
+        unique, i = name, 0
+        while unique in self.entries or unique == "__metadata__":
+            i += 1
+            unique = f"{name}_{i}"
+        self.entries[unique] = {
+            "dtype": _SAFETENSORS[dtype], "shape": list(shape), "data_offsets": [self.size, end]
+        }  # fmt: skip
+        self.size = end
+
+
+def _header(notes: Mapping[str, str], entries: Mapping[str, Any]) -> bytes:
+    text = json.dumps({"__metadata__": notes, **entries}, separators=(",", ":")).encode()
+    text += b" " * (-(len(text) + 8) % _ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _parts(value: Value) -> tuple[Array, ...]:
+    constant = value.constant
+    made = constant.make() if isinstance(constant, Deferred) else constant
+    if isinstance(made, QuantizedWeight):
+        data, scale, column_sum, zero_point = made._arrays()
+        return (data, scale, column_sum) if zero_point is None else (data, scale, column_sum, zero_point)
+    assert isinstance(made, np.ndarray)
+    return (made,)
+
+
+def _store(part: Array, to: Array) -> None:
+    """``part`` into the bytes ``to``, row-major and little-endian."""
+    if part.size:
+        to.view(part.dtype.newbyteorder("<")).reshape(part.shape)[...] = part
+
+
+def _plan(graph: Graph, constants: list[Value], offsets: Mapping[Value, tuple[int, ...]], data_bytes: int) -> bytes:
+    """The plan; its length does not depend on ``offsets`` and ``data_bytes``."""
+    symbols = list(dict.fromkeys(dim for v in graph.inputs for dim in v.shape or () if isinstance(dim, str)))
+    computed = [value for node in graph.nodes for value in node.outputs if value is not None]
+    number = {value: i for i, value in enumerate([*graph.inputs, *constants, *computed])}
+    out = bytearray(_u32(len(symbols)))
+    for symbol in symbols:
+        out += _text(symbol)
+    out += _u32(len(number))
+    for value in graph.inputs:
+        assert value.shape is not None and value.dtype is not None
+        dims = [-1 - symbols.index(dim) if isinstance(dim, str) else int(dim or 0) for dim in value.shape]
+        out += _text(value.name) + struct.pack("<BBB", _INPUT, DTYPES[value.dtype], len(dims)) + _i64(*dims)
+    for value in constants:
+        out += _constant(value, offsets.get(value))
+    for value in computed:
+        out += _text(value.name) + struct.pack("<B", _COMPUTED)
+    out += _u32(len(graph.inputs), *(number[value] for value in graph.inputs))
+    out += _u32(len(graph.nodes))
+    for node in graph.nodes:
+        out += _text(node.name) + _text(node.op)
+        for values in (node.inputs, node.outputs):
+            out += _u32(len(values), *(_NONE if value is None else number[value] for value in values))
+        out += _u32(len(node.attributes))
+        for name, attribute in node.attributes.items():
+            out += _text(name) + _attribute(node, name, attribute)
+    out += _u32(len(graph.outputs))
+    for name, value in graph.outputs:
+        out += _text(name) + _u32(number[value])
+    head = len(_MAGIC) + 4 + 4
+    body = struct.pack("<QQ", head + 16 + len(out), data_bytes) + bytes(out)
+    return _MAGIC + _u32(_VERSION, zlib.crc32(body)) + body
+
+
+def _constant(value: Value, offsets: tuple[int, ...] | None) -> bytes:
+    assert value.shape is not None
+    dims = [int(dim) for dim in value.shape if not isinstance(dim, str) and dim is not None]
+    if value.dtype is not None:
+        (offset,) = offsets or (0,)
+        kind = struct.pack("<BBB", _CONSTANT, DTYPES[value.dtype], len(dims))
+        return _text(value.name) + kind + _i64(*dims) + struct.pack("<Q", offset)
+    data, scale, column_sum, *zero_point = offsets or (0, 0, 0)
+    places = (data, scale, column_sum, *(zero_point or [2**64 - 1]))
+    return _text(value.name) + struct.pack("<B6Q", _WEIGHT, *dims, *places)
+
+
+def _attribute(node: Node, name: str, value: Attribute) -> bytes:
+    try:
+        if isinstance(value, int):
+            return b"\1" + _i64(value)
+        if isinstance(value, float):
+            return b"\2" + struct.pack("<f", value)
+        if isinstance(value, str):
+            return b"\3" + _text(value)
+        if all(isinstance(item, int) for item in value):
+            return b"\4" + _u32(len(value)) + _i64(*value)
+        return b"\5" + _u32(len(value)) + struct.pack(f"<{len(value)}f", *value)
+    except (struct.error, OverflowError) as error:
+        raise ValueError(f"node {node.name!r}: attribute {name} is {value!r}, which is too large: {error}") from error
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode()
+    if b"\0" in encoded:
+        raise ValueError(f"{text!r} has a zero byte")
+    return _u32(len(encoded)) + encoded
+
+
+def _u32(*numbers: int) -> bytes:
+    return struct.pack(f"<{len(numbers)}I", *numbers)
+
+
+def _i64(*numbers: int) -> bytes:
+    return struct.pack(f"<{len(numbers)}q", *numbers)

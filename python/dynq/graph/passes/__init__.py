@@ -1,0 +1,50 @@
+"""What is done to a graph before it becomes a model: each pass is a function on a graph, in a module of its own.
+
+None changes a result by more than float rounding; one that is not sure leaves the graph as it is.
+"""
+
+from __future__ import annotations
+
+from ..ir import Graph
+from ..shapes import infer_all
+from .activations import find_gelu
+from .attention import find_attention
+from .batch_norm import fold_batch_norm
+from .dead_code import dead_code
+from .epilogue import fuse_activation, fuse_residual
+from .fold import fold_constants
+from .identity import remove_identities
+from .linear import fuse_bias, make_linear
+from .normalize import find_layer_norm, find_softmax
+from .tied import share_constants
+
+__all__ = ["PASSES", "optimize"]
+
+# In this order; what a pass leaves unread, dead_code takes away before the next one looks who reads what.
+PASSES = (
+    infer_all,
+    fold_constants,
+    remove_identities,
+    infer_all,
+    share_constants,
+    find_gelu,
+    find_softmax,
+    find_layer_norm,
+    make_linear,
+    fuse_bias,
+    fold_batch_norm,
+    infer_all,
+    find_attention,
+    infer_all,
+    fuse_activation,
+    fuse_residual,
+    fuse_activation,
+)
+
+
+def optimize(graph: Graph) -> None:
+    """Bring a graph into dynq's own ops."""
+    dead_code(graph)
+    for step in PASSES:
+        step(graph)
+        dead_code(graph)

@@ -1,0 +1,98 @@
+"""What passes share: who reads a value, scalars, one node in the place of several."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..._arguments import Array
+from ..ir import Graph, Node, Value
+
+__all__ = ["Uses", "constant_of", "is_op", "other_input", "scalar"]
+
+
+class Uses:
+    """Who reads each value of a graph, kept right while nodes are fused."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.readers = graph.users()
+        self.outputs = {value for _, value in graph.outputs}
+
+    def only_reader(self, value: Value | None) -> Node | None:
+        """The node that alone reads ``value``, once; None where it is not so or ``value`` is an output."""
+        if value is None or value in self.outputs:
+            return None
+        readers = self.readers.get(value, [])
+        return readers[0] if len(readers) == 1 else None
+
+    def inside(self, value: Value, nodes: set[Node]) -> bool:
+        """Whether ``nodes`` alone read ``value``."""
+        return value not in self.outputs and all(node in nodes for node in self.readers.get(value, []))
+
+    def set_inputs(self, node: Node, inputs: list[Value | None]) -> None:
+        """Give ``node`` other inputs."""
+        for value in node.inputs:
+            if value is not None:
+                self.readers[value].remove(node)
+        while inputs and inputs[-1] is None:
+            inputs.pop()
+        node.inputs = inputs
+        for value in inputs:
+            if value is not None:
+                self.readers.setdefault(value, []).append(node)
+
+    def take_over(self, node: Node, last: Node) -> None:
+        """``node`` computes what ``last`` did: its output keeps its name, and ``last`` is gone.
+
+        Nodes between the two are left to dead_code.
+        """
+        output = last.outputs[0]
+        assert output is not None
+        self.remove(last)
+        output.producer = node
+        node.outputs = [output]
+
+    def remove(self, node: Node) -> None:
+        """Drop a node whose outputs nobody needs any more."""
+        self.set_inputs(node, [])
+        self.graph.nodes.remove(node)
+
+    def replace(self, old: Value, new: Value) -> None:
+        """Readers of ``old``, and outputs of the graph, take ``new``."""
+        for node in dict.fromkeys(self.readers.pop(old, [])):
+            count = sum(value is old for value in node.inputs)
+            node.inputs = [new if value is old else value for value in node.inputs]
+            self.readers.setdefault(new, []).extend([node] * count)
+        if old in self.outputs:
+            self.graph.outputs = [(name, new if value is old else value) for name, value in self.graph.outputs]
+            self.outputs.remove(old)
+            self.outputs.add(new)
+
+
+def is_op(value: Value | None, *ops: str) -> Node | None:
+    """The node that computes ``value`` as its first output, where it is one of ``ops``."""
+    node = None if value is None else value.producer
+    return node if node is not None and node.op in ops and node.outputs[0] is value else None
+
+
+def constant_of(value: Value | None) -> Array | None:
+    """The array of a constant; None for anything else."""
+    return None if value is None else value.array
+
+
+def scalar(value: Value | None) -> float | None:
+    """The number of a constant with one element."""
+    array = constant_of(value)
+    return float(array.reshape(-1)[0]) if array is not None and array.size == 1 else None
+
+
+def other_input(node: Node, value: Value) -> Value | None:
+    """The other one of the two inputs of a commutative node."""
+    if len(node.inputs) != 2:
+        return None
+    return node.inputs[1] if node.inputs[0] is value else node.inputs[0]
+
+
+def close(a: float | None, b: float) -> bool:
+    """Whether a constant is ``b`` as float32 would keep it."""
+    return a is not None and bool(np.isclose(a, b, rtol=1e-6, atol=0))

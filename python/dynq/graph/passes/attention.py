@@ -1,0 +1,158 @@
+"""Multi-head attention as torch and transformers export it becomes one dynq.Attention.
+
+q, k and v (B, S, H * D) are reshaped to (B, S, H, D) and transposed to (B, H, S, D); then come q k^T, a scale (on the
+scores or on q and k before), a mask that is added, Softmax, the product with v, and the way back to (B, S, H * D).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from ..ir import Graph, Node, Value
+from ._rewrite import Uses, close, is_op, other_input, scalar
+
+__all__ = ["find_attention"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Heads:
+    """A value (B, S, H * D) that is split into heads, and the factor on it."""
+
+    value: Value
+    heads: int
+    size: int
+    factor: float
+
+
+def find_attention(graph: Graph) -> None:
+    uses = Uses(graph)
+    for softmax in [node for node in graph.nodes if node.op == "Softmax"]:
+        _rewrite(uses, softmax)
+
+
+def _rewrite(uses: Uses, softmax: Node) -> None:
+    x = softmax.input(0)
+    if x is None or softmax.attributes.get("axis", -1) not in (-1, 3):
+        return
+    scores = _scores(uses, x)
+    product = _next(uses, softmax, "MatMul")
+    back = None if product is None else _next(uses, product, "Transpose")
+    end = None if back is None else _next(uses, back, "Reshape")
+    if scores is None or product is None or back is None or end is None or end.outputs[0] is None:
+        return
+    matmul, mask, factor = scores
+    if product.inputs[0] is not softmax.outputs[0] or back.attributes.get("perm") != [0, 2, 1, 3]:
+        return
+    q, k, v = (
+        _heads(matmul.inputs[0], [0, 2, 1, 3]),
+        _heads(matmul.inputs[1], [0, 2, 3, 1]),
+        _heads(product.inputs[1], [0, 2, 1, 3]),
+    )
+    if q is None or k is None or v is None or v.factor != 1 or not q.heads == k.heads == v.heads or q.size != k.size:
+        return
+    batches = {None if part.value.shape is None else part.value.shape[0] for part in (q, k, v)}
+    lengths = {None if part.value.shape is None else part.value.shape[1] for part in (k, v)}
+    shape = end.outputs[0].shape
+    if len(batches) > 1 or len(lengths) > 1 or shape != (*_shape(q)[:2], v.heads * v.size):
+        return
+    if mask is not None and (mask.shape is None or len(mask.shape) > 4 or mask.dtype != "float32"):
+        return
+    factor *= q.factor * k.factor
+    uses.set_inputs(end, [q.value, k.value, v.value, mask])
+    end.op, end.attributes = "dynq.Attention", {"heads": q.heads}
+    if not close(factor, 1 / math.sqrt(q.size)):
+        end.attributes["scale"] = factor
+
+
+def _scores(uses: Uses, x: Value) -> tuple[Node, Value | None, float] | None:
+    """The MatMul of q and k behind the softmax's input, the mask and the factor between."""
+    mask, factor = None, 1.0
+    value: Value | None = x
+    for _ in range(3):
+        node = is_op(value, "MatMul", "Add", "Mul", "Div")
+        if node is None or value is None or uses.only_reader(value) is None:
+            return None
+        if node.op == "MatMul":
+            return node, mask, factor
+        if node.op == "Add":
+            if mask is not None or factor != 1:  # a mask under the factor would be another one
+                return None
+            sides = [side for side in node.inputs if is_op(side, "MatMul", "Mul", "Div") and side is not None]
+            inner = next((side for side in sides if _leads_to_product(side)), None)
+            if inner is None:
+                return None
+            mask, value = other_input(node, inner), inner
+            continue
+        step = _factor(node)
+        if step is None:
+            return None
+        value, factor = step[0], factor * step[1]
+    return None
+
+
+def _leads_to_product(value: Value) -> bool:
+    node = is_op(value, "MatMul", "Mul", "Div")
+    if node is None or node.op == "MatMul":
+        return node is not None
+    step = _factor(node)
+    return step is not None and is_op(step[0], "MatMul") is not None
+
+
+def _factor(node: Node) -> tuple[Value, float] | None:
+    """``value`` and ``c`` of ``value * c`` or ``value / c``."""
+    a, b = node.inputs
+    number = scalar(b)
+    if number is not None and a is not None and number != 0:
+        return a, 1 / number if node.op == "Div" else number
+    number = scalar(a)
+    if node.op == "Mul" and number is not None and b is not None:
+        return b, number
+    return None
+
+
+def _heads(value: Value | None, perm: list[int]) -> _Heads | None:
+    """(B, S, H * D) behind a value with the order of dimensions ``perm`` of (B, S, H, D)."""
+    factor = 1.0
+    order = perm
+    for _ in range(6):
+        node = is_op(value, "Transpose", "Mul", "Div", "Reshape")
+        if node is None:
+            return None
+        if node.op in ("Mul", "Div"):
+            step = _factor(node)
+            if step is None:
+                return None
+            value, factor = step[0], factor * step[1]
+        elif node.op == "Transpose":
+            moved = node.attributes.get("perm")
+            if not isinstance(moved, list) or sorted(moved) != [0, 1, 2, 3]:
+                return None
+            inner = [0, 0, 0, 0]  # order[i] is dimension moved[i] of what comes in
+            for i, axis in enumerate(moved):
+                inner[int(axis)] = order[i]
+            order, value = inner, node.input(0)
+        else:
+            return _split_heads(node, factor) if order == [0, 1, 2, 3] else None
+    return None
+
+
+def _split_heads(node: Node, factor: float) -> _Heads | None:
+    x, output = node.input(0), node.outputs[0]
+    if x is None or output is None or x.shape is None or output.shape is None:
+        return None
+    if len(x.shape) != 3 or len(output.shape) != 4 or None in output.shape[:2] or output.shape[:2] != x.shape[:2]:
+        return None
+    heads, size = output.shape[2:]
+    if not isinstance(heads, int) or not isinstance(size, int) or x.shape[2] != heads * size or heads * size == 0:
+        return None
+    return _Heads(x, heads, size, factor)
+
+
+def _next(uses: Uses, node: Node, op: str) -> Node | None:
+    reader = uses.only_reader(node.outputs[0])
+    return reader if reader is not None and reader.op == op else None
+
+
+def _shape(heads: _Heads) -> tuple[int | str | None, ...]:
+    return heads.value.shape or ()

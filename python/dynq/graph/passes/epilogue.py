@@ -1,0 +1,64 @@
+"""What follows a dynq.Linear goes into it: an activation, the Add of a residual."""
+
+from __future__ import annotations
+
+from ..ir import Graph, Node, Value
+from ._rewrite import Uses, is_op, other_input
+
+__all__ = ["fuse_activation", "fuse_residual"]
+
+_ACTIVATIONS = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh"}
+
+
+def fuse_activation(graph: Graph) -> None:
+    uses = Uses(graph)
+    for node in list(graph.nodes):
+        linear = is_op(node.input(0), "dynq.Linear")
+        if linear is None or linear.attributes.get("activation", "none") != "none" or "min" in linear.attributes:
+            continue
+        activation = _ACTIVATIONS.get(node.op)
+        if node.op == "Gelu":
+            activation = "gelu_tanh" if node.attributes.get("approximate", "none") == "tanh" else "gelu"
+        if activation is not None and uses.only_reader(linear.outputs[0]) is node:
+            linear.attributes["activation"] = activation
+            uses.take_over(linear, node)
+        elif node.op == "Sigmoid":
+            _fuse_silu(uses, linear, node)
+
+
+def _fuse_silu(uses: Uses, linear: Node, sigmoid: Node) -> None:
+    """``y * sigmoid(y)``."""
+    y, gate = linear.outputs[0], sigmoid.outputs[0]
+    product = uses.only_reader(gate)
+    if y is None or gate is None or product is None or product.op != "Mul" or other_input(product, gate) is not y:
+        return
+    if uses.inside(y, {sigmoid, product}):
+        linear.attributes["activation"] = "silu"
+        uses.take_over(linear, product)
+        uses.remove(sigmoid)
+
+
+def fuse_residual(graph: Graph) -> None:
+    """``Add`` of a float32 value of the same shape; infer_all has told the shapes."""
+    uses = Uses(graph)
+    for node in list(graph.nodes):
+        if node.op != "Add":
+            continue
+        for value in node.inputs:
+            linear = is_op(value, "dynq.Linear")
+            if linear is None or value is None or uses.only_reader(value) is not node:
+                continue
+            residual = other_input(node, value)
+            if residual is None or linear.input(3) is not None or not _same_shape(value, residual):
+                continue
+            if linear.attributes.get("activation", "none") != "none" or "min" in linear.attributes:
+                continue
+            uses.set_inputs(linear, [linear.inputs[0], linear.inputs[1], linear.input(2), residual])
+            uses.take_over(linear, node)
+            break
+    graph.sort()
+
+
+def _same_shape(a: Value, b: Value) -> bool:
+    known = a.shape is not None and None not in a.shape
+    return known and a.shape == b.shape and b.dtype == "float32" and b.constant is None

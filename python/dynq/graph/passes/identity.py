@@ -1,0 +1,48 @@
+"""Nodes that change nothing: Identity, Dropout, a Cast to the same dtype, a Transpose that moves nothing, x * 1."""
+
+from __future__ import annotations
+
+from ..ir import Graph, Node, Value
+from ._rewrite import Uses, constant_of
+
+__all__ = ["remove_identities"]
+
+_TYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool"}  # ONNX's TensorProto.DataType
+
+
+def remove_identities(graph: Graph) -> None:
+    uses = Uses(graph)
+    for node in list(graph.nodes):
+        same = _same(node)
+        if same is None or node.outputs[0] is None or any(value in uses.readers for value in node.outputs[1:]):
+            continue
+        if any(value in uses.outputs for value in node.outputs[1:]):
+            continue
+        uses.replace(node.outputs[0], same)
+        uses.remove(node)
+
+
+def _same(node: Node) -> Value | None:
+    """The input that the output equals."""
+    x = node.input(0)
+    if node.op == "Identity" or (node.op == "Dropout" and node.input(2) is None):  # the third input: training mode
+        return x
+    if node.op == "Cast" and x is not None and x.dtype is not None and _TYPES.get(_int(node, "to")) == x.dtype:
+        return x
+    if node.op == "Transpose":
+        perm = node.attributes.get("perm")
+        return x if isinstance(perm, list) and perm == list(range(len(perm))) else None
+    if node.op == "Concat" and len(node.inputs) == 1:
+        return x
+    if node.op in ("Mul", "Div", "Add", "Sub"):
+        neutral = 1 if node.op in ("Mul", "Div") else 0
+        number = constant_of(node.input(1))
+        # -0 + 0 is 0: an Add of 0 changes the bits, but no value.
+        if number is not None and number.ndim == 0 and number == neutral:
+            return x
+    return None
+
+
+def _int(node: Node, name: str) -> int:
+    value = node.attributes.get(name, 0)
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,192 @@
+"""Weights become int8: dynq.Linear with a float weight, Gather of rows of a float table; what stays float says why."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+
+import numpy as np
+
+from ..._arguments import FLOAT32, INT8, Array
+from ...report import Row
+from ...weights import QuantizedWeight
+from ..deferred import ArrayLater, PackedLater, nonfinite
+from ..ir import Deferred, Graph, Node, Value
+from .dead_code import dead_code
+from .siblings import merge_siblings
+
+__all__ = ["Options", "quantize_graph"]
+
+_ROWS_AT_ONCE = 1 << 22  # elements of a table that are quantized at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Arguments of Graph.build."""
+
+    quantize: bool = True
+    keep_float: tuple[str, ...] = ()
+    attention: bool = False
+    embedding: bool = True
+    scheme: str = "asymmetric"
+    granularity: str = "row"
+
+    def why_float(self, node: Node) -> str | None:
+        """Why ``node`` stays float; None: it does not."""
+        for pattern in self.keep_float:
+            if _matches(node.name, pattern):
+                return f"keep_float has {pattern!r}"
+        return None if self.quantize else "quantize=False"
+
+
+def quantize_graph(graph: Graph, options: Options) -> list[Row]:
+    """Quantize, merge siblings, and tell of every node what it became."""
+    unused = [
+        p for p in options.keep_float if not any(n.name == p or fnmatch.fnmatchcase(n.name, p) for n in graph.nodes)
+    ]
+    if unused:
+        raise ValueError(f"keep_float has {', '.join(map(repr, unused))}, which no node is called")
+    rows: dict[str, Row] = {}
+    made: dict[tuple[Value, str], tuple[Value, ...]] = {}  # a weight that several nodes share is kept once
+    for node in list(graph.nodes):
+        row = None
+        if node.op == "dynq.Linear":
+            row = _linear(graph, node, options, made)
+        elif node.op == "Gather":
+            row = _embedding(graph, node, options, made)
+        elif node.op == "dynq.Attention":
+            row = _attention(node, options)
+        elif node.op == "MatMul":
+            row = _matmul(node, options)
+        rows[node.name] = row or Row(node.name, node.op, "")
+    for name, parts in merge_siblings(graph):
+        merged = [rows.pop(part) for part in parts]
+        rows[name] = Row(
+            name,
+            merged[0].became,
+            f"{merged[0].why}; one product for {', '.join(parts)}",
+            sum(row.bytes_before for row in merged),
+            sum(row.bytes_after for row in merged),
+        )
+    dead_code(graph)
+    return [rows.get(node.name) or Row(node.name, node.op, "") for node in graph.nodes]
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatch.fnmatchcase(name, pattern)
+
+
+def _linear(graph: Graph, node: Node, options: Options, made: dict[tuple[Value, str], tuple[Value, ...]]) -> Row:
+    weight = node.inputs[1]
+    assert weight is not None and weight.shape is not None
+    n, k = (int(dim) for dim in weight.shape if isinstance(dim, int))
+    after = -(-n // 16) * 16 * (-(-k // 4) * 4 + 8)
+    if isinstance(weight.constant, (QuantizedWeight, Deferred)):
+        _set_scheme(node, options)
+        return Row(
+            node.name,
+            "int8 linear",
+            "its weight is int8",
+            weight.constant.nbytes if isinstance(weight.constant, QuantizedWeight) else 0,
+            after,
+        )
+    array = weight.array
+    assert array is not None
+    why = options.why_float(node)
+    if why is not None:
+        if (weight, "float") not in made:
+            made[weight, "float"] = (graph.constant_for(array.T, weight),)
+        node.op = "dynq.LinearFloat"
+        node.inputs[1] = made[weight, "float"][0]
+        return Row(node.name, "float linear", why, 4 * n * k, 4 * n * k)
+    if (weight, "int8") not in made:
+        made[weight, "int8"] = (graph.constant_for(PackedLater(node.name, [array]), weight),)
+    node.inputs[1] = made[weight, "int8"][0]
+    _set_scheme(node, options)
+    return Row(node.name, "int8 linear", "its weight is constant", 4 * n * k, after)
+
+
+def _set_scheme(node: Node, options: Options) -> None:
+    node.attributes.setdefault("scheme", options.scheme)
+    node.attributes.setdefault("granularity", options.granularity)
+
+
+def _embedding(
+    graph: Graph, node: Node, options: Options, made: dict[tuple[Value, str], tuple[Value, ...]]
+) -> Row | None:
+    table, indices = node.input(0), node.input(1)
+    array = None if table is None else table.array
+    if array is None or table is None or array.ndim != 2 or array.dtype != FLOAT32 or node.attributes.get("axis", 0):
+        return None
+    if indices is None or indices.constant is not None or (array.shape[0] * 4 > array.nbytes):
+        return None
+    v, d = array.shape
+    why = options.why_float(node) or (None if options.embedding else "embedding='float'")
+    if why is not None:
+        return Row(node.name, "float embedding", why, array.nbytes, array.nbytes)
+    if (table, "rows") not in made:
+        name, scales = node.name, _Scales(array)
+        rows = ArrayLater((v, d), "int8", lambda: _quantize_rows(name, array, scales()))
+        scale = ArrayLater((v,), "float32", scales)
+        made[table, "rows"] = (
+            graph.constant_for(rows, table),
+            graph.constant_for(scale, table, ".scale"),
+        )
+    node.op, node.attributes = "dynq.Embedding", {}
+    node.inputs = [*made[table, "rows"], indices]
+    return Row(node.name, "int8 embedding", "its table is constant", array.nbytes, v * (d + 4))
+
+
+class _Scales:
+    """``max |row| / 127`` of each row, 1 where that is 0; computed once."""
+
+    def __init__(self, table: Array) -> None:
+        self._table = table
+        self._scales: Array | None = None
+
+    def __call__(self) -> Array:
+        if self._scales is None:
+            parts = [np.abs(part).max(axis=1) for part in _pieces(self._table)]
+            scales = np.concatenate(parts) / FLOAT32.type(127)
+            self._scales = np.where(scales == 0, FLOAT32.type(1), scales).astype(FLOAT32)
+        return self._scales
+
+
+def _quantize_rows(node: str, table: Array, scales: Array) -> Array:
+    if not np.all(np.isfinite(scales)):
+        raise nonfinite(node)
+    rows = np.empty(table.shape, INT8)
+    at = 0
+    for part in _pieces(table):
+        end = at + part.shape[0]
+        rows[at:end] = np.clip(np.rint(part / scales[at:end, None]), -127, 127)
+        at = end
+    return rows
+
+
+def _pieces(table: Array) -> list[Array]:
+    step = max(1, _ROWS_AT_ONCE // max(table.shape[1], 1))
+    return [table[i : i + step] for i in range(0, table.shape[0], step)]
+
+
+def _attention(node: Node, options: Options) -> Row:
+    why = options.why_float(node) or (None if options.attention else "attention='float'")
+    if why is not None:
+        return Row(node.name, "float attention", why)
+    node.attributes["quantize"] = 1
+    return Row(node.name, "int8 attention", "attention='int8'")
+
+
+def _matmul(node: Node, options: Options) -> Row:
+    """A product of two values that are computed; one with a constant matrix is a dynq.Linear by now."""
+    why = options.why_float(node) or (None if options.attention else "attention='float'")
+    ranks = [0 if value is None or value.shape is None else len(value.shape) for value in node.inputs]
+    if why is None and min(ranks) < 2:
+        why = "an operand is a vector, or its rank is not known"
+    if why is None and any(value is not None and value.dtype != "float32" for value in node.inputs):
+        why = "an operand is not known to be float32"
+    if why is not None:
+        return Row(node.name, "float matmul", why)
+    node.op = "dynq.MatMulDynamic"
+    node.attributes = {"scheme": options.scheme, "granularity": options.granularity}
+    return Row(node.name, "int8 matmul", "attention='int8'")

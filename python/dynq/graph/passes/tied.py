@@ -1,0 +1,39 @@
+"""Constants that are equal bit for bit are kept once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..._arguments import Array
+from ..ir import Graph, Value
+from ._rewrite import Uses
+
+__all__ = ["share_constants"]
+
+
+def share_constants(graph: Graph) -> None:
+    uses = Uses(graph)
+    seen: dict[tuple[object, ...], list[Value]] = {}
+    for value in graph.constants():
+        array = value.array
+        if array is None:
+            continue
+        alike = seen.setdefault((array.dtype, array.shape), [])
+        for other in alike:
+            if other.array is not None and _equal(array, other.array):
+                uses.replace(value, other)
+                break
+        else:
+            alike.append(value)
+
+
+def _equal(a: Array, b: Array) -> bool:
+    if a.size == 0 or (a.ctypes.data == b.ctypes.data and a.strides == b.strides):
+        return True
+    corner = tuple(slice(0, 4) for _ in a.shape)  # most differ here, without reading all of them
+    return all(np.array_equal(_bits(x), _bits(y)) for x, y in ((a[corner], b[corner]), (a, b)))
+
+
+def _bits(array: Array) -> Array:
+    """Floats as integers: -0 is not 0, and a NaN is itself."""
+    return array.view(np.int32) if array.dtype.kind == "f" else array

@@ -1,0 +1,120 @@
+"""A graph from a plan: of a file that the C library has opened, and so checked."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+import numpy as np
+
+from .._arguments import FLOAT32, INT8, INT32, Array
+from ..errors import FileFormatError
+from ..weights import QuantizedWeight
+from .image import DTYPES
+from .ir import Attributes, Graph, Node, Value
+from .shapes import infer_all
+
+__all__ = ["read_graph", "read_notes"]
+
+_NAMES = {number: name for name, number in DTYPES.items()}
+_NONE = 0xFFFFFFFF
+_HEAD = 8 + 4 + 4 + 8 + 8  # magic, version, checksum, plan bytes, data bytes
+
+
+def read_notes(image: Array) -> dict[str, str]:
+    """``__metadata__`` of a file's bytes."""
+    length = int.from_bytes(image[:8].tobytes(), "little")
+    try:
+        notes = json.loads(image[8 : 8 + length].tobytes()).get("__metadata__", {})
+        return {str(name): str(text) for name, text in notes.items()}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise FileFormatError(f"damaged header: {error}") from error
+
+
+def read_graph(image: Array) -> Graph:
+    """The graph whose image this is; its constants look into ``image``."""
+    data = image[8 + int.from_bytes(image[:8].tobytes(), "little") :]
+    plan = _Reader(data)
+    graph = Graph()
+    symbols = [plan.text() for _ in range(plan.u32())]
+    values = [_value(graph, plan, symbols, data) for _ in range(plan.u32())]
+    graph.inputs = [values[i] for i in plan.u32s()]
+    for _ in range(plan.u32()):
+        name, op = plan.text(), plan.text()
+        inputs, outputs = ([None if i == _NONE else values[i] for i in plan.u32s()] for _ in range(2))
+        node = Node(op, name, inputs, outputs, _attributes(plan))
+        for value in outputs:
+            if value is not None:
+                value.producer = node
+        graph.append(node)
+    graph.outputs = [(plan.text(), values[plan.u32()]) for _ in range(plan.u32())]
+    infer_all(graph)
+    return graph
+
+
+class _Reader:
+    def __init__(self, data: Array) -> None:
+        self.bytes = data[: int.from_bytes(data[16:24].tobytes(), "little")].tobytes()
+        self.at = _HEAD
+
+    def numbers(self, code: str, count: int = 1) -> tuple[Any, ...]:
+        layout = f"<{count}{code}"
+        result = struct.unpack_from(layout, self.bytes, self.at)
+        self.at += struct.calcsize(layout)
+        return result
+
+    def u32(self) -> int:
+        return int(self.numbers("I")[0])
+
+    def u32s(self) -> tuple[int, ...]:
+        return self.numbers("I", self.u32())
+
+    def text(self) -> str:
+        length = self.u32()
+        self.at += length
+        return self.bytes[self.at - length : self.at].decode()
+
+
+def _value(graph: Graph, plan: _Reader, symbols: list[str], data: Array) -> Value:
+    name = plan.text()
+    (kind,) = plan.numbers("B")
+    if kind == 0:
+        return Value(graph, name)
+    if kind == 3:
+        n, k, *offsets = plan.numbers("Q", 6)
+        return Value(graph, name, None, (n, k), _weight((n, k), offsets, data))
+    number, rank = plan.numbers("B", 2)
+    dims = plan.numbers("q", rank)
+    dtype = _NAMES[number]
+    if kind == 1:
+        return Value(graph, name, dtype, tuple(dim if dim >= 0 else symbols[-1 - dim] for dim in dims))
+    (offset,) = plan.numbers("Q")
+    array = _view(data, offset, int(np.prod(dims, dtype=np.int64)), np.dtype(dtype).newbyteorder("<")).reshape(dims)
+    return Value(graph, name, dtype, dims, array)
+
+
+def _weight(shape: tuple[int, int], offsets: list[int], data: Array) -> QuantizedWeight:
+    padded = -(-shape[0] // 16) * 16
+    arrays = [_view(data, offsets[0], padded * (-(-shape[1] // 4) * 4), INT8)]
+    arrays += [_view(data, at, padded, dtype) for at, dtype in zip(offsets[1:3], (FLOAT32, INT32), strict=True)]
+    zero_point = None if offsets[3] == 2**64 - 1 else _view(data, offsets[3], padded, INT32)
+    return QuantizedWeight._from_arrays(shape, arrays[0], arrays[1], arrays[2], zero_point)
+
+
+def _view(data: Array, offset: int, count: int, dtype: np.dtype[Any]) -> Array:
+    return data[offset : offset + count * dtype.itemsize].view(dtype)
+
+
+def _attributes(plan: _Reader) -> Attributes:
+    result: Attributes = {}
+    for _ in range(plan.u32()):
+        name = plan.text()
+        (kind,) = plan.numbers("B")
+        if kind == 3:
+            result[name] = plan.text()
+        elif kind in (1, 2):
+            result[name] = plan.numbers("q" if kind == 1 else "f")[0]
+        else:
+            result[name] = list(plan.numbers("q" if kind == 4 else "f", plan.u32()))
+    return result

@@ -1,0 +1,69 @@
+"""What became of each node of a model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+
+__all__ = ["Report", "Row"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A node with weights, or one that is not what it was."""
+
+    node: str
+    became: str
+    why: str
+    bytes_before: int = 0  # of its weights, as float32
+    bytes_after: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Print it with rich, or as text; ``rows`` has the facts."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def bytes_before(self) -> int:
+        return sum(row.bytes_before for row in self.rows)
+
+    @property
+    def bytes_after(self) -> int:
+        return sum(row.bytes_after for row in self.rows)
+
+    @property
+    def kept_float(self) -> tuple[Row, ...]:
+        """Rows of weights that are not quantized."""
+        return tuple(row for row in self.rows if row.bytes_before and row.bytes_after >= row.bytes_before)
+
+    def to_json(self) -> str:
+        return json.dumps([dataclasses.astuple(row) for row in self.rows], separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        return cls(tuple(Row(*row) for row in json.loads(text)))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = Table("node", "became", "why", "bytes before", "after")
+        for column in table.columns[3:]:
+            column.justify = "right"
+        for row in self.rows:
+            table.add_row(row.node, row.became, row.why, _bytes(row.bytes_before), _bytes(row.bytes_after))
+        table.add_section()
+        table.add_row("", "", "all weights", _bytes(self.bytes_before), _bytes(self.bytes_after), style="bold")
+        yield table
+
+    def __str__(self) -> str:
+        console = Console(width=160, force_terminal=False, no_color=True)
+        with console.capture() as capture:
+            console.print(self)
+        return capture.get()
+
+
+def _bytes(size: int) -> str:
+    return f"{size:,}" if size else ""
