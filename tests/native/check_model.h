@@ -1,0 +1,27 @@
+/*
+ * The parts of check_model, which have files of their own.
+ */
+#ifndef CHECK_MODEL_H
+#define CHECK_MODEL_H
+
+#include "check.h"
+#include "plan_writer.h"
+
+/* Damaged plans and files: an error each, never a crash. */
+void check_model_damage(void);
+/* Random graphs: the packed arena gives what tensors with memory of their own give. */
+void check_model_random(void);
+
+/* A packed weight of random numbers. */
+dynq_weight *random_weight(size_t n, size_t k);
+/* ids (batch, length) int64 -> embedding -> linear, gelu -> linear with residual -> reshape: every kind of tensor,
+ * attribute and memory. `size` and the image are for the caller to free(). */
+void *sample_image(size_t *size);
+/* Opens an image of which each promise is that it opens. */
+dynq_model *open_image(const void *image, size_t size);
+dynq_tensor tensor_of(dynq_dtype dtype, size_t rank, const size_t *dims, const void *data);
+/* Blocks that the library has taken and not given back; how many it ever took. */
+size_t model_blocks_in_use(void);
+size_t model_blocks_taken(void);
+
+#endif
