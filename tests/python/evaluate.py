@@ -1,0 +1,128 @@
+"""A graph computed by NumPy in float64, node by node: what passes must not change."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from dynq.graph import Graph, Node
+from dynq.graph.passes.fold import _FUNCTIONS
+
+Array = np.ndarray[Any, Any]
+
+
+def evaluate(graph: Graph, inputs: dict[str, Array]) -> dict[str, Array]:
+    """The outputs of ``graph`` by name."""
+    known: dict[Any, Any] = {value: _wide(inputs[value.name]) for value in graph.inputs}
+    known |= {value: _wide(value.array) for value in graph.constants()}
+    graph.validate()
+    for node in graph.nodes:
+        arguments = [None if value is None else known[value] for value in node.inputs]
+        result = _compute(node, arguments)
+        for value, array in zip(node.outputs, result if isinstance(result, (list, tuple)) else [result], strict=False):
+            if value is not None:
+                known[value] = np.asarray(array)
+    return {name: known[value] for name, value in graph.outputs}
+
+
+def _wide(array: Any) -> Array:
+    return array.astype(np.float64) if array.dtype == np.float32 else array
+
+
+def _compute(node: Node, x: list[Any]) -> Any:
+    a: Any = node.attributes
+    if node.op in _MATH:
+        return _MATH[node.op](a, *x)
+    return _FUNCTIONS[node.op](a, *x)
+
+
+def _erf(x: Array) -> Array:
+    return np.vectorize(math.erf, otypes=[np.float64])(x)
+
+
+def _sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))
+
+
+def _gelu(x: Array, approximate: str = "none") -> Array:
+    if approximate == "tanh":
+        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return 0.5 * x * (1 + _erf(x / math.sqrt(2)))
+
+
+_ACTIVATIONS = {
+    "none": lambda y: y,
+    "relu": lambda y: np.maximum(y, 0),
+    "sigmoid": _sigmoid,
+    "tanh": np.tanh,
+    "silu": lambda y: y * _sigmoid(y),
+    "gelu": _gelu,
+    "gelu_tanh": lambda y: _gelu(y, "tanh"),
+}
+
+
+def _linear(a: Any, x: Array, w: Array, bias: Any = None, residual: Any = None) -> Array:
+    y = x @ w.T
+    if bias is not None:
+        y = y + bias
+    if residual is not None:
+        assert residual.shape == y.shape
+        y = y + residual
+    return _ACTIVATIONS[a.get("activation", "none")](y)
+
+
+def _softmax(x: Array, axis: int) -> Array:
+    e = np.exp(x - x.max(axis=axis, keepdims=True))
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+def _attention(a: Any, q: Array, k: Array, v: Array, mask: Any = None) -> Array:
+    heads = a["heads"]
+    q, k, v = (t.reshape(*t.shape[:2], heads, -1).transpose(0, 2, 1, 3) for t in (q, k, v))
+    scores = q @ k.swapaxes(-1, -2) * a.get("scale", 1 / math.sqrt(q.shape[-1]))
+    y = _softmax(scores if mask is None else scores + mask, -1) @ v
+    return y.transpose(0, 2, 1, 3).reshape(y.shape[0], y.shape[2], -1)
+
+
+def _layer_norm(a: Any, x: Array, scale: Array, bias: Any = None) -> Array:
+    assert a.get("axis", -1) == -1
+    d = x - x.mean(axis=-1, keepdims=True)
+    y = d / np.sqrt((d * d).mean(axis=-1, keepdims=True) + a.get("epsilon", 1e-5)) * scale
+    return y if bias is None else y + bias
+
+
+def _batch_norm(a: Any, x: Array, scale: Array, bias: Array, mean: Array, variance: Array) -> Array:
+    scale, bias, mean, variance = (t.reshape(-1, *[1] * (x.ndim - 2)) for t in (scale, bias, mean, variance))
+    return (x - mean) / np.sqrt(variance + a.get("epsilon", 1e-5)) * scale + bias
+
+
+def _gemm(a: Any, x: Array, w: Array, c: Any = 0) -> Array:
+    x, w = (x.T if a.get("transA") else x), (w.T if a.get("transB") else w)
+    return a.get("alpha", 1.0) * (x @ w) + a.get("beta", 1.0) * c
+
+
+def _reduce(function: Any) -> Any:
+    return lambda a, x, axes: function(x, axis=tuple(axes.tolist()), keepdims=bool(a.get("keepdims", 1)))
+
+
+_MATH: dict[str, Any] = {
+    "dynq.Linear": _linear,
+    "dynq.Attention": _attention,
+    "MatMul": lambda a, x, y: x @ y,
+    "Gemm": _gemm,
+    "Relu": lambda a, x: np.maximum(x, 0),
+    "Tanh": lambda a, x: np.tanh(x),
+    "Sigmoid": lambda a, x: _sigmoid(x),
+    "Erf": lambda a, x: _erf(x),
+    "Exp": lambda a, x: np.exp(x),
+    "Pow": lambda a, x, y: x**y,
+    "Gelu": lambda a, x: _gelu(x, a.get("approximate", "none")),
+    "Softmax": lambda a, x: _softmax(x, a.get("axis", -1)),
+    "LayerNormalization": _layer_norm,
+    "BatchNormalization": _batch_norm,
+    "ReduceMean": _reduce(np.mean),
+    "ReduceSum": _reduce(np.sum),
+    "ReduceMax": _reduce(np.max),
+    "Dropout": lambda a, x, *rest: x,
+    "Conv": lambda a, x, w, b=0: np.einsum("nchw,mc->nmhw", x, w[:, :, 0, 0]) + np.reshape(b, (-1, 1, 1)),  # 1 x 1
+}
