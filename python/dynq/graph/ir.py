@@ -44,6 +44,7 @@ class Value:
     """What a node computes, an input of the graph, or a constant. Compares and hashes by identity."""
 
     __slots__ = ("_graph", "constant", "dtype", "name", "producer", "shape")
+    __array_ufunc__ = None  # array * value is this class's to do
 
     def __init__(
         self,

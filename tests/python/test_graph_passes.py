@@ -1,0 +1,453 @@
+"""Passes: what each brings a graph to, what it leaves alone, and that results stay the same."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from evaluate import evaluate
+
+from dynq.graph import Graph, Value
+from dynq.graph.passes import optimize
+
+RNG = np.random.default_rng(7)
+
+
+def normal(*shape: int) -> np.ndarray[Any, Any]:
+    return RNG.standard_normal(shape, np.float32)
+
+
+def optimized(g: Graph, *outputs: Value) -> Graph:
+    """The graph after all passes; its results are those from before."""
+    for i, value in enumerate(outputs):
+        g.output(value, f"out_{i}")
+    sizes = {"batch": 2, "time": 5}
+    inputs = {}
+    for value in g.inputs:
+        shape = [sizes[dim] if isinstance(dim, str) else dim for dim in value.shape or ()]
+        inputs[value.name] = RNG.standard_normal(shape).astype(value.dtype)  # type: ignore[arg-type]
+    after = g.copy()
+    optimize(after)
+    after.validate()
+    expected, result = evaluate(g, inputs), evaluate(after, inputs)
+    for name, array in expected.items():
+        np.testing.assert_allclose(result[name], array, rtol=1e-5, atol=2e-6)
+    return after
+
+
+def ops(g: Graph) -> list[str]:
+    return [node.op for node in g.nodes]
+
+
+# ---- Dead code, identities, folding ----
+
+
+def test_what_nobody_reads_goes() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 4))
+    g.relu(g.tanh(x))
+    a, b = g.split(x, [1, 3])
+    g.relu(b)
+    after = optimized(g, a)
+    assert ops(after) == ["Split"] and len(after.nodes[0].outputs) == 1
+
+
+def test_nodes_that_change_nothing_go() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 4))
+    y = g.node("Dropout", [g.node("Identity", [x])])
+    y = g.transpose(g.cast(y, "float32"), [0, 1])
+    y = g.node("Concat", [(y * 1.0) + 0.0], axis=0)
+    after = optimized(g, y, g.relu(y))
+    assert ops(after) == ["Relu"] and after.outputs[0][1] is after.inputs[0]
+
+
+def test_a_cast_to_another_dtype_and_a_broadcast_stay() -> None:
+    g = Graph()
+    x = g.input("x", (4,))
+    after = optimized(g, g.cast(x, "int64"), x * np.ones((1, 1), np.float32))
+    assert ops(after) == ["Cast", "Mul"]
+
+
+def test_sizes_are_folded() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 6))
+    n = g.gather(g.node("Shape", [x]), 1)
+    target = g.concat([g.constant([-1]), g.unsqueeze(n / 3, [0]), g.unsqueeze(g.constant(3), [0])], 0)
+    after = optimized(g, g.reshape(x, target))
+    assert ops(after) == ["Reshape"]
+    assert after.nodes[0].inputs[1].array.tolist() == [-1, 2, 3]  # type: ignore[union-attr]
+
+
+def test_a_size_that_a_run_decides_is_not_folded() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 6))
+    after = optimized(g, g.node("Shape", [x]))
+    assert ops(after) == ["Shape"]
+
+
+def test_a_large_expand_is_not_folded() -> None:
+    g = Graph()
+    x = g.input("x", (1, 1000, 1000))
+    after = optimized(g, x * g.node("Expand", [np.ones((1, 1, 1), np.float32), [1, 1000, 1000]]))
+    assert "Expand" in ops(after)
+
+
+def test_a_transposed_weight_is_folded_without_a_copy() -> None:
+    g = Graph()
+    w = normal(8, 4)
+    x = g.input("x", ("batch", 4))
+    after = optimized(g, x @ g.transpose(g.constant(w), [1, 0]))
+    assert ops(after) == ["dynq.Linear"]
+    assert np.shares_memory(after.nodes[0].inputs[1].array, w)  # type: ignore[union-attr,arg-type]
+
+
+def test_equal_constants_are_kept_once() -> None:
+    g = Graph()
+    w = normal(4, 4)
+    x = g.input("x", ("batch", 4))
+    y = g.linear(g.linear(x, w), w.copy())
+    other = w.copy()
+    other[3, 3] = np.nextafter(other[3, 3], np.float32(9))
+    after = optimized(g, g.linear(y, other))
+    weights = [node.inputs[1] for node in after.nodes]
+    assert weights[0] is weights[1] and weights[1] is not weights[2]
+
+
+# ---- Linear and its epilogue ----
+
+
+def test_matmul_bias_and_activation_are_one_linear() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", "time", 4))
+    y = g.relu(g.add(normal(8), g.matmul(x, normal(4, 8), name="m")), name="r")
+    after = optimized(g, y)
+    (node,) = after.nodes
+    assert (node.op, node.name, node.attributes) == ("dynq.Linear", "m", {"activation": "relu"})
+    assert node.outputs[0].name == "r"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+@pytest.mark.parametrize("c", [(8,), (1, 8), (1,), (), None])
+def test_gemm_is_a_linear(transposed: int, c: tuple[int, ...] | None) -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 4))
+    w = normal(8, 4) if transposed else normal(4, 8)
+    after = optimized(g, g.node("Gemm", [x, w, None if c is None else normal(*c)], transB=transposed, beta=0.5))
+    assert ops(after) == ["dynq.Linear"] and after.nodes[0].attributes == {}
+
+
+@pytest.mark.parametrize("attributes", [{"alpha": 0.5}, {"transA": 1}])
+def test_another_gemm_stays(attributes: dict[str, Any]) -> None:
+    g = Graph()
+    x = g.input("x", (4, 4))
+    assert ops(optimized(g, g.node("Gemm", [x, normal(4, 8)], **attributes))) == ["Gemm"]
+
+
+def test_a_gemm_with_a_matrix_added_stays() -> None:
+    g = Graph()
+    x = g.input("x", (3, 4))
+    assert ops(optimized(g, g.node("Gemm", [x, normal(4, 8), normal(3, 8)]))) == ["Gemm"]
+
+
+@pytest.mark.parametrize("shape", [(8,), (1, 8), (1, 1, 8), (1,), ()])
+def test_a_bias_may_have_ones_before_it(shape: tuple[int, ...]) -> None:
+    g = Graph()
+    x = g.input("x", ("batch", "time", 4))
+    assert ops(optimized(g, g.matmul(x, normal(4, 8)) + np.asarray(normal(*shape)))) == ["dynq.Linear"]
+
+
+@pytest.mark.parametrize("shape", [(2, 8), (1, 1, 8), (2, 1)])
+def test_what_is_no_bias_stays_an_add(shape: tuple[int, ...]) -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 4))
+    assert ops(optimized(g, g.matmul(x, normal(4, 8)) + normal(*shape))) == ["dynq.Linear", "Add"]
+
+
+def test_a_product_that_is_read_twice_keeps_its_value() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 4))
+    y = g.matmul(x, normal(4, 8))
+    assert ops(optimized(g, g.relu(y), y)) == ["dynq.Linear", "Relu"]
+
+
+@pytest.mark.parametrize(
+    ("activation", "write"),
+    [
+        ("sigmoid", lambda g, y: g.sigmoid(y)),
+        ("tanh", lambda g, y: g.tanh(y)),
+        ("gelu", lambda g, y: g.gelu(y)),
+        ("gelu_tanh", lambda g, y: g.gelu(y, approximate="tanh")),
+        ("silu", lambda g, y: g.silu(y)),
+    ],
+)
+def test_activations_go_into_the_linear(activation: str, write: Callable[[Graph, Value], Value]) -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 4))
+    after = optimized(g, write(g, g.linear(x, normal(8, 4))))
+    assert ops(after) == ["dynq.Linear"] and after.nodes[0].attributes == {"activation": activation}
+
+
+def test_a_residual_goes_into_the_linear() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", "time", 4))
+    h = g.tanh(x)
+    after = optimized(g, g.relu(h + (g.matmul(x, normal(4, 4)) + normal(4))))
+    assert ops(after) == ["Tanh", "dynq.Linear"]
+    node = after.nodes[1]
+    assert node.inputs[3] is after.nodes[0].outputs[0] and node.attributes == {"activation": "relu"}
+
+
+def test_a_residual_that_is_computed_later_still_comes_first() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 4))
+    y = g.linear(x, normal(4, 4))
+    assert ops(optimized(g, y + g.tanh(x))) == ["Tanh", "dynq.Linear"]
+
+
+def test_one_of_two_linears_takes_the_other() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 4))
+    after = optimized(g, g.linear(x, normal(4, 4)) + g.linear(x, normal(4, 4)))
+    assert ops(after) == ["dynq.Linear", "dynq.Linear"]
+
+
+@pytest.mark.parametrize("shape", [("batch", 1, 4), (1, "time", 4), (4,), ("time", "batch", 4)])
+def test_an_add_that_broadcasts_is_no_residual(shape: tuple[Any, ...]) -> None:
+    g = Graph()
+    x = g.input("x", ("batch", "time", 4))
+    if shape == ("time", "batch", 4):
+        shape = (2, 5, 4)  # it may be equal, but is not known to be
+    r = g.input("r", shape)
+    assert ops(optimized(g, g.linear(x, normal(4, 4)) + r)) == ["dynq.Linear", "Add"]
+
+
+def test_an_activation_before_a_residual_is_no_epilogue() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 4))
+    assert ops(optimized(g, g.relu(g.linear(x, normal(4, 4))) + x)) == ["dynq.Linear", "Add"]
+
+
+def test_batch_norm_goes_into_the_weights() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 4))
+    parameters = [normal(8), normal(8), normal(8), np.abs(normal(8)) + 0.1]
+    y = g.node("BatchNormalization", [g.linear(x, normal(8, 4), normal(8)), *parameters], epsilon=1e-3)
+    assert ops(optimized(g, y)) == ["dynq.Linear"]
+
+
+def test_batch_norm_goes_into_a_convolution() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 4, 3, 3))
+    parameters = [normal(8), normal(8), normal(8), np.abs(normal(8)) + 0.1]
+    y = g.node("BatchNormalization", [g.node("Conv", [x, normal(8, 4, 1, 1)]), *parameters])
+    assert ops(optimized(g, y)) == ["Conv"]
+
+
+def test_batch_norm_over_another_dimension_stays() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 8, 4))  # channels are dimension 1, the linear's are dimension 2
+    parameters = [normal(8), normal(8), normal(8), np.abs(normal(8)) + 0.1]
+    y = g.node("BatchNormalization", [g.linear(x, normal(8, 4)), *parameters])
+    assert ops(optimized(g, y)) == ["dynq.Linear", "BatchNormalization"]
+
+
+# ---- Gelu, layer norm, softmax ----
+
+GELUS: dict[str, tuple[str, Callable[[Graph, Value], Value]]] = {
+    "torch": ("none", lambda g, x: x * (g.node("Erf", [x / math.sqrt(2)]) + 1.0) * 0.5),
+    "half first": ("none", lambda g, x: (x * 0.5) * (1.0 + g.node("Erf", [x * (1 / math.sqrt(2))]))),
+    "half last": ("none", lambda g, x: 0.5 * (x * (1.0 + g.node("Erf", [x / np.float32(1.4142135381698608)])))),
+    "half inside": ("none", lambda g, x: x * (0.5 * (1.0 + g.node("Erf", [x / math.sqrt(2)])))),
+    "tanh pow": (
+        "tanh",
+        lambda g, x: (x * 0.5) * (g.tanh((x + g.node("Pow", [x, 3.0]) * 0.044715) * math.sqrt(2 / math.pi)) + 1.0),
+    ),
+    "tanh products": (
+        "tanh",
+        lambda g, x: 0.5 * x * (1.0 + g.tanh(x * 0.7978845608 * (1.0 + 0.044715 * x * x))),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GELUS)
+def test_gelu_is_found(name: str) -> None:
+    kind, write = GELUS[name]
+    g = Graph()
+    x = g.input("x", ("batch", 4))
+    after = optimized(g, write(g, g.sigmoid(x)))
+    assert ops(after) == ["Sigmoid", "Gelu"] and after.nodes[1].attributes == {"approximate": kind}
+
+
+def test_gelu_is_found_in_a_linear_s_epilogue() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 4))
+    y = GELUS["torch"][1](g, g.matmul(x, normal(4, 8)) + normal(8))
+    after = optimized(g, y)
+    assert ops(after) == ["dynq.Linear"] and after.nodes[0].attributes == {"activation": "gelu"}
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda g, x: x * (g.node("Erf", [x / 1.5]) + 1.0) * 0.5,
+        lambda g, x: x * (g.node("Erf", [x / math.sqrt(2)]) + 1.0),
+        lambda g, x: x * (g.node("Erf", [x / math.sqrt(2)]) + 1.0) * np.float32([0.5, 0.5, 0.5, 0.4]),
+        lambda g, x: (x * 0.5) * (g.tanh((x + g.node("Pow", [x, 3.0]) * 0.045) * math.sqrt(2 / math.pi)) + 1.0),
+    ],
+)
+def test_what_only_looks_like_gelu_stays(write: Callable[[Graph, Value], Value]) -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 4))
+    assert "Gelu" not in ops(optimized(g, write(g, x)))
+
+
+def test_gelu_of_which_an_inner_value_is_read_stays() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 4))
+    e = g.node("Erf", [x / math.sqrt(2)])
+    assert "Gelu" not in ops(optimized(g, x * (e + 1.0) * 0.5, e))
+
+
+def write_layer_norm(g: Graph, x: Value, power: bool = True, twice: bool = False, axis: int = -1) -> Value:
+    d = x - g.reduce_mean(x, [axis])
+    e = x - g.reduce_mean(x, [axis]) if twice else d
+    square = g.node("Pow", [e, 2.0]) if power else e * e
+    return d / g.node("Sqrt", [g.reduce_mean(square, [axis]) + 1e-6])
+
+
+@pytest.mark.parametrize("power", [True, False])
+@pytest.mark.parametrize("twice", [True, False])
+@pytest.mark.parametrize("axis", [-1, 2])
+def test_layer_norm_is_found(power: bool, twice: bool, axis: int) -> None:
+    g = Graph()
+    x = g.input("x", ("batch", "time", 6))
+    after = optimized(g, write_layer_norm(g, x, power, twice, axis) * normal(6) + normal(6))
+    assert ops(after) == ["LayerNormalization"]
+    assert after.nodes[0].attributes["epsilon"] == pytest.approx(1e-6)
+
+
+def test_layer_norm_without_a_bias_and_with_a_reciprocal_is_found() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", "time", 6))
+    d = x - g.reduce_mean(x, [-1])
+    r = g.node("Reciprocal", [g.node("Sqrt", [g.reduce_mean(d * d, [-1]) + 1e-5])])
+    assert ops(optimized(g, normal(6) * (d * r))) == ["LayerNormalization"]
+
+
+def test_a_norm_over_another_dimension_or_with_another_scale_stays() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 6, 6))
+    after = optimized(
+        g, write_layer_norm(g, x, axis=1) * normal(6), write_layer_norm(g, x) * normal(6, 6), write_layer_norm(g, x)
+    )
+    assert "LayerNormalization" not in ops(after)
+
+
+def test_softmax_is_found() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 6))
+    e = g.node("Exp", [x - g.reduce_max(x, [-1])])
+    after = optimized(g, e / g.reduce_sum(e, [-1]))
+    assert ops(after) == ["Softmax"] and after.nodes[0].attributes == {"axis": -1}
+
+
+def test_a_sum_over_another_dimension_is_no_softmax() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 6))
+    e = g.node("Exp", [x - g.reduce_max(x, [-1])])
+    assert "Softmax" not in ops(optimized(g, e / g.reduce_sum(e, [0])))
+
+
+# ---- Attention ----
+
+HEADS, SIZE = 3, 4
+
+
+def write_attention(
+    g: Graph,
+    x: Value,
+    *,
+    dynamic: bool = False,
+    scale: str = "div",
+    mask: Value | None = None,
+    twice: bool = False,
+    reshape_to: tuple[int, ...] = (0, -1, HEADS, SIZE),
+) -> Value:
+    """As transformers exports BERT."""
+    width = HEADS * SIZE
+
+    def project() -> Value:
+        return g.matmul(x, normal(width, width)) + normal(width)
+
+    def target(sizes: tuple[int, ...], y: Value) -> Any:
+        if not dynamic:
+            return list(sizes)
+        shape = g.node("Shape", [y])
+        batch, time = (g.unsqueeze(g.gather(shape, i), [0]) for i in (0, 1))
+        return g.concat([batch, time, g.constant(list(sizes[2:]))], 0)
+
+    def split(y: Value, perm: list[int]) -> Value:
+        return g.transpose(g.reshape(y, target(reshape_to, y)), perm)
+
+    q = split(project(), [0, 2, 1, 3])
+    k = project()
+    k = g.transpose(split(k, [0, 2, 1, 3]), [0, 1, 3, 2]) if twice else split(k, [0, 2, 3, 1])
+    v = split(project(), [0, 2, 1, 3])
+    root = math.sqrt(math.sqrt(SIZE))
+    scores = (q / root) @ (k * (1 / root)) if scale == "sides" else q @ k
+    if scale == "div":
+        scores = scores / math.sqrt(SIZE)
+    elif scale == "mul":
+        scores = scores * 0.25
+    if mask is not None:
+        scores = scores + mask
+    y = g.transpose(g.softmax(scores) @ v, [0, 2, 1, 3])
+    return g.reshape(y, target((0, -1, width), x))
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("scale", ["div", "mul", "sides", "none"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_is_found(dynamic: bool, scale: str, masked: bool) -> None:
+    g = Graph()
+    x = g.input("x", ("batch", "time", HEADS * SIZE))
+    mask = g.input("mask", ("batch", 1, 1, "time")) if masked else None
+    after = optimized(g, write_attention(g, x, dynamic=dynamic, scale=scale, mask=mask, twice=dynamic))
+    assert ops(after) == ["dynq.Linear"] * 3 + ["dynq.Attention"]
+    node = after.nodes[3]
+    assert node.attributes["heads"] == HEADS
+    factor = {"div": None, "sides": None, "mul": 0.25, "none": 1.0}[scale]
+    assert node.attributes.get("scale") == (None if factor is None else pytest.approx(factor))
+    assert len(node.inputs) == (4 if masked else 3)
+
+
+def test_the_residual_after_attention_is_found() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", "time", HEADS * SIZE))
+    y = g.matmul(write_attention(g, x, dynamic=True), normal(12, 12)) + normal(12) + x
+    after = optimized(g, y)
+    assert ops(after) == ["dynq.Linear"] * 3 + ["dynq.Attention", "dynq.Linear"]
+    assert after.nodes[4].inputs[3] is after.inputs[0]
+
+
+def test_heads_that_are_not_cut_from_the_last_dimension_stay() -> None:
+    g = Graph()
+    x = g.input("x", (2, 6, HEADS * SIZE))
+    y = write_attention(g, x, reshape_to=(2, 6, SIZE, HEADS))  # 4 heads of 3
+    after = optimized(g, y)
+    assert after.nodes[-1].attributes["heads"] == SIZE
+    g = Graph()
+    x = g.input("x", (3, 2, HEADS * SIZE))
+    y = write_attention(g, x, reshape_to=(2, 3, HEADS, SIZE))  # batch and time are mixed
+    assert "dynq.Attention" not in ops(optimized(g, g.reshape(y, (3, 2, 12))))
+
+
+def test_attention_of_which_the_weights_are_read_stays() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", "time", HEADS * SIZE))
+    y = write_attention(g, x)
+    softmax = next(node for node in g.nodes if node.op == "Softmax")
+    assert softmax.outputs[0] is not None
+    assert "dynq.Attention" not in ops(optimized(g, y, softmax.outputs[0]))

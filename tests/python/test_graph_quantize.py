@@ -1,0 +1,157 @@
+"""What becomes int8, what stays float and why, and what is merged."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dynq
+from dynq.graph import Graph, Value
+from dynq.graph.deferred import PackedLater
+from dynq.graph.passes import optimize
+from dynq.graph.passes.quantize import Options, quantize_graph
+from dynq.report import Row
+
+RNG = np.random.default_rng(3)
+
+
+def normal(*shape: int) -> np.ndarray[Any, Any]:
+    return RNG.standard_normal(shape, np.float32)
+
+
+def quantized(g: Graph, *outputs: Value, **options: Any) -> tuple[Graph, dict[str, Row]]:
+    after = g.copy()
+    names = {value.name: value for node in after.nodes for value in node.outputs if value is not None}
+    for value in outputs:
+        after.output(names[value.name])
+    optimize(after)
+    rows = quantize_graph(after, Options(**options))
+    after.validate()
+    assert [row.node for row in rows] == [node.name for node in after.nodes]
+    return after, {row.node: row for row in rows}
+
+
+def two_layers() -> tuple[Graph, Value]:
+    g = Graph()
+    x = g.input("x", ("batch", 4))
+    h = g.linear(x, normal(20, 4), name="encoder.0.dense")
+    return g, g.linear(h, normal(4, 20), name="encoder.1.dense")
+
+
+def test_a_constant_weight_becomes_int8() -> None:
+    g, y = two_layers()
+    after, rows = quantized(g, y, scheme="symmetric", granularity="tensor")
+    for node in after.nodes:
+        assert isinstance(node.inputs[1].constant, PackedLater)  # type: ignore[union-attr]
+        assert node.attributes == {"scheme": "symmetric", "granularity": "tensor"}
+    row = rows["encoder.0.dense"]
+    assert (row.became, row.bytes_before, row.bytes_after) == ("int8 linear", 320, 32 * 4 + 32 * 8)
+
+
+@pytest.mark.parametrize("keep", [["encoder.0.dense"], ["encoder.0.*"], ["*.0.*", "encoder.0.dense"]])
+def test_keep_float_takes_names_and_patterns(keep: list[str]) -> None:
+    g, y = two_layers()
+    after, rows = quantized(g, y, keep_float=tuple(keep))
+    assert [node.op for node in after.nodes] == ["dynq.LinearFloat", "dynq.Linear"]
+    assert after.nodes[0].inputs[1].shape == (4, 20)  # type: ignore[union-attr]
+    row = rows["encoder.0.dense"]
+    assert row.became == "float linear" and repr(keep[0]) in row.why and row.bytes_after == row.bytes_before
+
+
+def test_without_quantization_all_stays_float_and_says_so() -> None:
+    g = Graph()
+    ids, x = g.input("ids", ("batch",), "int64"), g.input("x", ("batch", 8))
+    e = g.embedding(normal(9, 8), ids, name="table")
+    after, rows = quantized(
+        g, g.linear(e, normal(8, 8), name="fc"), g.matmul(x, g.transpose(x), name="m"), quantize=False
+    )
+    assert [node.op for node in after.nodes] == ["Gather", "dynq.LinearFloat", "Transpose", "MatMul"]
+    assert {rows[name].why for name in ("table", "fc", "m")} == {"quantize=False"}
+
+
+def test_a_table_is_quantized_by_rows_unless_it_is_to_stay() -> None:
+    g = Graph()
+    ids = g.input("ids", ("batch",), "int64")
+    table = normal(50, 8)
+    table[3] = 0
+    y = g.embedding(table, ids, name="table")
+    after, rows = quantized(g, y)
+    assert after.nodes[0].op == "dynq.Embedding" and rows["table"].became == "int8 embedding"
+    for options in ({"embedding": False}, {"keep_float": ("table",)}):
+        after, rows = quantized(g, y, **options)
+        assert after.nodes[0].op == "Gather" and rows["table"].became == "float embedding"
+    ids_ = np.arange(-50, 50)
+    scale = np.abs(table).max(axis=1, keepdims=True) / np.float32(127)
+    scale[3] = 1
+    np.testing.assert_array_equal(g.build(y)(ids_), (np.rint(table / scale) * scale)[ids_])
+
+
+def test_a_gather_of_no_rows_stays() -> None:
+    g = Graph()
+    ids = g.input("ids", ("batch",), "int64")
+    other_axis = g.gather(normal(8, 9), ids, 1)
+    integers = g.gather(np.ones((9, 8), np.int64), ids)
+    vector = g.gather(normal(9), ids)
+    after, _ = quantized(g, other_axis, integers, vector)
+    assert [node.op for node in after.nodes] == ["Gather"] * 3
+
+
+def test_two_layers_with_one_weight_keep_it_once() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 8))
+    w = normal(8, 8)
+    after, _ = quantized(g, g.linear(g.linear(x, w), w))
+    assert after.nodes[0].inputs[1] is after.nodes[1].inputs[1]
+
+
+def test_products_of_computed_values_are_quantized_where_asked_for() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 3, 8))
+    y = g.matmul(x, g.transpose(x, [0, 2, 1]), name="m")
+    z = g.attention(x, x, x, 2, name="a")
+    after, rows = quantized(g, y, z)
+    assert [node.op for node in after.nodes] == ["Transpose", "MatMul", "dynq.Attention"]
+    assert rows["m"].why == rows["a"].why == "attention='float'"
+    after, rows = quantized(g, y, z, attention=True, keep_float=("m",))
+    assert [node.op for node in after.nodes] == ["Transpose", "MatMul", "dynq.Attention"]
+    assert after.nodes[2].attributes["quantize"] == 1
+    after, _ = quantized(g, y, z, attention=True)
+    assert after.nodes[1].op == "dynq.MatMulDynamic"
+
+
+def siblings() -> tuple[Graph, list[Value]]:
+    g = Graph()
+    x = g.input("x", ("batch", 8))
+    return g, [
+        g.linear(x, normal(20, 8), normal(20), name="q"),
+        g.linear(x, normal(5, 8), name="k"),
+        g.linear(x, normal(16, 8), normal(16), name="v"),
+        g.linear(x, normal(16, 8), normal(16), activation="relu", name="other"),
+    ]
+
+
+def test_layers_on_one_input_become_one_and_are_split() -> None:
+    g, outputs = siblings()
+    after, rows = quantized(g, *outputs)
+    assert [node.op for node in after.nodes] == ["dynq.Linear", "Split", "dynq.Linear"]
+    assert [value.name for value in after.nodes[1].outputs if value] == ["q", "k", "v"]
+    assert after.nodes[1].inputs[1].array.tolist() == [20, 5, 16]  # type: ignore[union-attr]
+    assert rows["q"].why.endswith("one product for q, k, v") and rows["q"].bytes_before == 41 * 8 * 4
+
+
+def test_a_layer_that_stays_float_is_not_merged() -> None:
+    g, outputs = siblings()
+    after, _ = quantized(g, *outputs, keep_float=("k", "v"))
+    assert [node.op for node in after.nodes] == ["dynq.Linear", "dynq.LinearFloat", "dynq.LinearFloat", "dynq.Linear"]
+
+
+def test_a_weight_that_came_as_int8_stays_as_it_is() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 8))
+    qw = dynq.QuantizedWeight.from_integers(
+        RNG.integers(0, 256, (6, 8)).astype(np.uint8), np.float32(0.1), np.arange(6) + 100
+    )
+    y = g.linear(x, qw, normal(6), name="fc")
+    data = normal(3, 8)
+    bias = y.producer.inputs[2].array  # type: ignore[union-attr]
+    np.testing.assert_array_equal(g.build(y)(data), dynq.linear(data, qw, bias))
