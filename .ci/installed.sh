@@ -23,6 +23,19 @@ cmake --build "$work/example" >/dev/null
 "$work/example/linear_static"
 "$work/example/linear_shared"
 
+# A whole model, written by Python and run without it: y = x w^T of three rows of ones.
+.venv/bin/python - "$work/example" <<'EOF'
+import sys, numpy as np, dynq
+graph = dynq.Graph()
+y = graph.linear(graph.input("x", ("batch", 5)), np.arange(20, dtype=np.float32).reshape(4, 5))
+graph.build(y).save(f"{sys.argv[1]}/model.dynq")
+np.ones((3, 5), np.float32).tofile(f"{sys.argv[1]}/x.bin")
+EOF
+for kind in static shared; do
+  "$work/example/run_model_$kind" "$work/example/model.dynq" 3 --x "$work/example/x.bin" | tee "$work/example/output"
+  grep -q 'float32 (3, 4): 10' "$work/example/output"
+done
+
 # pkg-config, shared and static.
 export PKG_CONFIG_PATH=$libdir/pkgconfig
 cc -std=c11 examples/c/linear.c $(pkg-config --cflags --libs dynq) -lm -o "$work/example/linear_pkg_config"

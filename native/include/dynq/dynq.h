@@ -271,10 +271,11 @@ dynq_status dynq_session_new(const dynq_model *model, const dynq_threads *thread
 /* NULL is allowed. */
 void dynq_session_free(dynq_session *session);
 
-/* One inference. inputs[i] is input i of the model; outputs[i] is filled with output i, whose data is the session's
- * and stays until its next run. The first run of new shapes plans and may allocate; others do not. An input with a NaN
- * or an infinity makes what depends on it NaN, as in dynq_linear_f32, and the call returns DYNQ_NONFINITE where a
- * quantized op met one. */
+/* One inference. inputs[i] is input i of the model and is copied; outputs[i] is filled with output i, whose data is the
+ * session's and stays until its next run, so it cannot be an input of that. The first run of new shapes plans and may
+ * allocate, and so may one after a change of threads or instruction set; others do not. An input with a NaN or an
+ * infinity makes what depends on it NaN, as in dynq_linear_f32, and the call returns DYNQ_NONFINITE where a quantized
+ * op met one. */
 dynq_status dynq_model_run(dynq_session *session, const dynq_tensor *inputs, dynq_tensor *outputs);
 
 /* Keep every tensor of the next runs, for dynq_session_tensor (each takes memory of its own then). */
