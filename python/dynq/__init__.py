@@ -17,14 +17,17 @@ from .errors import (
     Error,
     FileAccessError,
     FileFormatError,
+    InvalidModelError,
     IsaError,
     IsaNotBuiltError,
     IsaNotSupportedError,
     IsaUnknownError,
     NonFiniteError,
     OutOfMemoryError,
+    UnsupportedModelError,
 )
 from .graph import Graph
+from .importers.onnx import from_onnx
 from .model import Model, load
 from .threads import get_num_threads, set_num_threads
 from .weights import QuantizedWeight, quantize_weight
@@ -37,6 +40,7 @@ __all__ = [
     "FileAccessError",
     "FileFormatError",
     "Graph",
+    "InvalidModelError",
     "IsaError",
     "IsaNotBuiltError",
     "IsaNotSupportedError",
@@ -45,8 +49,10 @@ __all__ = [
     "NonFiniteError",
     "OutOfMemoryError",
     "QuantizedWeight",
+    "UnsupportedModelError",
     "__version__",
     "dequantize",
+    "from_onnx",
     "gemm_s32",
     "get_num_threads",
     "isa",

@@ -21,6 +21,21 @@ class FileFormatError(Error, ValueError):
     """A file is damaged, truncated, of a newer format, or not one of dynq's."""
 
 
+class InvalidModelError(Error, ValueError):
+    """A model of another framework is damaged or contradicts itself."""
+
+
+class UnsupportedModelError(Error):
+    """A model holds what dynq cannot run. ``problems`` has all of it: what, and the names of the nodes."""
+
+    def __init__(self, message: str, problems: dict[str, list[str]]) -> None:
+        super().__init__(message, problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class FileAccessError(Error, OSError):
     """The operating system refused: a file cannot be opened or mapped."""
 

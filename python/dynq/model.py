@@ -288,6 +288,14 @@ def load(path: str | os.PathLike[str]) -> Model:
 _NUMBERS = {dtype: number for number, dtype in _DTYPES.items()}
 
 
+def op_names() -> frozenset[str]:
+    """The ops that models can have."""
+    names: list[str] = []
+    while (name := lib.dynq_op_name(len(names))) != NULL:
+        names.append(text(name))
+    return frozenset(names)
+
+
 def _from_bytes(data: bytes) -> Model:
     return Model._from_image(np.frombuffer(data, UINT8))
 

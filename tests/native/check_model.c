@@ -207,6 +207,12 @@ static void check_questions(void) {
   CHECK_REFUSED("index", dynq_model_input(model, 1, &value));
   CHECK_REFUSED("index", dynq_model_output_name(model, 2, &name));
   CHECK_REFUSED("index", dynq_model_node(model, 5, &name, &op));
+  size_t ops = 0;
+  while (dynq_op_name(ops) != NULL) {
+    CHECK(dynq_op_name(ops)[0] != 0);
+    ops++;
+  }
+  CHECK(ops > 0 && dynq_op_name(SIZE_MAX) == NULL);
   CHECK_REFUSED("model", dynq_model_input(NULL, 0, &value));
   CHECK_REFUSED("value", dynq_model_input(model, 0, NULL));
   CHECK_REFUSED("op", dynq_model_node(model, 0, &name, NULL));

@@ -265,6 +265,8 @@ dynq_status dynq_model_input(const dynq_model *model, size_t index, dynq_model_v
 dynq_status dynq_model_output_name(const dynq_model *model, size_t index, const char **name);
 /* Name and op of a node, in the order in which they run. */
 dynq_status dynq_model_node(const dynq_model *model, size_t index, const char **name, const char **op);
+/* The ops that models can have, in the library's order; NULL past the last. */
+const char *dynq_op_name(size_t index);
 
 /* A session. `threads` may be NULL: the built-in pool; it must stay valid. */
 dynq_status dynq_session_new(const dynq_model *model, const dynq_threads *threads, dynq_session **session);

@@ -19,6 +19,8 @@ const dynq_op *const dynq_op_list[] = {
 };
 const size_t dynq_op_count = sizeof dynq_op_list / sizeof dynq_op_list[0];
 
+const char *dynq_op_name(size_t index) { return index < dynq_op_count ? dynq_op_list[index]->name : NULL; }
+
 const dynq_op *dynq_op_find(const char *name) {
   for (size_t i = 0; i < dynq_op_count; i++) {
     if (strcmp(dynq_op_list[i]->name, name) == 0) {

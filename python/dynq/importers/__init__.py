@@ -1,0 +1,1 @@
+"""Models of other frameworks, brought into dynq's graph."""

@@ -1,0 +1,73 @@
+"""Attributes: each is known to its op, of the right type and with a value that dynq implements, or it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+from onnx import AttributeProto, NodeProto
+
+from .errors import InvalidModelError
+
+__all__ = ["FLOAT", "INT", "INTS", "TENSOR", "TEXT", "Rule", "one_of", "read", "unused"]
+
+_KINDS = {
+    AttributeProto.INT: "int",
+    AttributeProto.FLOAT: "float",
+    AttributeProto.STRING: "text",
+    AttributeProto.INTS: "ints",
+    AttributeProto.FLOATS: "floats",
+    AttributeProto.TENSOR: "tensor",
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    kind: str
+    allowed: tuple[Any, ...] | None = None  # None: every value
+    keep: bool = True  # False: it has no effect on what dynq computes, or none but the allowed value
+
+
+INT, FLOAT, TEXT, INTS, FLOATS, TENSOR = (
+    Rule(kind) for kind in ("int", "float", "text", "ints", "floats", "tensor")
+)  # fmt: skip
+
+
+def one_of(*values: Any) -> Rule:
+    """Only these values; where it is a single one, nothing is left to tell."""
+    return Rule("text" if isinstance(values[0], str) else "int", values, keep=len(values) > 1)
+
+
+def unused(kind: str = "int") -> Rule:
+    """Means something only for training or for dtypes that are refused anyway."""
+    return Rule(kind, keep=False)
+
+
+def read(node: NodeProto, name: str, rules: dict[str, Rule], refuse: Callable[[str], None]) -> dict[str, Any]:
+    """The attributes of a node by name. ``refuse`` is told of each that is not implemented."""
+    op = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+    result: dict[str, Any] = {}
+    for attribute in node.attribute:
+        rule = rules.get(attribute.name)
+        if attribute.ref_attr_name:
+            raise InvalidModelError(f"node {name!r}: attribute {attribute.name} refers to a function's, outside of one")
+        if rule is None:
+            refuse(f"attribute {op}.{attribute.name}")
+            continue
+        kind = _KINDS.get(attribute.type)
+        if kind != rule.kind:
+            got = kind or AttributeProto.AttributeType.Name(attribute.type)
+            raise InvalidModelError(f"node {name!r}: attribute {attribute.name} is {got}; expected {rule.kind}")
+        value = onnx.helper.get_attribute_value(attribute)
+        if rule.kind == "text":
+            value = value.decode("utf-8", "replace")
+        elif rule.kind in ("ints", "floats"):
+            value = list(value)
+        if rule.allowed is not None and value not in rule.allowed:
+            expected = " or ".join(repr(v) for v in rule.allowed)
+            refuse(f"attribute {op}.{attribute.name} = {value!r}; expected {expected}")
+        elif rule.keep:
+            result[attribute.name] = value
+    return result

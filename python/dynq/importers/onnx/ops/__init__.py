@@ -1,0 +1,5 @@
+"""The converters, by kind of op. Importing this registers them."""
+
+from . import constants, microsoft, pointwise, products, quantized, reductions, shapes, windows
+
+__all__ = ["constants", "microsoft", "pointwise", "products", "quantized", "reductions", "shapes", "windows"]

@@ -1,0 +1,63 @@
+"""Models that are quantized already: their own numerics, bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...._arguments import Array
+from ....graph import Value
+from ....weights import QuantizedWeight
+from ..attributes import INT, one_of, unused
+from ..convert import Call, Result, converter
+from .pointwise import passes
+
+passes("DynamicQuantizeLinear", since=11)
+passes("QuantizeLinear")
+passes("QuantizeLinear", since=13, axis=INT)
+passes("QuantizeLinear", since=19, axis=INT, saturate=unused())
+passes(
+    "QuantizeLinear", since=21,
+    axis=INT, saturate=unused(), block_size=one_of(0), output_dtype=one_of(0, 2, 3), precision=one_of(0, 1),
+)  # fmt: skip
+passes("DequantizeLinear")
+passes("DequantizeLinear", since=13, axis=INT)
+passes("DequantizeLinear", since=21, axis=INT, block_size=one_of(0), output_dtype=one_of(0, 1))
+
+
+class PackedIntegers:
+    """A constant int8 or uint8 matrix (K, N) as packed weights, made when the file is written."""
+
+    dtype: str | None = None
+
+    def __init__(self, b: Array, zero_point: Array | None, scale: Array | None = None) -> None:
+        self._b, self._zero_point, self._scale = b, zero_point, scale
+        self.shape = (int(b.shape[1]), int(b.shape[0]))
+        self.source_bytes = int(b.nbytes)
+
+    def make(self) -> QuantizedWeight:
+        zero_point: Array | int | None = self._zero_point
+        if zero_point is None:
+            zero_point = 0
+        scale = np.float32(1) if self._scale is None else self._scale
+        return QuantizedWeight.from_integers(self._b.T, scale, zero_point)
+
+
+def packed(call: Call, b: Value, zero_point: Value | None) -> Value | None:
+    """``b`` as packed weights, where it is a constant matrix with constant zero-points."""
+    array = b.array
+    if array is None or array.ndim != 2:
+        return None
+    zeros = None if zero_point is None else zero_point.array
+    if zero_point is not None and (zeros is None or zeros.size not in (1, array.shape[1])):
+        return None
+    if zeros is not None:
+        zeros = zeros.reshape(-1) if zeros.size > 1 else zeros.reshape(())
+    return call.constant(PackedIntegers(array, zeros), "weight")
+
+
+@converter("MatMulInteger")
+def mat_mul_integer(call: Call) -> Result:
+    weight = packed(call, call.need(1), call.input(3))
+    if weight is None:
+        return call.emit()
+    return call.emit("dynq.MatMulIntegerPacked", [call.need(0), weight, call.input(2)])

@@ -1,0 +1,218 @@
+"""A model as it was given, brought into a form that is easy to walk: light, inlined, sorted, with types."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+
+from .errors import InvalidModelError
+from .tensors import Tensor
+
+__all__ = ["Source", "load", "names_read", "node_name", "sorted_nodes"]
+
+OLDEST, NEWEST = 11, 28  # opsets of the domain "" that the converters were written for
+_SMALL = 1024  # elements of an initializer that shape inference may look at
+
+# dtype and shape: an int, a name or None for each dim; None where the rank is not known
+Type = tuple[int, tuple[int | str | None, ...] | None]
+
+
+@dataclass
+class Source:
+    """``model`` has no initializers but small ones: ``tensors`` has all, and reads each when it is wanted."""
+
+    name: str
+    model: ModelProto
+    tensors: dict[str, Tensor]
+    opsets: dict[str, int]
+    types: dict[str, Type] = field(default_factory=dict)
+    wrong: InvalidModelError | None = None  # what type inference says; told where nothing else is
+
+    @property
+    def graph(self) -> GraphProto:
+        return self.model.graph
+
+
+def load(model: str | os.PathLike[str] | ModelProto) -> Source:
+    """Read, check and prepare a model. External data are not opened yet."""
+    if isinstance(model, ModelProto):
+        light, name, folder = ModelProto(), model.graph.name or "the model", None
+        light.CopyFrom(model)
+    else:
+        path = Path(model)
+        name, folder = path.name, path.parent
+        try:
+            light = onnx.load_model(path, load_external_data=False)
+        except (DecodeError, ValueError) as error:
+            raise InvalidModelError(f"{path}: not an ONNX model: {error}") from error
+    if not light.HasField("graph") or not light.opset_import:
+        raise InvalidModelError(f"{name}: not an ONNX model, or an empty one")
+    opsets = {("" if o.domain == "ai.onnx" else o.domain): int(o.version) for o in light.opset_import}
+    opset = opsets.get("", OLDEST)
+    if not OLDEST <= opset <= NEWEST:
+        raise InvalidModelError(f"{name} has opset {opset}; expected {OLDEST} to {NEWEST}")
+    source = Source(name, light, {}, opsets)
+    _take_tensors(source, folder)
+    if light.functions:
+        _inline(source)
+    source.types, source.wrong = _infer(light)
+    return source
+
+
+def node_name(node: NodeProto, index: int) -> str:
+    """Its own, or one made of its op and its place."""
+    return str(node.name) or f"{node.op_type}_{index}"
+
+
+def sorted_nodes(graph: GraphProto, known: set[str], where: str) -> list[tuple[str, NodeProto]]:
+    """The nodes with their names, in an order in which they can run; ``known`` are values from outside."""
+    nodes = [(node_name(node, i), node) for i, node in enumerate(graph.node)]
+    producer: dict[str, int] = {}
+    for i, (name, node) in enumerate(nodes):
+        for output in node.output:
+            if output and (output in producer or output in known):
+                raise InvalidModelError(f"{where}: node {name!r} computes {output!r}, which is there already")
+            if output:
+                producer[output] = i
+    order: list[int] = []
+    state = [0] * len(nodes)  # 1: on the way down, 2: done
+    for root in range(len(nodes)):
+        if state[root]:
+            continue
+        state[root] = 1
+        stack: list[tuple[int, Iterator[str]]] = [(root, iter(_reads(nodes[root][1])))]
+        while stack:
+            at, rest = stack[-1]
+            for value in rest:
+                if value in producer:
+                    before = producer[value]
+                    if state[before] == 1:
+                        path = [i for i, _ in stack]
+                        cycle = " -> ".join(repr(nodes[i][0]) for i in [*path[path.index(before) :], before])
+                        raise InvalidModelError(f"{where} has a cycle of nodes, each of which reads the next: {cycle}")
+                    if state[before] == 0:
+                        state[before] = 1
+                        stack.append((before, iter(_reads(nodes[before][1]))))
+                        break
+                elif value not in known:
+                    raise InvalidModelError(
+                        f"{where}: node {nodes[at][0]!r} ({nodes[at][1].op_type}) reads {value!r}, "
+                        f"which is no input, no initializer and no output of a node"
+                    )
+            else:
+                state[at] = 2
+                order.append(at)
+                stack.pop()
+    return [nodes[i] for i in order]
+
+
+def _reads(node: NodeProto) -> list[str]:
+    """Names that a node reads, those of its subgraphs included."""
+    result = [name for name in node.input if name]
+    for attribute in node.attribute:
+        for graph in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
+            own = {value.name for value in (*graph.input, *graph.initializer)}
+            own.update(output for inner in graph.node for output in inner.output)
+            result += [name for inner in graph.node for name in _reads(inner) if name not in own]
+            result += [value.name for value in graph.output if value.name not in own]
+    return result
+
+
+def names_read(graph: GraphProto) -> set[str]:
+    """Names that something reads, at any depth; also those of outputs."""
+    result = {value.name for value in graph.output}
+    for node in graph.node:
+        result.update(node.input)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                result |= names_read(attribute.g)
+    return result - {""}
+
+
+def _take_tensors(source: Source, folder: Path | None) -> None:
+    """Move the initializers out of the model, small ones aside, and note external data's folder."""
+    graph = source.graph
+    if len(graph.sparse_initializer):
+        names = ", ".join(repr(sparse.values.name) for sparse in graph.sparse_initializer)
+        raise InvalidModelError(f"{source.name} has sparse initializers, which dynq does not support: {names}")
+    inputs = {value.name for value in graph.input}
+    light: list[TensorProto] = []
+    for proto in graph.initializer:
+        if proto.name in source.tensors:
+            raise InvalidModelError(f"{source.name}: two initializers have the name {proto.name!r}")
+        own = TensorProto()
+        own.CopyFrom(proto)
+        tensor = Tensor(own, f"initializer {proto.name!r}", folder)
+        source.tensors[proto.name] = tensor
+        if tensor.count <= _SMALL and proto.data_location != TensorProto.EXTERNAL:
+            light.append(own)
+        elif proto.name not in inputs:
+            graph.input.append(onnx.helper.make_tensor_value_info(proto.name, tensor.kind, tensor.shape))
+        proto.Clear()
+    del graph.initializer[:]
+    graph.initializer.extend(light)
+    for _, constant in constants(graph):
+        for attribute in constant.attribute:
+            if attribute.HasField("t"):
+                Tensor(attribute.t, f"constant {constant.output[0]!r}", None)
+    source.model.graph.ClearField("value_info")  # often wrong: inferred anew
+
+
+def constants(graph: GraphProto) -> list[tuple[str, NodeProto]]:
+    """The Constant nodes."""
+    return [(node_name(node, i), node) for i, node in enumerate(graph.node) if node.op_type == "Constant"]
+
+
+def _inline(source: Source) -> None:
+    """Put the bodies of the model's own functions where they are called."""
+    try:
+        from onnx import inliner
+    except ImportError as error:
+        raise InvalidModelError(f"{source.name} has functions of its own; they take onnx 1.16 or newer") from error
+    try:
+        source.model = inliner.inline_local_functions(source.model)
+    except Exception as error:  # the inliner raises what its C++ part threw
+        raise InvalidModelError(f"{source.name}: its functions cannot be inlined: {error}") from error
+    if len(source.model.functions):
+        names = ", ".join(repr(function.name) for function in source.model.functions)
+        raise InvalidModelError(f"{source.name}: its functions cannot be inlined: {names}")
+
+
+def _infer(model: ModelProto) -> tuple[dict[str, Type], InvalidModelError | None]:
+    """Types of all values; ONNX's own inference checks dtypes and shapes of each node with them."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    for output in copy.graph.output:  # what exporters write here is often wrong
+        output.ClearField("type")
+    wrong = None
+    try:
+        inferred = onnx.shape_inference.infer_shapes(copy, check_type=True, strict_mode=True, data_prop=True)
+    except Exception as error:  # InferenceError is not exported by every version
+        wrong = InvalidModelError(f"{model.graph.name}: {str(error).strip()}")
+        try:
+            inferred = onnx.shape_inference.infer_shapes(copy, data_prop=True)
+        except Exception:
+            return {}, wrong
+    graph = inferred.graph
+    types = {value.name: _type(value.type) for value in (*graph.input, *graph.value_info, *graph.output)}
+    return {name: kind for name, kind in types.items() if kind is not None}, wrong
+
+
+def _type(proto: Any) -> Type | None:
+    if not proto.HasField("tensor_type"):
+        return None
+    tensor = proto.tensor_type
+    if not tensor.HasField("shape"):
+        return int(tensor.elem_type), None
+    dims: list[int | str | None] = []
+    for dim in tensor.shape.dim:
+        name = dim.dim_param if dim.HasField("dim_param") else None
+        dims.append(int(dim.dim_value) if dim.HasField("dim_value") else name or None)
+    return int(tensor.elem_type), tuple(dims)
