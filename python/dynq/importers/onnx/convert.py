@@ -211,7 +211,7 @@ class Walk:
     ) -> list[Value | None]:
         """A node of the graph; its values get the types that inference knows."""
         if op not in self.ops:
-            raise Unsupported(f"op {op}")
+            self.problems.add(f"op {op}", name)  # goes on, to find all that is missing
         names = [None if output is None else self.scoped(output) for output in outputs]
         while names and names[-1] is None:
             names.pop()
