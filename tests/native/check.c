@@ -361,12 +361,16 @@ void guards_check(void) {
   }
 }
 
-void guards_release(void) {
+size_t guards_mark(void) { return slots_used; }
+
+void guards_release(void) { guards_release_to(0); }
+
+void guards_release_to(size_t mark) {
   guards_check();
-  for (size_t i = 0; i < slots_used; i++) {
+  for (size_t i = mark; i < slots_used; i++) {
     if (slots[i].end - slots[i].start > 1 << 20) { /* large ones do not stay in memory */
       (void)madvise(slots[i].memory, SLOT_BYTES, MADV_DONTNEED);
     }
   }
-  slots_used = 0;
+  slots_used = mark;
 }

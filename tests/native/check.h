@@ -109,5 +109,8 @@ int32_t *guarded_s32(size_t n);
 void guards_check(void);
 /* Checks all canaries, then gives all buffers back. */
 void guards_release(void);
+/* The same for the buffers made after guards_mark() returned `mark`. */
+size_t guards_mark(void);
+void guards_release_to(size_t mark);
 
 #endif

@@ -41,11 +41,26 @@ dynq_status dynq_op_granularity(const dynq_op_node *node, size_t attribute, dynq
   return DYNQ_OK;
 }
 
+dynq_status dynq_op_activation(const dynq_op_node *node, size_t attribute, dynq_activation *activation) {
+  static const char *const names[] = {"none", "relu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh"};
+  size_t index;
+  DYNQ_TRY(choose(node, attribute, names, sizeof names / sizeof names[0], &index));
+  *activation = (dynq_activation)index;
+  return DYNQ_OK;
+}
+
 dynq_status dynq_op_check_f32(const dynq_op_node *node, size_t i, const char *name, size_t least) {
   const dynq_op_tensor *t = node->inputs[i];
   if (t->dtype != DYNQ_FLOAT32 || t->rank < least) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s is %s of %zu dimensions; expected float32 of at least %zu", name,
                      dynq_dtype_name(t->dtype), t->rank, least);
+  }
+  return DYNQ_OK;
+}
+
+dynq_status dynq_op_check_shape(const dynq_op_tensor *t, const char *name, size_t rank, const size_t *dims) {
+  if (t->dtype != DYNQ_FLOAT32 || t->rank != rank || memcmp(t->dims, dims, rank * sizeof *dims) != 0) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s: expected float32 of the shape that the output gives it", name);
   }
   return DYNQ_OK;
 }
@@ -85,23 +100,13 @@ enum { LINEAR_ACTIVATION, LINEAR_SCHEME, LINEAR_GRANULARITY, LINEAR_MIN, LINEAR_
 enum { LINEAR_BIAS = 2, LINEAR_RESIDUAL = 3 };
 
 static dynq_status linear_epilogue(const dynq_op_node *node, dynq_epilogue *e) {
-  static const char *const names[] = {"none", "relu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh"};
-  size_t activation;
   *e = (dynq_epilogue){0};
-  DYNQ_TRY(choose(node, LINEAR_ACTIVATION, names, sizeof names / sizeof names[0], &activation));
-  e->activation = (dynq_activation)activation;
+  DYNQ_TRY(dynq_op_activation(node, LINEAR_ACTIVATION, &e->activation));
   e->min = dynq_op_float(node, LINEAR_MIN, 0.0f);
   e->max = dynq_op_float(node, LINEAR_MAX, 0.0f);
   if (isnan(e->min) || isnan(e->max) || e->min > e->max) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "min is %g and max %g; expected min < max, or 0 and 0",
                      (double)e->min, (double)e->max);
-  }
-  return DYNQ_OK;
-}
-
-static dynq_status check_shape(const dynq_op_tensor *t, const char *name, size_t rank, const size_t *dims) {
-  if (t->dtype != DYNQ_FLOAT32 || t->rank != rank || memcmp(t->dims, dims, rank * sizeof *dims) != 0) {
-    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s: expected float32 of the shape that the output gives it", name);
   }
   return DYNQ_OK;
 }
@@ -117,8 +122,8 @@ static dynq_status infer_linear(dynq_op_node *node) {
   DYNQ_TRY(linear_epilogue(node, &epilogue));
   DYNQ_TRY(dynq_op_scheme(node, LINEAR_SCHEME, &scheme));
   DYNQ_TRY(dynq_op_granularity(node, LINEAR_GRANULARITY, &granularity));
-  DYNQ_TRY(bias != NULL ? check_shape(bias, "bias", 1, &y->dims[y->rank - 1]) : DYNQ_OK);
-  DYNQ_TRY(residual != NULL ? check_shape(residual, "residual", y->rank, y->dims) : DYNQ_OK);
+  DYNQ_TRY(bias != NULL ? dynq_op_check_shape(bias, "bias", 1, &y->dims[y->rank - 1]) : DYNQ_OK);
+  DYNQ_TRY(residual != NULL ? dynq_op_check_shape(residual, "residual", y->rank, y->dims) : DYNQ_OK);
   const dynq_gemm gemm = product(node);
   node->scratch_bytes = dynq_gemm_memory_bytes(&gemm, node->thread_count);
   return DYNQ_OK;

@@ -4,59 +4,21 @@
 #include "../alloc.h"
 #include "../quant/pack.h"
 #include "../status.h"
+#include "batch.h"
 #include "gemm.h"
 #include "model_linear.h"
 
-#include <string.h>
-
 enum { SCHEME, GRANULARITY };
-
-/* The matrices of a batch, broadcast as NumPy does it. */
-typedef struct batch {
-  size_t rank, count;
-  size_t dims[DYNQ_MAX_RANK];
-  size_t m, n, k;
-} batch;
-
-static dynq_status find_batch(const dynq_op_node *node, batch *b) {
-  dynq_op_tensor left = *node->inputs[0], right = *node->inputs[1]; /* without the last two dimensions */
-  b->m = left.dims[left.rank - 2];
-  b->k = left.dims[left.rank - 1];
-  b->n = right.dims[right.rank - 1];
-  if (right.dims[right.rank - 2] != b->k) {
-    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "a has %zu columns and b %zu rows", b->k, right.dims[right.rank - 2]);
-  }
-  left.rank -= 2;
-  right.rank -= 2;
-  DYNQ_TRY(dynq_op_broadcast(&left, &right, &b->rank, b->dims));
-  b->count = 1;
-  for (size_t i = 0; i < b->rank; i++) {
-    b->count = dynq_size_mul(b->count, b->dims[i]);
-  }
-  return DYNQ_OK;
-}
-
-/* Which matrix of t is number `index` of the batch. */
-static size_t matrix_of(const batch *b, const dynq_op_tensor *t, size_t index) {
-  size_t at = 0, step = 1;
-  for (size_t i = 0; i < b->rank; i++) { /* from the last dimension on */
-    const size_t size = b->dims[b->rank - 1 - i], own = i + 2 < t->rank ? t->dims[t->rank - 3 - i] : 1;
-    at += own != 1 ? index % size * step : 0;
-    step *= own;
-    index /= size;
-  }
-  return at;
-}
 
 static dynq_status infer(dynq_op_node *node) {
   dynq_scheme scheme;
   dynq_granularity granularity;
-  batch b;
+  dynq_batch b;
   DYNQ_TRY(dynq_op_check_f32(node, 0, "a", 2));
   DYNQ_TRY(dynq_op_check_f32(node, 1, "b", 2));
   DYNQ_TRY(dynq_op_scheme(node, SCHEME, &scheme));
   DYNQ_TRY(dynq_op_granularity(node, GRANULARITY, &granularity));
-  DYNQ_TRY(find_batch(node, &b));
+  DYNQ_TRY(dynq_batch_find(node->inputs[0], node->inputs[1], &b));
   const size_t weight_bytes = dynq_weight_bytes(b.n, b.k, false);
   if (b.k > DYNQ_MAX_K || weight_bytes > PTRDIFF_MAX) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "b: n %zu and k %zu are too large; k is at most %d", b.n, b.k,
@@ -79,10 +41,10 @@ static dynq_status run(const dynq_op_node *node) {
   const dynq_op_tensor *left = node->inputs[0], *right = node->inputs[1], *y = node->outputs[0];
   dynq_scheme scheme;
   dynq_granularity granularity;
-  batch b;
+  dynq_batch b;
   DYNQ_TRY(dynq_op_scheme(node, SCHEME, &scheme));
   DYNQ_TRY(dynq_op_granularity(node, GRANULARITY, &granularity));
-  DYNQ_TRY(find_batch(node, &b));
+  DYNQ_TRY(dynq_batch_find(node->inputs[0], node->inputs[1], &b));
   if (y->count == 0) {
     return DYNQ_OK;
   }
@@ -92,7 +54,7 @@ static dynq_status run(const dynq_op_node *node) {
   size_t packed = SIZE_MAX; /* the matrix of b that the weight holds */
   dynq_status finite = DYNQ_OK;
   for (size_t i = 0; i < b.count; i++) {
-    const size_t of_left = matrix_of(&b, left, i), of_right = matrix_of(&b, right, i);
+    const size_t of_left = dynq_batch_matrix(&b, left, i), of_right = dynq_batch_matrix(&b, right, i);
     if (of_right != packed) {
       const float *w = b.k != 0 ? (const float *)right->data + of_right * b.k * b.n : NULL;
       const dynq_status status = dynq_pack_f32(weight, node->kernels, w, 1, b.n, node->threads, node->thread_count);

@@ -1,0 +1,99 @@
+/*
+ * Softmax and LogSoftmax over any axis.
+ */
+#include "../alloc.h"
+#include "../status.h"
+#include "../threads.h"
+#include "model_linear.h"
+#include "work.h"
+
+enum { AXIS };
+
+typedef struct rows {
+  const dynq_op_node *node;
+  bool logarithm;
+  size_t outer, n, inner, parts;
+} rows;
+
+static dynq_status find_rows(const dynq_op_node *node, rows *r) {
+  const dynq_op_tensor *x = node->inputs[0];
+  size_t axis;
+  DYNQ_TRY(dynq_op_axis(dynq_op_int(node, AXIS, -1), x->rank, &axis));
+  *r = (rows){.node = node, .outer = dynq_op_rows(x, x->rank - axis), .n = x->dims[axis], .inner = 1};
+  for (size_t i = axis + 1; i < x->rank; i++) {
+    r->inner = dynq_size_mul(r->inner, x->dims[i]);
+  }
+  const size_t lines = dynq_size_mul(r->outer, r->inner);
+  r->parts = dynq_work_parts(node->thread_count, lines, dynq_size_mul(lines, r->n)); /* a nanosecond each */
+  return DYNQ_OK;
+}
+
+static void run_row(const rows *r, const float *x, float *y) {
+  const dynq_vector_kernels *kernels = &r->node->kernels->vector;
+  if (r->logarithm) {
+    kernels->log_softmax(r->n, x, y);
+  } else {
+    kernels->softmax(r->n, x, 1.0f, NULL, y);
+  }
+}
+
+static void task(void *arg, size_t part) {
+  const rows *r = arg;
+  const float *x = r->node->inputs[0]->data;
+  float *y = r->node->outputs[0]->data, *row = r->inner != 1 ? (float *)r->node->scratch + part * r->n : NULL;
+  size_t line, end;
+  dynq_share(r->outer * r->inner, r->parts, part, &line, &end);
+  for (; line < end; line++) {
+    if (r->inner == 1) {
+      run_row(r, x + line * r->n, y + line * r->n);
+      continue;
+    }
+    const size_t at = line / r->inner * r->n * r->inner + line % r->inner;
+    for (size_t i = 0; i < r->n; i++) {
+      row[i] = x[at + i * r->inner];
+    }
+    run_row(r, row, row);
+    for (size_t i = 0; i < r->n; i++) {
+      y[at + i * r->inner] = row[i];
+    }
+  }
+}
+
+static dynq_status infer(dynq_op_node *node) {
+  const dynq_op_tensor *x = node->inputs[0];
+  rows r;
+  DYNQ_TRY(dynq_op_check_f32(node, 0, "input", 1));
+  DYNQ_TRY(find_rows(node, &r));
+  dynq_op_set_output(node, 0, DYNQ_FLOAT32, x->rank, x->dims);
+  node->scratch_bytes = r.inner != 1 ? dynq_size_mul(r.parts, dynq_size_mul(r.n, sizeof(float))) : 0;
+  return DYNQ_OK;
+}
+
+static dynq_status run(const dynq_op_node *node, bool logarithm) {
+  rows r;
+  DYNQ_TRY(find_rows(node, &r));
+  r.logarithm = logarithm;
+  if (node->outputs[0]->count != 0) {
+    dynq_parallel(node->threads, r.parts, task, &r, r.parts);
+  }
+  return DYNQ_OK;
+}
+
+static dynq_status run_softmax(const dynq_op_node *node) { return run(node, false); }
+static dynq_status run_log_softmax(const dynq_op_node *node) { return run(node, true); }
+
+#define SOFTMAX_OP(op_name, run_it)                                                                                    \
+  {                                                                                                                    \
+      .name = op_name,                                                                                                 \
+      .min_inputs = 1,                                                                                                 \
+      .max_inputs = 1,                                                                                                 \
+      .min_outputs = 1,                                                                                                \
+      .max_outputs = 1,                                                                                                \
+      .in_place = 1 << 0,                                                                                              \
+      .attributes = {[AXIS] = {"axis", DYNQ_ATTRIBUTE_INT}},                                                           \
+      .infer = infer,                                                                                                  \
+      .run = run_it,                                                                                                   \
+  }
+
+const dynq_op dynq_op_Softmax = SOFTMAX_OP("Softmax", run_softmax);
+const dynq_op dynq_op_LogSoftmax = SOFTMAX_OP("LogSoftmax", run_log_softmax);
