@@ -242,13 +242,19 @@ class Model:
             if type(array) is not np.ndarray or array.dtype is not dtype:
                 array = _as_dtype(value.name, given, dtype)
             arrays.append(contiguous(array) if not array.flags.c_contiguous or not array.flags.aligned else array)
-        mine = session
-        if mine is None:
-            try:
-                mine = self._sessions.pop()
-            except IndexError:
-                mine = self._new_session()
-        for tensor, array, expected in zip(mine.inputs, arrays, self._inputs, strict=False):
+        if session is not None:
+            return self._run_in(session, arrays, raises)
+        try:
+            session = self._sessions.pop()
+        except IndexError:
+            session = self._new_session()
+        try:
+            return self._run_in(session, arrays, raises)
+        finally:
+            self._sessions.append(session)
+
+    def _run_in(self, session: _Session, arrays: list[Array], raises: bool) -> list[Array]:
+        for tensor, array, expected in zip(session.inputs, arrays, self._inputs, strict=False):
             if array.ndim != len(expected.shape or ()):
                 raise ValueError(f"input {expected.name!r} has shape {array.shape}; expected {_shape(expected)}")
             tensor.dtype = _NUMBERS[array.dtype]
@@ -256,13 +262,10 @@ class Model:
             for i, dim in enumerate(array.shape):
                 tensor.dims[i] = dim
             tensor.data = ffi.cast("void *", array.ctypes.data)
-        status = lib.dynq_model_run(mine.handle, mine.inputs, mine.outputs)
+        status = lib.dynq_model_run(session.handle, session.inputs, session.outputs)
         if status != STATUS_NONFINITE or raises:
             check(status)
-        outputs = [_copy(mine.outputs[i]) for i in range(len(self._output_names))]
-        if session is None:
-            self._sessions.append(mine)
-        return outputs
+        return [_copy(session.outputs[i]) for i in range(len(self._output_names))]
 
     def _new_session(self) -> _Session:
         return _Session(self._handle, self._input_count, len(self._output_names))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
+from collections.abc import Iterator
+from typing import Any
 
 __all__ = ["Report", "Row"]
 
@@ -48,7 +47,9 @@ class Report:
     def from_json(cls, text: str) -> Report:
         return cls(tuple(Row(*row) for row in json.loads(text)))
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        from rich.table import Table  # takes as long to import as dynq itself
+
         table = Table("node", "became", "why", "bytes before", "after")
         for column in table.columns[3:]:
             column.justify = "right"
@@ -59,6 +60,8 @@ class Report:
         yield table
 
     def __str__(self) -> str:
+        from rich.console import Console
+
         console = Console(width=160, force_terminal=False, no_color=True)
         with console.capture() as capture:
             console.print(self)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +12,7 @@ from .._arguments import Array
 from ..errors import NonFiniteError
 from ..weights import QuantizedWeight, quantize_weight
 
-__all__ = ["ArrayLater", "PackedLater", "nonfinite"]
+__all__ = ["ArrayLater", "PackedLater", "drop_pages", "nonfinite"]
 
 
 class PackedLater:
@@ -29,6 +31,9 @@ class PackedLater:
             return quantize_weight(w)
         except NonFiniteError as error:
             raise nonfinite(self.node) from error
+        finally:
+            for part in self.parts:
+                drop_pages(part)
 
 
 class ArrayLater:
@@ -41,6 +46,24 @@ class ArrayLater:
 
     def make(self) -> Array | QuantizedWeight:
         return self._function()
+
+
+def drop_pages(array: Array) -> None:
+    """Tell the system that the pages of a mapped file behind ``array`` are not needed soon: they count as this
+    process's memory until then. They come back when they are read; only maps that cannot be written to are touched.
+    """
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        if base.flags.writeable:
+            return
+        base = base.base
+    if not isinstance(base, mmap.mmap) or array.size == 0 or min(array.strides, default=0) < 0:
+        return
+    first = array.ctypes.data - np.frombuffer(base, np.uint8).ctypes.data
+    last = first + array.itemsize + sum((n - 1) * step for n, step in zip(array.shape, array.strides, strict=True))
+    begin, end = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE, last // mmap.PAGESIZE * mmap.PAGESIZE
+    if end > begin:
+        base.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
 
 def nonfinite(node: str) -> NonFiniteError:

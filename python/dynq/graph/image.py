@@ -12,6 +12,7 @@ import numpy as np
 
 from .._arguments import UINT8, Array
 from ..weights import QuantizedWeight
+from .deferred import drop_pages
 from .ir import Attribute, Deferred, Graph, Node, Value
 
 __all__ = ["DTYPES", "crc32", "write_image"]
@@ -48,6 +49,7 @@ def write_image(graph: Graph, notes: Mapping[str, str]) -> Array:
     for value in constants:
         for offset, part in zip(offsets[value], _parts(value), strict=True):
             _store(part, data[offset : offset + part.nbytes])
+            drop_pages(part)
     text["crc32"] = f"{crc32(data[len(plan) :]):08x}"
     image[:start] = np.frombuffer(_header(text, layout.entries), UINT8)
     return image

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+from collections.abc import Iterator
 
 import numpy as np
 
 from ..._arguments import FLOAT32, INT8, Array
 from ...report import Row
 from ...weights import QuantizedWeight
-from ..deferred import ArrayLater, PackedLater, nonfinite
+from ..deferred import ArrayLater, PackedLater, drop_pages, nonfinite
 from ..ir import Deferred, Graph, Node, Value
 from .dead_code import dead_code
 from .siblings import merge_siblings
 
 __all__ = ["Options", "quantize_graph"]
 
-_ROWS_AT_ONCE = 1 << 22  # elements of a table that are quantized at a time
+_ELEMENTS_AT_ONCE = 1 << 20  # elements of a table that are quantized at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,9 +165,11 @@ def _quantize_rows(node: str, table: Array, scales: Array) -> Array:
     return rows
 
 
-def _pieces(table: Array) -> list[Array]:
-    step = max(1, _ROWS_AT_ONCE // max(table.shape[1], 1))
-    return [table[i : i + step] for i in range(0, table.shape[0], step)]
+def _pieces(table: Array) -> Iterator[Array]:
+    step = max(1, _ELEMENTS_AT_ONCE // max(table.shape[1], 1))
+    for i in range(0, table.shape[0], step):
+        yield table[i : i + step]
+        drop_pages(table[i : i + step])
 
 
 def _attention(node: Node, options: Options) -> Row:
