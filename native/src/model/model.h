@@ -2,7 +2,8 @@
  * A model as it was read from its file, and what planning it for the shapes of an input gives.
  *
  *   image.c       opens a file or memory and finds the data
- *   plan.c        reads the plan: from bytes to the structs below, trusting nothing
+ *   reader.c plan.c plan_nodes.c
+ *                 read the plan: from bytes to the structs below, trusting nothing
  *   inputs.c      checks what a caller passes against what the model takes
  *   shape_plan.c  shapes of everything, what is known before the run, who shares memory
  *   arena.c       where each buffer lies
