@@ -549,6 +549,7 @@ int main(int argc, char **argv) {
   check_inspection();
   check_threads();
   check_files();
+  check_model_ops();
   check_model_random();
   check_model_damage();
   dynq_weight_free(first);

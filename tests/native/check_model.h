@@ -11,6 +11,8 @@
 void check_model_damage(void);
 /* Random graphs: the packed arena gives what tensors with memory of their own give. */
 void check_model_random(void);
+/* Single ops against the functions for single layers. */
+void check_model_ops(void);
 
 /* A packed weight of random numbers. */
 dynq_weight *random_weight(size_t n, size_t k);
