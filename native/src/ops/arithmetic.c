@@ -1,0 +1,169 @@
+/*
+ * Add, Sub, Mul, Div, Mod and PRelu.
+ *
+ * Integers wrap; a division truncates, by -1 it wraps, and by 0 it is an error that the first such divisor reports.
+ */
+#include "pairs.h"
+
+#include <string.h>
+
+/* The same operation on unsigned integers, where wrapping is defined; bytes are computed as int. */
+#define WRAP32(a, op, b) ((int32_t)((uint32_t)(a)op(uint32_t)(b)))
+#define WRAP64(a, op, b) ((int64_t)((uint64_t)(a)op(uint64_t)(b)))
+
+#define EACH_DTYPE(op, name)                                                                                           \
+  DYNQ_PAIRS(name##_float32, float, float, float, dynq_one_nan(a op b))                                                \
+  DYNQ_PAIRS(name##_int64, int64_t, int64_t, int64_t, WRAP64(a, op, b))                                                \
+  DYNQ_PAIRS(name##_int32, int32_t, int32_t, int32_t, WRAP32(a, op, b))                                                \
+  DYNQ_PAIRS(name##_uint8, uint8_t, uint8_t, uint8_t, (uint8_t)(a op b))                                               \
+  DYNQ_PAIRS(name##_int8, int8_t, int8_t, int8_t, (int8_t)(a op b))
+EACH_DTYPE(+, add)
+EACH_DTYPE(-, sub)
+EACH_DTYPE(*, mul)
+#undef EACH_DTYPE
+
+DYNQ_PAIRS(div_float32, float, float, float, dynq_one_nan(a / b))
+DYNQ_PAIRS(div_int64, int64_t, int64_t, int64_t, (b == -1 ? WRAP64(0, -, a) : a / b))
+DYNQ_PAIRS(div_int32, int32_t, int32_t, int32_t, (b == -1 ? WRAP32(0, -, a) : a / b))
+DYNQ_PAIRS(div_uint8, uint8_t, uint8_t, uint8_t, (uint8_t)(a / b))
+DYNQ_PAIRS(div_int8, int8_t, int8_t, int8_t, (int8_t)(a / b))
+
+/* The remainder with the sign of a, as C has it, and with that of b, as Python has it. */
+static inline int64_t remainder_of(int64_t a, int64_t b) { return b == -1 ? 0 : a % b; }
+static inline int64_t modulo(int64_t a, int64_t b) {
+  const int64_t r = remainder_of(a, b);
+  return r != 0 && (r < 0) != (b < 0) ? r + b : r;
+}
+
+#define EACH_DTYPE(name, function)                                                                                     \
+  DYNQ_PAIRS(name##_int64, int64_t, int64_t, int64_t, function(a, b))                                                  \
+  DYNQ_PAIRS(name##_int32, int32_t, int32_t, int32_t, (int32_t)function(a, b))                                         \
+  DYNQ_PAIRS(name##_uint8, uint8_t, uint8_t, uint8_t, (uint8_t)function(a, b))                                         \
+  DYNQ_PAIRS(name##_int8, int8_t, int8_t, int8_t, (int8_t)function(a, b))
+EACH_DTYPE(mod, modulo)
+EACH_DTYPE(fmod, remainder_of)
+#undef EACH_DTYPE
+DYNQ_PAIRS(fmod_float32, float, float, float, dynq_one_nan(fmodf(a, b))) /* exact by definition */
+
+DYNQ_PAIRS(prelu_float32, float, float, float, dynq_one_nan(a < 0.0f ? b * a : a))
+DYNQ_PAIRS(prelu_int64, int64_t, int64_t, int64_t, (a < 0 ? WRAP64(b, *, a) : a))
+DYNQ_PAIRS(prelu_int32, int32_t, int32_t, int32_t, (a < 0 ? WRAP32(b, *, a) : a))
+
+/* Indexed by dtype. */
+#define LOOPS(name)                                                                                                    \
+  {[DYNQ_FLOAT32] = name##_float32,                                                                                    \
+   [DYNQ_INT64] = name##_int64,                                                                                        \
+   [DYNQ_INT32] = name##_int32,                                                                                        \
+   [DYNQ_UINT8] = name##_uint8,                                                                                        \
+   [DYNQ_INT8] = name##_int8}
+
+static dynq_status infer(dynq_op_node *node) {
+  DYNQ_TRY(dynq_op_expect_same(node, 0, DYNQ_SET_NUMERIC));
+  return dynq_pairs_shape(node, node->inputs[0]->dtype);
+}
+
+static dynq_status refuse_zeros(const dynq_op_tensor *divisor) {
+  const size_t size = dynq_dtype_size(divisor->dtype);
+  static const uint8_t zero[sizeof(int64_t)];
+  for (size_t i = 0; i < divisor->count && divisor->dtype != DYNQ_FLOAT32; i++) {
+    if (memcmp((const char *)divisor->data + i * size, zero, size) == 0) {
+      return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "element %zu of input 1 is 0; expected no division by zero", i);
+    }
+  }
+  return DYNQ_OK;
+}
+
+static dynq_status run_add(const dynq_op_node *node) {
+  static const dynq_walk_inner loops[] = LOOPS(add);
+  return dynq_pairs_run(node, loops[node->inputs[0]->dtype], NULL);
+}
+
+static dynq_status run_sub(const dynq_op_node *node) {
+  static const dynq_walk_inner loops[] = LOOPS(sub);
+  return dynq_pairs_run(node, loops[node->inputs[0]->dtype], NULL);
+}
+
+static dynq_status run_mul(const dynq_op_node *node) {
+  static const dynq_walk_inner loops[] = LOOPS(mul);
+  return dynq_pairs_run(node, loops[node->inputs[0]->dtype], NULL);
+}
+
+static dynq_status run_div(const dynq_op_node *node) {
+  static const dynq_walk_inner loops[] = LOOPS(div);
+  DYNQ_TRY(node->outputs[0]->count != 0 ? refuse_zeros(node->inputs[1]) : DYNQ_OK);
+  return dynq_pairs_run(node, loops[node->inputs[0]->dtype], NULL);
+}
+
+#define ARITHMETIC(op_name, function)                                                                                  \
+  const dynq_op dynq_op_##op_name = {.name = #op_name,                                                                 \
+                                     .min_inputs = 2,                                                                  \
+                                     .max_inputs = 2,                                                                  \
+                                     .min_outputs = 1,                                                                 \
+                                     .max_outputs = 1,                                                                 \
+                                     .in_place = 3,                                                                    \
+                                     .infer = infer,                                                                   \
+                                     .run = function}
+ARITHMETIC(Add, run_add);
+ARITHMETIC(Sub, run_sub);
+ARITHMETIC(Mul, run_mul);
+ARITHMETIC(Div, run_div);
+
+static dynq_status infer_mod(dynq_op_node *node) {
+  DYNQ_TRY(infer(node));
+  const int64_t fmod_is = dynq_op_int(node, 0, 0);
+  if (fmod_is != 0 && fmod_is != 1) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "fmod is %lld; expected 0 or 1", (long long)fmod_is);
+  }
+  if (fmod_is == 0 && node->inputs[0]->dtype == DYNQ_FLOAT32) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "fmod is 0 and the inputs are float32; expected integers or fmod 1");
+  }
+  return DYNQ_OK;
+}
+
+static dynq_status run_mod(const dynq_op_node *node) {
+  static const dynq_walk_inner modulos[] = {
+      [DYNQ_INT64] = mod_int64, [DYNQ_INT32] = mod_int32, [DYNQ_UINT8] = mod_uint8, [DYNQ_INT8] = mod_int8};
+  static const dynq_walk_inner remainders[] = LOOPS(fmod);
+  DYNQ_TRY(node->outputs[0]->count != 0 ? refuse_zeros(node->inputs[1]) : DYNQ_OK);
+  return dynq_pairs_run(node, (dynq_op_int(node, 0, 0) == 0 ? modulos : remainders)[node->inputs[0]->dtype], NULL);
+}
+
+const dynq_op dynq_op_Mod = {.name = "Mod",
+                             .min_inputs = 2,
+                             .max_inputs = 2,
+                             .min_outputs = 1,
+                             .max_outputs = 1,
+                             .in_place = 3,
+                             .attributes = {{"fmod", DYNQ_ATTRIBUTE_INT}},
+                             .infer = infer_mod,
+                             .run = run_mod};
+
+/* The slope is broadcast to x, and not x to the slope. */
+static dynq_status infer_prelu(dynq_op_node *node) {
+  DYNQ_TRY(dynq_op_expect_same(node, 0, DYNQ_SET_FLOAT | DYNQ_SET_INDEX));
+  const dynq_op_tensor *x = node->inputs[0];
+  size_t rank, dims[DYNQ_MAX_RANK];
+  DYNQ_TRY(dynq_op_broadcast(x, node->inputs[1], &rank, dims));
+  bool same = rank == x->rank;
+  for (size_t d = 0; d < rank && same; d++) {
+    same = dims[d] == x->dims[d];
+  }
+  return same ? dynq_op_set_like(node, 0, x)
+              : dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "the slope has a larger shape than x; expected one that is "
+                                                       "broadcast to x");
+}
+
+static dynq_status run_prelu(const dynq_op_node *node) {
+  static const dynq_walk_inner loops[] = {
+      [DYNQ_FLOAT32] = prelu_float32, [DYNQ_INT64] = prelu_int64, [DYNQ_INT32] = prelu_int32};
+  return dynq_pairs_run(node, loops[node->inputs[0]->dtype], NULL);
+}
+
+const dynq_op dynq_op_PRelu = {.name = "PRelu",
+                               .min_inputs = 2,
+                               .max_inputs = 2,
+                               .min_outputs = 1,
+                               .max_outputs = 1,
+                               .in_place = 1,
+                               .infer = infer_prelu,
+                               .run = run_prelu};

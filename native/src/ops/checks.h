@@ -1,0 +1,61 @@
+/*
+ * What the ops' infer() checks again and again.
+ */
+#ifndef DYNQ_CHECKS_H
+#define DYNQ_CHECKS_H
+
+#include "../model/op.h"
+#include "../status.h"
+
+/* Sets of dtypes. */
+#define DYNQ_SET(dtype) (1u << (unsigned)(dtype))
+#define DYNQ_SET_FLOAT DYNQ_SET(DYNQ_FLOAT32)
+#define DYNQ_SET_BOOL DYNQ_SET(DYNQ_BOOL)
+#define DYNQ_SET_BYTES (DYNQ_SET(DYNQ_UINT8) | DYNQ_SET(DYNQ_INT8))
+#define DYNQ_SET_INDEX (DYNQ_SET(DYNQ_INT64) | DYNQ_SET(DYNQ_INT32))
+#define DYNQ_SET_INTEGER (DYNQ_SET_INDEX | DYNQ_SET_BYTES)
+#define DYNQ_SET_NUMERIC (DYNQ_SET_FLOAT | DYNQ_SET_INTEGER)
+#define DYNQ_SET_ANY (DYNQ_SET_NUMERIC | DYNQ_SET_BOOL)
+
+/* Input i is there and its dtype is in the set. */
+dynq_status dynq_op_expect(const dynq_op_node *node, size_t i, unsigned dtypes);
+/* Inputs first to input_count are there and have the dtype of input `first`, which is in the set. */
+dynq_status dynq_op_expect_same(const dynq_op_node *node, size_t first, unsigned dtypes);
+/* Input i has this rank. */
+dynq_status dynq_op_expect_rank(const dynq_op_node *node, size_t i, size_t rank);
+/* Input i, static, int64 or int32 of rank 0 or 1 and at most `max` elements, into `values`. */
+dynq_status dynq_op_static_values(const dynq_op_node *node, size_t i, size_t max, size_t *count, int64_t *values);
+/* The ints of an attribute, exactly `count`; `otherwise` for all where it is left out. */
+dynq_status dynq_op_ints(const dynq_op_node *node, size_t attribute, size_t count, int64_t otherwise, int64_t *values);
+/* An attribute that is an axis; `otherwise` where it is left out. */
+dynq_status dynq_op_axis_attribute(const dynq_op_node *node, size_t attribute, int64_t otherwise, size_t rank,
+                                   size_t *axis);
+/* `count` distinct axes, negative ones counted from the end: at[i] is axis i; a bit of *set for each. */
+dynq_status dynq_op_axes(size_t count, const int64_t *axes, size_t rank, size_t *at, unsigned *set);
+/* From ONNX's number of a type, as in Cast's `to`. */
+dynq_status dynq_op_dtype_of_onnx(int64_t number, dynq_dtype *dtype);
+
+/* Whether a string attribute is `text`; false where it is left out. */
+bool dynq_op_string_is(const dynq_op_node *node, size_t attribute, const char *text);
+
+/* Products of dims [from, to). Sizes of tensors: they do not overflow. */
+static inline size_t dynq_op_product(const dynq_op_tensor *t, size_t from, size_t to) {
+  size_t product = 1;
+  for (size_t i = from; i < to; i++) {
+    product *= t->dims[i];
+  }
+  return product;
+}
+
+/* Output 0 with the dtype and the shape of `t`. */
+static inline dynq_status dynq_op_set_like(dynq_op_node *node, size_t i, const dynq_op_tensor *t) {
+  dynq_op_set_output(node, i, t->dtype, t->rank, t->dims);
+  return DYNQ_OK;
+}
+
+/* Element i of an int64 or int32 tensor. */
+static inline int64_t dynq_op_index(const dynq_op_tensor *t, size_t i) {
+  return t->dtype == DYNQ_INT64 ? ((const int64_t *)t->data)[i] : ((const int32_t *)t->data)[i];
+}
+
+#endif

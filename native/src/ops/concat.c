@@ -1,0 +1,143 @@
+/*
+ * Concat and Split: parts of a tensor along one axis.
+ */
+#include "../alloc.h"
+#include "checks.h"
+#include "walk.h"
+
+#include <string.h>
+
+static dynq_status infer_concat(dynq_op_node *node) {
+  size_t axis, dims[DYNQ_MAX_RANK];
+  DYNQ_TRY(dynq_op_expect_same(node, 0, DYNQ_SET_ANY));
+  const dynq_op_tensor *first = node->inputs[0];
+  if (!node->attributes[0].present) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "attribute axis is left out; expected an axis");
+  }
+  DYNQ_TRY(dynq_op_axis(node->attributes[0].i, first->rank, &axis));
+  memcpy(dims, first->dims, sizeof dims);
+  for (size_t i = 1; i < node->input_count; i++) {
+    const dynq_op_tensor *t = node->inputs[i];
+    if (t->rank != first->rank) {
+      return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "input %zu has rank %zu; expected %zu, as input 0", i, t->rank,
+                       first->rank);
+    }
+    for (size_t d = 0; d < first->rank; d++) {
+      if (d != axis && t->dims[d] != first->dims[d]) {
+        return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "input %zu has size %zu in axis %zu; expected %zu, as input 0", i,
+                         t->dims[d], d, first->dims[d]);
+      }
+    }
+    dims[axis] = dynq_size_add(dims[axis], t->dims[axis]);
+  }
+  dynq_op_set_output(node, 0, first->dtype, first->rank, dims);
+  return DYNQ_OK;
+}
+
+static dynq_status run_concat(const dynq_op_node *node) {
+  const dynq_op_tensor *out = node->outputs[0];
+  size_t axis;
+  ptrdiff_t to_strides[DYNQ_MAX_RANK], from_strides[DYNQ_MAX_RANK];
+  DYNQ_TRY(dynq_op_axis(node->attributes[0].i, out->rank, &axis));
+  dynq_strides(out, to_strides);
+  char *to = out->data;
+  for (size_t i = 0; i < node->input_count; i++) {
+    const dynq_op_tensor *t = node->inputs[i];
+    dynq_strides(t, from_strides);
+    dynq_copy_box(node, dynq_dtype_size(t->dtype), t->rank, t->dims, to, to_strides, t->data, from_strides);
+    to += (ptrdiff_t)t->dims[axis] * to_strides[axis];
+  }
+  return DYNQ_OK;
+}
+
+const dynq_op dynq_op_Concat = {.name = "Concat",
+                                .min_inputs = 1,
+                                .max_inputs = DYNQ_OP_MAX_INPUTS,
+                                .min_outputs = 1,
+                                .max_outputs = 1,
+                                .attributes = {{"axis", DYNQ_ATTRIBUTE_INT}},
+                                .infer = infer_concat,
+                                .run = run_concat};
+
+/* ---- Split ---- */
+
+/* The size of part i: as the input says, else equal ones of which the last may be smaller. */
+static size_t part_size(const dynq_op_node *node, size_t axis, size_t i) {
+  const dynq_op_tensor *x = node->inputs[0], *split = dynq_op_input(node, 1);
+  if (split != NULL) {
+    return (size_t)dynq_op_value(split, i);
+  }
+  const size_t size = x->dims[axis], each = size / node->output_count + (size % node->output_count != 0 ? 1 : 0);
+  const size_t before = each * i < size ? each * i : size;
+  return size - before < each ? size - before : each;
+}
+
+static dynq_status check_split(const dynq_op_node *node, size_t axis) {
+  const dynq_op_tensor *split = node->inputs[1];
+  size_t left = node->inputs[0]->dims[axis];
+  if (split->rank != 1 || split->count != node->output_count || node->attributes[1].present) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
+                     "split has %zu sizes for %zu outputs%s; expected one each and no "
+                     "num_outputs",
+                     split->count, node->output_count, node->attributes[1].present ? " and there is num_outputs" : "");
+  }
+  for (size_t i = 0; i < split->count; i++) {
+    const int64_t size = dynq_op_value(split, i);
+    if (size < 0 || (uint64_t)size > left) {
+      return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "part %zu of split has size %lld; %zu are left", i, (long long)size,
+                       left);
+    }
+    left -= (size_t)size;
+  }
+  return left == 0
+             ? DYNQ_OK
+             : dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "split leaves %zu of axis %zu; expected all of it", left, axis);
+}
+
+static dynq_status infer_split(dynq_op_node *node) {
+  size_t axis, dims[DYNQ_MAX_RANK];
+  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_ANY));
+  const dynq_op_tensor *x = node->inputs[0];
+  DYNQ_TRY(dynq_op_axis_attribute(node, 0, 0, x->rank, &axis));
+  if (dynq_op_input(node, 1) != NULL) {
+    DYNQ_TRY(dynq_op_expect(node, 1, DYNQ_SET_INDEX));
+    DYNQ_TRY(check_split(node, axis));
+  } else if (dynq_op_int(node, 1, (int64_t)node->output_count) != (int64_t)node->output_count) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "num_outputs is %lld; the node has %zu outputs",
+                     (long long)node->attributes[1].i, node->output_count);
+  }
+  memcpy(dims, x->dims, sizeof dims);
+  for (size_t i = 0; i < node->output_count; i++) {
+    dims[axis] = part_size(node, axis, i);
+    dynq_op_set_output(node, i, x->dtype, x->rank, dims);
+  }
+  return DYNQ_OK;
+}
+
+static dynq_status run_split(const dynq_op_node *node) {
+  const dynq_op_tensor *x = node->inputs[0];
+  size_t axis;
+  ptrdiff_t to_strides[DYNQ_MAX_RANK], from_strides[DYNQ_MAX_RANK];
+  DYNQ_TRY(dynq_op_axis_attribute(node, 0, 0, x->rank, &axis));
+  dynq_strides(x, from_strides);
+  const char *from = x->data;
+  for (size_t i = 0; i < node->output_count; i++) {
+    const dynq_op_tensor *part = node->outputs[i];
+    if (part != NULL) {
+      dynq_strides(part, to_strides);
+      dynq_copy_box(node, dynq_dtype_size(x->dtype), x->rank, part->dims, part->data, to_strides, from, from_strides);
+    }
+    from += (ptrdiff_t)part_size(node, axis, i) * from_strides[axis];
+  }
+  return DYNQ_OK;
+}
+
+const dynq_op dynq_op_Split = {.name = "Split",
+                               .min_inputs = 1,
+                               .max_inputs = 2,
+                               .min_outputs = 1,
+                               .max_outputs = DYNQ_OP_MAX_INPUTS,
+                               .static_inputs = 1u << 1,
+                               .attributes = {{"axis", DYNQ_ATTRIBUTE_INT}, {"num_outputs", DYNQ_ATTRIBUTE_INT}},
+                               .infer = infer_split,
+                               .run = run_split};

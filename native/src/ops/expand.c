@@ -1,0 +1,92 @@
+/*
+ * Expand and Tile: a tensor repeated.
+ */
+#include "../alloc.h"
+#include "checks.h"
+#include "walk.h"
+
+static dynq_status infer_expand(dynq_op_node *node) {
+  int64_t shape[DYNQ_MAX_RANK];
+  dynq_op_tensor asked = {.dtype = DYNQ_INT64};
+  size_t rank, dims[DYNQ_MAX_RANK];
+  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_ANY));
+  DYNQ_TRY(dynq_op_static_values(node, 1, DYNQ_MAX_RANK, &asked.rank, shape));
+  for (size_t d = 0; d < asked.rank; d++) {
+    if (shape[d] < 0) {
+      return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "size %zu of the shape is %lld; expected 0 or more", d,
+                       (long long)shape[d]);
+    }
+    asked.dims[d] = (size_t)shape[d];
+  }
+  DYNQ_TRY(dynq_op_broadcast(node->inputs[0], &asked, &rank, dims));
+  dynq_op_set_output(node, 0, node->inputs[0]->dtype, rank, dims);
+  return DYNQ_OK;
+}
+
+static dynq_status run_expand(const dynq_op_node *node) {
+  const size_t size = dynq_dtype_size(node->inputs[0]->dtype);
+  dynq_walk walk;
+  dynq_walk_begin(&walk, node->outputs[0]);
+  dynq_walk_add(&walk, node->inputs[0]);
+  walk.inner = dynq_walk_copy;
+  walk.context = &size;
+  dynq_walk_run(node, &walk);
+  return DYNQ_OK;
+}
+
+const dynq_op dynq_op_Expand = {.name = "Expand",
+                                .min_inputs = 2,
+                                .max_inputs = 2,
+                                .min_outputs = 1,
+                                .max_outputs = 1,
+                                .static_inputs = 1u << 1,
+                                .infer = infer_expand,
+                                .run = run_expand};
+
+static dynq_status infer_tile(dynq_op_node *node) {
+  int64_t repeats[DYNQ_MAX_RANK];
+  size_t count, dims[DYNQ_MAX_RANK];
+  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_ANY));
+  DYNQ_TRY(dynq_op_static_values(node, 1, DYNQ_MAX_RANK, &count, repeats));
+  const dynq_op_tensor *x = node->inputs[0];
+  if (count != x->rank) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "repeats has %zu elements; the tensor has %zu dimensions", count,
+                     x->rank);
+  }
+  for (size_t d = 0; d < count; d++) {
+    if (repeats[d] < 0) {
+      return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "repeat %zu is %lld; expected 0 or more", d, (long long)repeats[d]);
+    }
+    dims[d] = dynq_size_mul(x->dims[d], (size_t)repeats[d]);
+  }
+  dynq_op_set_output(node, 0, x->dtype, x->rank, dims);
+  return DYNQ_OK;
+}
+
+/* Each axis becomes two: the repeats, of which the input has one with stride 0, and its own. */
+static dynq_status run_tile(const dynq_op_node *node) {
+  const dynq_op_tensor *x = node->inputs[0], *out = node->outputs[0];
+  size_t dims[DYNQ_WALK_RANK];
+  ptrdiff_t own[DYNQ_MAX_RANK], of_out[DYNQ_MAX_RANK], from[DYNQ_WALK_RANK], to[DYNQ_WALK_RANK];
+  dynq_strides(x, own);
+  dynq_strides(out, of_out);
+  for (size_t d = 0; d < x->rank; d++) {
+    dims[2 * d] = x->dims[d] != 0 ? out->dims[d] / x->dims[d] : 0;
+    dims[2 * d + 1] = x->dims[d];
+    from[2 * d] = 0;
+    from[2 * d + 1] = own[d];
+    to[2 * d] = of_out[d] * (ptrdiff_t)x->dims[d];
+    to[2 * d + 1] = of_out[d];
+  }
+  dynq_copy_box(node, dynq_dtype_size(x->dtype), 2 * x->rank, dims, out->data, to, x->data, from);
+  return DYNQ_OK;
+}
+
+const dynq_op dynq_op_Tile = {.name = "Tile",
+                              .min_inputs = 2,
+                              .max_inputs = 2,
+                              .min_outputs = 1,
+                              .max_outputs = 1,
+                              .static_inputs = 1u << 1,
+                              .infer = infer_tile,
+                              .run = run_tile};

@@ -1,0 +1,103 @@
+/*
+ * Min, Max, Sum and Mean of one input or more, broadcast: the first two are combined, then the result and the third,
+ * and so on; Mean divides the sum by their number. Of two equal values, zeros of different signs among them, Min and Max
+ * keep the earlier one; a NaN wins.
+ */
+#include "pairs.h"
+
+#define EARLIER(op, a, b) ((b)op(a) ? (b) : (a))
+#define EACH_DTYPE(op, name)                                                                                           \
+  DYNQ_PAIRS(name##_float32, float, float, float, (a != a || b != b) ? NAN : EARLIER(op, a, b))                        \
+  DYNQ_PAIRS(name##_int64, int64_t, int64_t, int64_t, EARLIER(op, a, b))                                               \
+  DYNQ_PAIRS(name##_int32, int32_t, int32_t, int32_t, EARLIER(op, a, b))                                               \
+  DYNQ_PAIRS(name##_uint8, uint8_t, uint8_t, uint8_t, EARLIER(op, a, b))                                               \
+  DYNQ_PAIRS(name##_int8, int8_t, int8_t, int8_t, EARLIER(op, a, b))
+EACH_DTYPE(<, min)
+EACH_DTYPE(>, max)
+#undef EACH_DTYPE
+DYNQ_PAIRS(sum_float32, float, float, float, dynq_one_nan(a + b))
+DYNQ_PAIRS(divide_float32, float, float, float, dynq_one_nan(a / b))
+
+static dynq_status infer_numeric(dynq_op_node *node) {
+  DYNQ_TRY(dynq_op_expect_same(node, 0, DYNQ_SET_NUMERIC));
+  return dynq_pairs_shape(node, node->inputs[0]->dtype);
+}
+
+static dynq_status infer_float(dynq_op_node *node) {
+  DYNQ_TRY(dynq_op_expect_same(node, 0, DYNQ_SET_FLOAT));
+  return dynq_pairs_shape(node, DYNQ_FLOAT32);
+}
+
+/* out = inner(a, b) */
+static void combine(const dynq_op_node *node, dynq_walk_inner inner, const dynq_op_tensor *a, const dynq_op_tensor *b) {
+  dynq_walk walk;
+  dynq_walk_begin(&walk, node->outputs[0]);
+  dynq_walk_add(&walk, a);
+  dynq_walk_add(&walk, b);
+  walk.inner = inner;
+  dynq_walk_run(node, &walk);
+}
+
+static void fold(const dynq_op_node *node, dynq_walk_inner inner) {
+  const dynq_op_tensor *out = node->outputs[0];
+  if (node->input_count == 1) {
+    dynq_walk walk;
+    const size_t size = dynq_dtype_size(out->dtype);
+    dynq_walk_begin(&walk, out);
+    dynq_walk_add(&walk, node->inputs[0]);
+    walk.inner = dynq_walk_copy;
+    walk.context = &size;
+    dynq_walk_run(node, &walk);
+    return;
+  }
+  combine(node, inner, node->inputs[0], node->inputs[1]);
+  for (size_t i = 2; i < node->input_count; i++) {
+    combine(node, inner, out, node->inputs[i]);
+  }
+}
+
+#define LOOPS(name)                                                                                                    \
+  {[DYNQ_FLOAT32] = name##_float32,                                                                                    \
+   [DYNQ_INT64] = name##_int64,                                                                                        \
+   [DYNQ_INT32] = name##_int32,                                                                                        \
+   [DYNQ_UINT8] = name##_uint8,                                                                                        \
+   [DYNQ_INT8] = name##_int8}
+
+static dynq_status run_min(const dynq_op_node *node) {
+  static const dynq_walk_inner loops[] = LOOPS(min);
+  fold(node, loops[node->outputs[0]->dtype]);
+  return DYNQ_OK;
+}
+
+static dynq_status run_max(const dynq_op_node *node) {
+  static const dynq_walk_inner loops[] = LOOPS(max);
+  fold(node, loops[node->outputs[0]->dtype]);
+  return DYNQ_OK;
+}
+
+static dynq_status run_sum(const dynq_op_node *node) {
+  fold(node, sum_float32);
+  return DYNQ_OK;
+}
+
+static dynq_status run_mean(const dynq_op_node *node) {
+  float number = (float)node->input_count;
+  const dynq_op_tensor divisor = {.dtype = DYNQ_FLOAT32, .count = 1, .data = &number};
+  fold(node, sum_float32);
+  combine(node, divide_float32, node->outputs[0], &divisor);
+  return DYNQ_OK;
+}
+
+/* No input may lend its memory to the output: it may come again after the first pair. */
+#define VARIADIC(op_name, check, function)                                                                             \
+  const dynq_op dynq_op_##op_name = {.name = #op_name,                                                                 \
+                                     .min_inputs = 1,                                                                  \
+                                     .max_inputs = DYNQ_OP_MAX_INPUTS,                                                 \
+                                     .min_outputs = 1,                                                                 \
+                                     .max_outputs = 1,                                                                 \
+                                     .infer = check,                                                                   \
+                                     .run = function}
+VARIADIC(Min, infer_numeric, run_min);
+VARIADIC(Max, infer_numeric, run_max);
+VARIADIC(Sum, infer_float, run_sum);
+VARIADIC(Mean, infer_float, run_mean);
