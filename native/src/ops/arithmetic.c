@@ -43,7 +43,13 @@ static inline int64_t modulo(int64_t a, int64_t b) {
 EACH_DTYPE(mod, modulo)
 EACH_DTYPE(fmod, remainder_of)
 #undef EACH_DTYPE
-DYNQ_PAIRS(fmod_float32, float, float, float, dynq_one_nan(fmodf(a, b))) /* exact by definition */
+/* The same of floats, with zeros that have the sign of b; fmodf is exact by definition. */
+static inline float modulo_float(float a, float b) {
+  const float r = fmodf(a, b);
+  return dynq_one_nan(r == 0.0f ? copysignf(0.0f, b) : (r < 0.0f) != (b < 0.0f) ? r + b : r);
+}
+DYNQ_PAIRS(mod_float32, float, float, float, modulo_float(a, b))
+DYNQ_PAIRS(fmod_float32, float, float, float, dynq_one_nan(fmodf(a, b)))
 
 DYNQ_PAIRS(prelu_float32, float, float, float, dynq_one_nan(a < 0.0f ? b * a : a))
 DYNQ_PAIRS(prelu_int64, int64_t, int64_t, int64_t, (a < 0 ? WRAP64(b, *, a) : a))
@@ -114,15 +120,11 @@ static dynq_status infer_mod(dynq_op_node *node) {
   if (fmod_is != 0 && fmod_is != 1) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "fmod is %lld; expected 0 or 1", (long long)fmod_is);
   }
-  if (fmod_is == 0 && node->inputs[0]->dtype == DYNQ_FLOAT32) {
-    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "fmod is 0 and the inputs are float32; expected integers or fmod 1");
-  }
   return DYNQ_OK;
 }
 
 static dynq_status run_mod(const dynq_op_node *node) {
-  static const dynq_walk_inner modulos[] = {
-      [DYNQ_INT64] = mod_int64, [DYNQ_INT32] = mod_int32, [DYNQ_UINT8] = mod_uint8, [DYNQ_INT8] = mod_int8};
+  static const dynq_walk_inner modulos[] = LOOPS(mod);
   static const dynq_walk_inner remainders[] = LOOPS(fmod);
   DYNQ_TRY(node->outputs[0]->count != 0 ? refuse_zeros(node->inputs[1]) : DYNQ_OK);
   return dynq_pairs_run(node, (dynq_op_int(node, 0, 0) == 0 ? modulos : remainders)[node->inputs[0]->dtype], NULL);

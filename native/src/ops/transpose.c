@@ -149,8 +149,12 @@ const dynq_op dynq_op_Transpose = {.name = "Transpose",
 
 /* ---- DepthToSpace, SpaceToDepth: an image (N, C, H, W) and blocks of b x b pixels ---- */
 
+/* Checks the input and both attributes. */
 static dynq_status block_size(const dynq_op_node *node, size_t *block) {
   const int64_t size = dynq_op_int(node, 0, 0);
+  if (node->attributes[1].present && !dynq_op_string_is(node, 1, "DCR") && !dynq_op_string_is(node, 1, "CRD")) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "mode is '%.40s'; expected DCR or CRD", node->attributes[1].string);
+  }
   DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_ANY));
   DYNQ_TRY(dynq_op_expect_rank(node, 0, 4));
   if (size < 1 || size > 65536) {
@@ -164,9 +168,6 @@ static dynq_status infer_depth_to_space(dynq_op_node *node) {
   size_t b = 1;
   DYNQ_TRY(block_size(node, &b));
   const dynq_op_tensor *x = node->inputs[0];
-  if (node->attributes[1].present && !dynq_op_string_is(node, 1, "DCR") && !dynq_op_string_is(node, 1, "CRD")) {
-    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "mode is '%.40s'; expected DCR or CRD", node->attributes[1].string);
-  }
   if (x->dims[1] % (b * b) != 0) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%zu channels; expected a multiple of the %zu pixels of a block",
                      x->dims[1], b * b);
@@ -210,10 +211,14 @@ static dynq_status run_space_to_depth(const dynq_op_node *node) {
   const size_t b = (size_t)node->attributes[0].i;
   ptrdiff_t own[DYNQ_MAX_RANK];
   dynq_strides(x, own);
-  /* (N, b, b, C, H / b, W / b) */
+  const ptrdiff_t blocks = (ptrdiff_t)b;
+  /* (N, b, b, C, H / b, W / b), or (N, C, b, b, H / b, W / b) */
   const size_t dims[6] = {x->dims[0], b, b, x->dims[1], out->dims[2], out->dims[3]};
-  const ptrdiff_t strides[6] = {own[0], own[2], own[3], own[1], own[2] * (ptrdiff_t)b, own[3] * (ptrdiff_t)b};
-  permute(node, 6, dims, strides);
+  const ptrdiff_t strides[6] = {own[0], own[2], own[3], own[1], own[2] * blocks, own[3] * blocks};
+  const size_t crd_dims[6] = {x->dims[0], x->dims[1], b, b, out->dims[2], out->dims[3]};
+  const ptrdiff_t crd_strides[6] = {own[0], own[1], own[2], own[3], own[2] * blocks, own[3] * blocks};
+  const bool crd = dynq_op_string_is(node, 1, "CRD");
+  permute(node, 6, crd ? crd_dims : dims, crd ? crd_strides : strides);
   return DYNQ_OK;
 }
 
@@ -227,11 +232,12 @@ const dynq_op dynq_op_DepthToSpace = {
     .infer = infer_depth_to_space,
     .run = run_depth_to_space};
 
-const dynq_op dynq_op_SpaceToDepth = {.name = "SpaceToDepth",
-                                      .min_inputs = 1,
-                                      .max_inputs = 1,
-                                      .min_outputs = 1,
-                                      .max_outputs = 1,
-                                      .attributes = {{"blocksize", DYNQ_ATTRIBUTE_INT}},
-                                      .infer = infer_space_to_depth,
-                                      .run = run_space_to_depth};
+const dynq_op dynq_op_SpaceToDepth = {
+    .name = "SpaceToDepth",
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .min_outputs = 1,
+    .max_outputs = 1,
+    .attributes = {{"blocksize", DYNQ_ATTRIBUTE_INT}, {"mode", DYNQ_ATTRIBUTE_STRING}},
+    .infer = infer_space_to_depth,
+    .run = run_space_to_depth};
