@@ -360,5 +360,6 @@ int main(int argc, char **argv) {
   check_attention();
   check_attention_special();
   check_row_ops();
+  check_element_ops();
   return check_finish();
 }

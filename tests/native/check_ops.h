@@ -8,5 +8,7 @@
 
 /* Softmax, norms. */
 void check_row_ops(void);
+/* Functions of each element, reductions. */
+void check_element_ops(void);
 
 #endif
