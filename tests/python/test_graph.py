@@ -191,3 +191,9 @@ def test_a_weight_that_is_not_finite_names_its_node() -> None:
     y = g.linear(x, np.full((2, 3), np.nan, np.float32), name="bad")
     with pytest.raises(dynq.NonFiniteError, match="node 'bad'"):
         g.build(y)
+
+
+def test_an_op_that_does_not_exist_names_its_node() -> None:
+    g, x = small()
+    with pytest.raises(ValueError, match="dynq does not have the ops of node 'a': Nope"):
+        g.build(g.node("Nope", [x], name="a"))

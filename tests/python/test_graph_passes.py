@@ -115,6 +115,49 @@ def test_equal_constants_are_kept_once() -> None:
     assert weights[0] is weights[1] and weights[1] is not weights[2]
 
 
+def test_equal_nodes_are_computed_once() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 4))
+    y = g.relu(g.tanh(x)) + g.softmax(g.relu(g.tanh(x)), 1) + g.softmax(x, 1) + g.softmax(x, 0)
+    assert sorted(ops(optimized(g, y))) == ["Add", "Add", "Add", "Relu", "Softmax", "Softmax", "Softmax", "Tanh"]
+
+
+def test_sizes_are_read_from_the_input_that_has_them() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 4))
+    y = g.relu(g.tanh(x))
+    size = g.gather(g.node("Shape", [y]), 0)
+    after = optimized(g, size)
+    assert ops(after) == ["Shape", "Gather"] and after.nodes[0].inputs == after.inputs
+
+
+def write_positions(g: Graph, ids: Value) -> Value:
+    """As transformers exports the positions of BERT: a slice of 0, 1, 2, ... expanded to the shape of the input."""
+    shape = g.node("Shape", [ids])
+    batch, time = (g.unsqueeze(g.gather(shape, i), [0]) for i in (0, 1))
+    positions = g.node("Slice", [np.arange(8).reshape(1, 8), [0], time, [1], [1]])
+    wanted = g.concat([batch, time], 0)
+    target = g.where(g.node("Equal", [wanted, [-1, -1]]), [1, 1], wanted)
+    return g.node("Expand", [positions, target])
+
+
+def test_a_residual_with_the_shape_of_expanded_positions_is_found() -> None:
+    g = Graph()
+    ids = g.input("ids", ("batch", "time"), "int64")
+    x = g.gather(normal(9, 4), g.node("Abs", [ids])) + g.gather(normal(8, 4), write_positions(g, ids))
+    assert x.shape == ("batch", "time", 4)
+    after = optimized(g, g.linear(x, normal(4, 4)) + x)
+    assert after.nodes[-1].op == "dynq.Linear" and after.nodes[-1].inputs[3] is not None
+
+
+def test_a_slice_up_to_an_open_size_may_be_shorter_than_that() -> None:
+    g = Graph()
+    ids = g.input("ids", ("time",), "int64")
+    positions = g.node("Slice", [np.arange(8), [0], g.node("Shape", [ids])])
+    assert positions.shape == ("min(time, 8)",)
+    assert (positions + ids).shape == ("time",)
+
+
 # ---- Linear and its epilogue ----
 
 

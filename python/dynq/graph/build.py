@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .._arguments import GRANULARITIES, SCHEMES, choice
-from ..model import Model
+from ..model import Model, op_names
 from ..report import Report
 from .image import write_image
 from .ir import Graph, Value
@@ -46,6 +46,9 @@ def build(
     optimize(copy)
     rows = quantize_graph(copy, options)
     copy.claim_names()
+    known = op_names()
+    if unknown := [f"node {node.name!r}: {node.op}" for node in copy.nodes if node.op not in known]:
+        raise ValueError(f"dynq does not have the ops of {', '.join(unknown)}")
     notes = {
         "name": copy.name,
         "outputs": json.dumps([(name, value.dtype, value.shape) for name, value in copy.outputs]),

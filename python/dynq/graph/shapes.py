@@ -67,8 +67,19 @@ def broadcast(*shapes: Shape | None) -> Shape | None:
         sizes = {dim for dim in dims if isinstance(dim, int)}
         if len(sizes) > 1:
             raise ValueError(f"shapes {known} do not broadcast")
-        result.append(sizes.pop() if sizes else 1 if not dims else dims.pop() if len(dims) == 1 else None)
+        result.append(sizes.pop() if sizes else 1 if not dims else _common(dims))
     return tuple(result)
+
+
+def _common(dims: set[Dim]) -> Dim:
+    """What open sizes that are broadcast together are: the same name, or n with min(n, ...), which can only be n."""
+    names = [dim for dim in dims if isinstance(dim, str)]
+    if len(names) != len(dims):
+        return None
+    for name in names:
+        if all(other == name or other.startswith(f"min({name}, ") for other in names):
+            return name
+    return None
 
 
 _Result = list[tuple[str | None, "Shape | None"]]
@@ -284,21 +295,32 @@ def _shape(node: Node) -> _Result:
 
 @_rule("Slice")
 def _slice(node: Node) -> _Result:
-    x, starts, ends = _in(node, 0), _in(node, 1).array, _in(node, 2).array
-    axes = None if node.input(3) is None else _in(node, 3).array
-    steps = None if node.input(4) is None else _in(node, 4).array
-    if x.shape is None or starts is None or ends is None or (node.input(3) is not None and axes is None):
-        return [(x.dtype, None if x.shape is None else (None,) * len(x.shape))]
+    x = _in(node, 0)
+    bounds = [None if node.input(i) is None else elements(_in(node, i)) for i in range(1, 5)]
+    starts, ends, axes, steps = bounds
+    if x.shape is None:
+        return [(x.dtype, None)]
+    if starts is None or ends is None or (axes is None and node.input(3) is not None):
+        return [(x.dtype, (None,) * len(x.shape))]
     dims = list(x.shape)
     for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
         axis = _axis(i if axes is None else axes[i], len(dims))
-        step = 1 if steps is None else int(steps[i])
-        dim = dims[axis]
-        last = None if step < 0 and int(end) < -(2**31) else int(end)
-        dims[axis] = len(range(dim)[int(start) : last : step]) if isinstance(dim, int) else None
-        if isinstance(dim, str) and int(start) == 0 and step == 1 and int(end) >= 2**31 - 1:
-            dims[axis] = dim
+        step = 1 if node.input(4) is None else None if steps is None else steps[i]
+        dims[axis] = _cut(dims[axis], start, end, step)
     return [(x.dtype, tuple(dims))]
+
+
+def _cut(dim: Dim, start: Dim, end: Dim, step: Dim) -> Dim:
+    """The size of ``[start:end:step]`` of a dimension."""
+    if isinstance(dim, int) and isinstance(start, int) and isinstance(end, int) and isinstance(step, int) and step:
+        return len(range(dim)[start : None if step < 0 and end < -dim else end : step])
+    if start != 0 or step != 1:
+        return None
+    if isinstance(end, int):
+        return dim if isinstance(dim, str) and end >= 2**31 - 1 else None
+    if isinstance(end, str) and (isinstance(dim, int) or dim == end):
+        return end if dim == end else f"min({end}, {dim})"
+    return None
 
 
 @_rule("Expand")
@@ -328,6 +350,9 @@ def elements(value: Value, depth: int = 32) -> Shape | None:
         parts = [elements(_in(node, i), depth - 1) for i in range(len(node.inputs))]
         known = [part for part in parts if part is not None]
         return tuple(dim for part in known for dim in part) if len(known) == len(parts) else None
+    if node.op == "Where":
+        sides = [elements(_in(node, i), depth - 1) for i in (1, 2)]
+        return _select(_in(node, 0).producer, sides[0], sides[1], depth)
     first = None if not node.inputs or node.inputs[0] is None else elements(node.inputs[0], depth - 1)
     if first is None:
         return None
@@ -350,6 +375,25 @@ def elements(value: Value, depth: int = 32) -> Shape | None:
         if second is not None and len(second) == 1:
             return (_arithmetic(node.op, first[0], second[0]),)
     return None
+
+
+def _select(condition: Node | None, yes: Shape | None, no: Shape | None, depth: int) -> Shape | None:
+    """Where, on an Equal of sizes: exporters ask so whether a target of Expand is -1."""
+    if condition is None or condition.op != "Equal" or yes is None or no is None:
+        return None
+    a, b = (elements(_in(condition, i), depth - 1) for i in (0, 1))
+    if a is None or b is None or not len(a) == len(b) == len(yes) == len(no):
+        return None
+    result: list[Dim] = []
+    for left, right, same, other in zip(a, b, yes, no, strict=True):
+        known = left is not None and right is not None
+        if known and left == right:
+            result.append(same)
+        elif all(isinstance(dim, int) for dim in (left, right)) or (known and -1 in (left, right)):
+            result.append(other)  # a size that a run decides is no -1
+        else:
+            result.append(None)
+    return tuple(result)
 
 
 def _arithmetic(op: str, a: Dim, b: Dim) -> Dim:

@@ -16,6 +16,7 @@ from .fold import fold_constants
 from .identity import remove_identities
 from .linear import fuse_bias, make_linear
 from .normalize import find_layer_norm, find_softmax
+from .sizes import read_sizes_from_inputs, share_nodes
 from .tied import share_constants
 
 __all__ = ["PASSES", "optimize"]
@@ -26,7 +27,9 @@ PASSES = (
     fold_constants,
     remove_identities,
     infer_all,
+    read_sizes_from_inputs,
     share_constants,
+    share_nodes,
     find_gelu,
     find_softmax,
     find_layer_norm,
@@ -34,6 +37,7 @@ PASSES = (
     fuse_bias,
     fold_batch_norm,
     infer_all,
+    read_sizes_from_inputs,
     find_attention,
     infer_all,
     fuse_activation,
