@@ -5,7 +5,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import dynq
@@ -20,6 +22,18 @@ def test_the_readme_example_runs() -> None:
     shape, difference = printed.rsplit(" ", 1)
     assert shape == "(8, 256)"
     assert 0 < float(difference) < 0.5
+
+
+def test_the_examples_of_models_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs/models.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    for code in re.findall(r"```python\n(.+?)```", text, re.DOTALL):
+        exec(compile(code, "docs/models.md", "exec"), names)
+    assert np.array_equal(names["logits"], names["same"]) and names["logits"].shape == (8, 10)
+    assert names["y"].shape == (2, 5, 32)
+    became = {row.node: row.became for row in names["model"].report().rows}
+    assert became["o"] == "float linear" and became["q"] == "int8 linear"
 
 
 def test_the_package_docstring_runs() -> None:
