@@ -42,7 +42,7 @@ def bert_graph(tensors: Mapping[str, Array], config: Mapping[str, Any]) -> Graph
         return g.linear(x, tensors[f"{name}.weight"], tensors[f"{name}.bias"], name=name, **more)
 
     table = "embeddings.{}_embeddings.weight"
-    time = g.unsqueeze(g.gather(g.node("Shape", [ids]), 1), [0])
+    time = g.node("Shape", [ids], start=1, end=2)
     beside = tensors[table.format("position")] + tensors[table.format("token_type")][0]
     words = g.embedding(tensors[table.format("word")], ids, name="embeddings.word_embeddings")
     x = norm(words + g.node("Slice", [beside, [0], time, [0]]), "embeddings.LayerNorm")

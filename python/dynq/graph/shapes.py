@@ -287,10 +287,9 @@ def _arg(node: Node) -> _Result:
 
 @_rule("Shape")
 def _shape(node: Node) -> _Result:
-    x = _in(node, 0)
-    if x.shape is None or "start" in node.attributes or "end" in node.attributes:
-        return [("int64", (None,))]
-    return [("int64", (len(x.shape),))]
+    output = node.outputs[0]
+    sizes = None if output is None else elements(output)
+    return [("int64", (None if sizes is None else len(sizes),))]
 
 
 @_rule("Slice")
