@@ -22,9 +22,10 @@
 static volatile unsigned long long number, seed;
 
 /* The sanitizers end by abort(), so that the handler below can say which input it was. */
-const char *__asan_default_options(void);
+#define SEEN_BY_SANITIZERS __attribute__((visibility("default")))
+SEEN_BY_SANITIZERS const char *__asan_default_options(void);
 const char *__asan_default_options(void) { return "abort_on_error=1:handle_abort=0"; }
-const char *__ubsan_default_options(void);
+SEEN_BY_SANITIZERS const char *__ubsan_default_options(void);
 const char *__ubsan_default_options(void) { return "abort_on_error=1:print_stacktrace=1"; }
 
 static void say_where(int signal_number) {
