@@ -13,9 +13,8 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { VOCABULARY = 50, WIDTH = 40, HIDDEN = 72 };
 
@@ -138,8 +137,7 @@ static void random_ids(int64_t *ids, size_t count) {
   }
 }
 
-/* One run of the sample against the reference. */
-static void run_sample(dynq_session *session, size_t batch, size_t length, const int64_t *ids) {
+void run_sample(dynq_session *session, size_t batch, size_t length, const int64_t *ids) {
   static _Thread_local float expected[MOST * WIDTH];
   dynq_tensor out[2];
   const dynq_tensor in = tensor_of(DYNQ_INT64, 2, (const size_t[]){batch, length}, ids);
@@ -502,42 +500,6 @@ static void check_threads(void) {
   check_end();
 }
 
-/* ---- Files ---- */
-
-static void check_files(void) {
-  char path[] = "/tmp/dynq_check_model_XXXXXX", empty[] = "/tmp/dynq_check_empty_XXXXXX";
-  size_t size;
-  int64_t ids[2] = {4, 5};
-  dynq_model *model = NULL;
-  dynq_session *session = NULL;
-  check_begin("", "files");
-  check_case("a model from its file");
-  void *image = sample_image(&size);
-  const int file = mkstemp(path), nothing = mkstemp(empty);
-  CHECK(file >= 0 && nothing >= 0 && write(file, image, size) == (ssize_t)size);
-  CHECK_STATUS(DYNQ_OK, dynq_model_open(path, &model));
-  CHECK_STATUS(DYNQ_OK, dynq_session_new(model, NULL, &session));
-  run_sample(session, 1, 2, ids);
-  dynq_session_free(session);
-  dynq_model_close(model);
-  check_case("files that are none");
-  CHECK_STATUS(DYNQ_ERROR_FORMAT, dynq_model_open(empty, &model));
-  CHECK(strstr(dynq_last_error(), empty) != NULL);
-  CHECK_STATUS(DYNQ_ERROR_SYSTEM, dynq_model_open("/tmp", &model));
-  CHECK_STATUS(DYNQ_ERROR_SYSTEM, dynq_model_open("/tmp/dynq_check_model_missing/none", &model));
-  CHECK(strstr(dynq_last_error(), "No such file") != NULL);
-  CHECK_REFUSED("path", dynq_model_open(NULL, &model));
-  CHECK_REFUSED("model", dynq_model_open(path, NULL));
-  CHECK_REFUSED("bytes", dynq_model_open_memory(NULL, 5, &model));
-  CHECK_REFUSED("aligned", dynq_model_open_memory((const char *)image + 1, size - 1, &model));
-  (void)close(file);
-  (void)close(nothing);
-  (void)unlink(path);
-  (void)unlink(empty);
-  free(image);
-  check_end();
-}
-
 int main(int argc, char **argv) {
   check_start(argc, argv);
   check_questions();
@@ -548,7 +510,7 @@ int main(int argc, char **argv) {
   check_refused_allocations();
   check_inspection();
   check_threads();
-  check_files();
+  check_model_files();
   check_model_ops();
   check_model_random();
   check_model_damage();

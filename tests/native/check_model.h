@@ -11,6 +11,8 @@
 void check_model_damage(void);
 /* Random graphs: the packed arena gives what tensors with memory of their own give. */
 void check_model_random(void);
+/* Models from files. */
+void check_model_files(void);
 /* Single ops against the functions for single layers. */
 void check_model_ops(void);
 
@@ -21,6 +23,8 @@ dynq_weight *random_weight(size_t n, size_t k);
 void *sample_image(size_t *size);
 /* Opens an image of which each promise is that it opens. */
 dynq_model *open_image(const void *image, size_t size);
+/* One run of the sample against the functions that it calls. */
+void run_sample(dynq_session *session, size_t batch, size_t length, const int64_t *ids);
 dynq_tensor tensor_of(dynq_dtype dtype, size_t rank, const size_t *dims, const void *data);
 /* Blocks that the library has taken and not given back; how many it ever took. */
 size_t model_blocks_in_use(void);
