@@ -68,7 +68,8 @@ def _linear(a: Any, x: Array, w: Array, bias: Any = None, residual: Any = None) 
     if residual is not None:
         assert residual.shape == y.shape
         y = y + residual
-    return _ACTIVATIONS[a.get("activation", "none")](y)
+    y = _ACTIVATIONS[a.get("activation", "none")](y)
+    return np.clip(y, a["min"], a["max"]) if "min" in a else y
 
 
 def _softmax(x: Array, axis: int) -> Array:
@@ -111,6 +112,7 @@ _MATH: dict[str, Any] = {
     "MatMul": lambda a, x, y: x @ y,
     "Gemm": _gemm,
     "Relu": lambda a, x: np.maximum(x, 0),
+    "Clip": lambda a, x, low, high: np.clip(x, low, high),
     "Tanh": lambda a, x: np.tanh(x),
     "Sigmoid": lambda a, x: _sigmoid(x),
     "Erf": lambda a, x: _erf(x),

@@ -272,6 +272,16 @@ def test_an_activation_before_a_residual_is_no_epilogue() -> None:
     assert ops(optimized(g, g.relu(g.linear(x, normal(4, 4))) + x)) == ["dynq.Linear", "Add"]
 
 
+@pytest.mark.parametrize(("low", "fused"), [(0.0, True), (1.0, False)])
+def test_a_clip_goes_into_the_linear(low: float, fused: bool) -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 4))
+    y = g.node("Clip", [g.tanh(g.linear(x, normal(4, 4))), np.float32(low), np.float32(0.5 if fused else 1.0)])
+    after = optimized(g, y)
+    assert ops(after) == ["dynq.Linear"] + ([] if fused else ["Clip"])
+    assert after.nodes[0].attributes == {"activation": "tanh"} | ({"min": 0.0, "max": 0.5} if fused else {})
+
+
 def test_batch_norm_goes_into_the_weights() -> None:
     g = Graph()
     x = g.input("x", ("batch", 4))
@@ -416,6 +426,7 @@ def write_attention(
     scale: str = "div",
     mask: Value | None = None,
     twice: bool = False,
+    flat: bool = False,
     reshape_to: tuple[int, ...] = (0, -1, HEADS, SIZE),
 ) -> Value:
     """As transformers exports BERT."""
@@ -437,6 +448,11 @@ def write_attention(
     q = split(project(), [0, 2, 1, 3])
     k = project()
     k = g.transpose(split(k, [0, 2, 1, 3]), [0, 1, 3, 2]) if twice else split(k, [0, 2, 3, 1])
+    if flat:  # as torch's newer exporter transposes
+        k = split(project(), [0, 2, 1, 3])
+        batch, time = (g.node("Shape", [x], start=i, end=i + 1) for i in (0, 1))
+        k = g.transpose(g.reshape(k, g.concat([g.constant([-1]), time, g.constant([SIZE])], 0)), [0, 2, 1])
+        k = g.reshape(k, g.concat([batch, g.constant([HEADS, SIZE]), time], 0))
     v = split(project(), [0, 2, 1, 3])
     root = math.sqrt(math.sqrt(SIZE))
     scores = (q / root) @ (k * (1 / root)) if scale == "sides" else q @ k
@@ -464,6 +480,12 @@ def test_attention_is_found(dynamic: bool, scale: str, masked: bool) -> None:
     factor = {"div": None, "sides": None, "mul": 0.25, "none": 1.0}[scale]
     assert node.attributes.get("scale") == (None if factor is None else pytest.approx(factor))
     assert len(node.inputs) == (4 if masked else 3)
+
+
+def test_attention_with_a_flat_transpose_is_found() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", "time", HEADS * SIZE))
+    assert ops(optimized(g, write_attention(g, x, dynamic=True, flat=True))) == ["dynq.Linear"] * 3 + ["dynq.Attention"]
 
 
 def test_the_residual_after_attention_is_found() -> None:

@@ -369,7 +369,7 @@ def elements(value: Value, depth: int = 32) -> Shape | None:
         start, end, _, step = ([int(bound.reshape(-1)[0]) for bound in bounds if bound is not None] + [0, 1])[:4]
         step = step if len(bounds) == 4 else 1
         return first[start:end:step] if step > 0 else None
-    if node.op in ("Add", "Sub", "Mul") and len(first) == 1:
+    if node.op in ("Add", "Sub", "Mul", "Div", "Mod") and len(first) == 1:
         second = elements(_in(node, 1), depth - 1)
         if second is not None and len(second) == 1:
             return (_arithmetic(node.op, first[0], second[0]),)
@@ -396,12 +396,14 @@ def _select(condition: Node | None, yes: Shape | None, no: Shape | None, depth: 
 
 
 def _arithmetic(op: str, a: Dim, b: Dim) -> Dim:
-    neutral = 1 if op == "Mul" else 0
     if isinstance(a, int) and isinstance(b, int):
+        if op in ("Div", "Mod"):  # of negative numbers the two are not what Python has
+            return None if a < 0 or b <= 0 else a // b if op == "Div" else a % b
         return a * b if op == "Mul" else a + b if op == "Add" else a - b
-    if b == neutral:
+    neutral = 1 if op in ("Mul", "Div") else 0
+    if b == neutral and op != "Mod":
         return a
-    return b if a == neutral and op != "Sub" else None
+    return b if a == neutral and op in ("Add", "Mul") else None
 
 
 def _in(node: Node, index: int) -> Value:

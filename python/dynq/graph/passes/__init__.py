@@ -11,13 +11,14 @@ from .activations import find_gelu
 from .attention import find_attention
 from .batch_norm import fold_batch_norm
 from .dead_code import dead_code
-from .epilogue import fuse_activation, fuse_residual
+from .epilogue import fuse_activation, fuse_clip, fuse_residual
 from .fold import fold_constants
 from .identity import remove_identities
 from .linear import fuse_bias, make_linear
 from .normalize import find_layer_norm, find_softmax
 from .sizes import read_sizes_from_inputs, share_nodes
 from .tied import share_constants
+from .transposes import join_transposes
 
 __all__ = ["PASSES", "optimize"]
 
@@ -38,11 +39,13 @@ PASSES = (
     fold_batch_norm,
     infer_all,
     read_sizes_from_inputs,
+    join_transposes,
     find_attention,
     infer_all,
     fuse_activation,
     fuse_residual,
     fuse_activation,
+    fuse_clip,
 )
 
 

@@ -1,11 +1,11 @@
-"""What follows a dynq.Linear goes into it: an activation, the Add of a residual."""
+"""What follows a dynq.Linear goes into it: the Add of a residual, an activation, a Clip."""
 
 from __future__ import annotations
 
 from ..ir import Graph, Node, Value
-from ._rewrite import Uses, is_op, other_input
+from ._rewrite import Uses, is_op, other_input, scalar
 
-__all__ = ["fuse_activation", "fuse_residual"]
+__all__ = ["fuse_activation", "fuse_clip", "fuse_residual"]
 
 _ACTIVATIONS = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh"}
 
@@ -36,6 +36,19 @@ def _fuse_silu(uses: Uses, linear: Node, sigmoid: Node) -> None:
         linear.attributes["activation"] = "silu"
         uses.take_over(linear, product)
         uses.remove(sigmoid)
+
+
+def fuse_clip(graph: Graph) -> None:
+    """``Clip`` to two numbers."""
+    uses = Uses(graph)
+    for node in list(graph.nodes):
+        linear = is_op(node.input(0), "dynq.Linear") if node.op == "Clip" else None
+        low, high = scalar(node.input(1)), scalar(node.input(2))
+        if linear is None or low is None or high is None or not low < high or "min" in linear.attributes:
+            continue
+        if uses.only_reader(linear.outputs[0]) is node:
+            linear.attributes |= {"min": low, "max": high}
+            uses.take_over(linear, node)
 
 
 def fuse_residual(graph: Graph) -> None:
