@@ -42,28 +42,44 @@ V_INLINE vf v_with_sign(vf x, vf y) {
   return vi_as_f(vi_or(vf_bits(x), vi_and(vf_bits(y), vi_set1((int32_t)0x80000000u))));
 }
 
-/*
- * e^x over the whole range, denormal results too; +inf from 88.73 on, 0 below -103.97. 1 ulp.
- * x = n ln 2 + r with |r| <= 0.35 (Cody and Waite: ln 2 in two parts, n times the first is exact), e^r by
- * polynomial, times 2^n in two factors, since n goes from -150 to 128.
- */
-V_INLINE vf v_exp(vf x) {
-  const float to_integer = 0x1.8p23f; /* adding it leaves an integer in the low bits, ties to even */
-  x = vf_min(vf_set1(89.0f), vf_max(vf_set1(-104.0f), x)); /* a NaN passes */
-  const vf shifted = vf_add(vf_mul(x, vf_set1(0x1.715476p0f)), vf_set1(to_integer));
-  const vf n = vf_sub(shifted, vf_set1(to_integer));
-  const vf r = vf_sub(vf_sub(x, vf_mul(n, vf_set1(0x1.63p-1f))), vf_mul(n, vf_set1(-0x1.bd0106p-13f)));
-  const vf rest = vf_mul(vf_mul(r, r), V_POLYNOMIAL(r, EXP));
-  const vf y = vf_add(vf_set1(1.0f), vf_add(r, rest));
-  const vi exponent = vi_sub(vf_bits(shifted), vf_bits(vf_set1(to_integer)));
+/* y 2^n, rounded once, for y near 1 and an integer n from -150 to 128, which is also the difference of the bits of
+ * `shifted` and of `to_integer`: in two factors, unless there is an instruction. */
+V_INLINE vf v_scale(vf y, vf n, vf shifted, vf to_integer) {
+#if defined(DYNQ_VEC_AVX512_H)
+  (void)shifted;
+  (void)to_integer;
+  return vf_scale(y, n);
+#else
+  (void)n;
+  const vi exponent = vi_sub(vf_bits(shifted), vf_bits(to_integer));
   const vi half = VI_SHR(exponent, 1), other = vi_sub(exponent, half), bias = vi_set1(127);
   const vf scale = vi_as_f(VI_SHL(vi_add(half, bias), 23)), other_scale = vi_as_f(VI_SHL(vi_add(other, bias), 23));
   return vf_mul(vf_mul(y, scale), other_scale);
+#endif
 }
+
+/*
+ * e^x for -104 <= x <= 89: x = n ln 2 + r with |r| <= 0.35 (Cody and Waite: ln 2 in two parts, n times the first is
+ * exact), e^r by polynomial, times 2^n. A NaN passes.
+ */
+V_INLINE vf v_exp_within(vf x) {
+  const vf to_integer = vf_set1(0x1.8p23f); /* adding it leaves an integer in the low bits, ties to even */
+  const vf shifted = vf_add(vf_mul(x, vf_set1(0x1.715476p0f)), to_integer);
+  const vf n = vf_sub(shifted, to_integer);
+  const vf r = vf_sub(vf_sub(x, vf_mul(n, vf_set1(0x1.63p-1f))), vf_mul(n, vf_set1(-0x1.bd0106p-13f)));
+  const vf rest = vf_mul(vf_mul(r, r), V_POLYNOMIAL(r, EXP));
+  return v_scale(vf_add(vf_set1(1.0f), vf_add(r, rest)), n, shifted, to_integer);
+}
+
+/* e^x over the whole range, denormal results too; +inf from 88.73 on, 0 below -103.97. 1 ulp. */
+V_INLINE vf v_exp(vf x) { return v_exp_within(vf_min(vf_set1(89.0f), vf_max(vf_set1(-104.0f), x))); }
+
+/* The same for x <= 0. */
+V_INLINE vf v_exp_of_negative(vf x) { return v_exp_within(vf_max(vf_set1(-104.0f), x)); }
 
 /* 1 / (1 + e^-x), from e = e^-|x|, which never overflows: 1 / (1 + e) or e / (1 + e). 3 ulp, in both tails. */
 V_INLINE vf v_sigmoid(vf x) {
-  const vf one = vf_set1(1.0f), e = v_exp(vf_sub(vf_set1(0.0f), v_abs(x)));
+  const vf one = vf_set1(1.0f), e = v_exp_of_negative(vf_sub(vf_set1(0.0f), v_abs(x)));
   return vf_div(vf_select(vf_lt(x, vf_set1(0.0f)), e, one), vf_add(one, e));
 }
 
@@ -79,7 +95,7 @@ V_INLINE vf v_tanh(vf x) {
 V_INLINE vf v_erf(vf x) {
   const vf one = vf_set1(1.0f), a = vf_min(vf_set1(4.0f), v_abs(x)), z = vf_mul(a, a);
   const vf small = vf_add(a, vf_mul(a, V_POLYNOMIAL(z, ERF)));
-  const vf large = vf_sub(one, v_exp(vf_sub(vf_set1(0.0f), V_POLYNOMIAL(a, ERF_TAIL))));
+  const vf large = vf_sub(one, v_exp_within(vf_sub(vf_set1(0.0f), V_POLYNOMIAL(a, ERF_TAIL))));
   return v_with_sign(vf_select(vf_lt(a, one), small, large), x);
 }
 
@@ -92,7 +108,7 @@ V_INLINE vf v_silu(vf x) { return vf_mul(x, v_sigmoid(x)); }
  */
 V_INLINE vf v_gelu(vf x) {
   const vf a = v_abs(x);
-  const vf tail = v_exp(vf_sub(vf_set1(0.0f), V_POLYNOMIAL(a, GELU)));
+  const vf tail = v_exp_of_negative(vf_sub(vf_set1(0.0f), V_POLYNOMIAL(a, GELU)));
   return vf_sub(vf_max(vf_set1(0.0f), x), vf_mul(vf_min(vf_set1(16.0f), a), tail));
 }
 
@@ -137,7 +153,7 @@ V_INLINE vf v_log(vf x) {
 
 /* log(1 + e^x) = max(x, 0) + log(1 + e), e = e^-|x|. */
 V_INLINE vf v_softplus(vf x) {
-  const vf one = vf_set1(1.0f), zero = vf_set1(0.0f), e = v_exp(vf_sub(zero, v_abs(x)));
+  const vf one = vf_set1(1.0f), zero = vf_set1(0.0f), e = v_exp_of_negative(vf_sub(zero, v_abs(x)));
   const vm few = vf_lt(e, vf_set1(0.41f));
   const vf halved = vf_sub(vf_mul(vf_add(one, e), vf_set1(0.5f)), one);
   const vf log = v_log_parts(vf_select(few, zero, one), vf_select(few, e, halved));

@@ -7,82 +7,97 @@
 
 #include "reduce.h"
 
-/* y = x * scale + mask (NULL: none); returns the largest. */
-static float softmax_prepare(size_t n, const float *x, float scale, const float *mask, float *y) {
-  const vf factor = vf_set1(scale), least = vf_set1(-INFINITY);
-  vf lanes[REDUCE_VECTORS];
-  EACH_LANES { lanes[v] = least; }
-  size_t i = 0;
-  for (; i + REDUCE_LANES <= n; i += REDUCE_LANES) {
-    EACH_LANES {
-      const size_t at = i + v * V_LANES;
-      vf t = vf_mul(vf_load(x + at), factor);
-      t = mask != NULL ? vf_add(t, vf_load(mask + at)) : t;
-      vf_store(y + at, t);
-      lanes[v] = reduce_two(DYNQ_REDUCTION_MAX, lanes[v], t);
-    }
-  }
-  for (size_t at = i; at < n; at += V_LANES) {
-    const size_t left = n - at < V_LANES ? n - at : V_LANES;
-    vf t = vf_mul(reduce_load(x + at, left, 0, least), factor);
-    t = mask != NULL ? vf_add(t, reduce_load(mask + at, left, 0, least)) : t;
-    if (left == V_LANES) {
-      vf_store(y + at, t);
-    } else {
-      vf_store_n(y + at, left, t);
-    }
-  }
-  if (i < n) {
-    EACH_LANES { lanes[v] = reduce_two(DYNQ_REDUCTION_MAX, lanes[v], reduce_load(y + i, n - i, v, least)); }
-  }
-  return reduce_lanes(DYNQ_REDUCTION_MAX, lanes);
+/* e^d, d <= 0, and 0 below e^-80, which is nothing beside the largest, e^0: denormal numbers, which masks would lead to,
+ * take some CPUs a hundred cycles each. */
+V_INLINE vf softmax_exp(vf d) {
+  const vf least = vf_set1(-80.0f);
+  return vf_select(vf_lt(d, least), vf_set1(0.0f), v_exp_within(vf_max(least, d)));
 }
 
-/* The sum of e^(x - max). y (NULL: unwanted) becomes e^(x - max), or x - max where `logarithm`; it may be x. */
-V_INLINE float softmax_sum(const bool logarithm, size_t n, const float *x, float max, float *y) {
+/* x * scale + mask (NULL: none) of the 16 values from i on, or of those that there are: the others are -infinity. */
+V_INLINE void softmax_load(const bool whole, size_t n, size_t i, const float *x, vf scale, const float *mask, vf *t) {
+  const vf least = vf_set1(-INFINITY);
+  EACH_LANES {
+    const size_t first = i + v * V_LANES, left = first < n ? n - first : 0;
+    if (whole || left >= V_LANES) {
+      t[v] = vf_mul(vf_load(x + first), scale);
+      t[v] = mask != NULL ? vf_add(t[v], vf_load(mask + first)) : t[v];
+    } else if (left != 0) {
+      t[v] = vf_mul(vf_load_n(x + first, left), scale);
+      t[v] = vf_keep(mask != NULL ? vf_add(t[v], vf_load_n(mask + first, left)) : t[v], left, least);
+    } else {
+      t[v] = least;
+    }
+  }
+}
+
+/* The last values, fewer than 16, stay in registers. */
+static void vector_softmax(size_t n, const float *x, float scale, const float *mask, float *y) {
+  const vf factor = vf_set1(scale), nan = vi_as_f(vi_set1(V_NAN));
+  const size_t whole = n / REDUCE_LANES * REDUCE_LANES;
+  vf lanes[REDUCE_VECTORS], last[REDUCE_VECTORS], t[REDUCE_VECTORS];
+  softmax_load(false, n, whole, x, factor, mask, last);
+  EACH_LANES { lanes[v] = vf_set1(-INFINITY); }
+  for (size_t i = 0; i < whole; i += REDUCE_LANES) {
+    softmax_load(true, n, i, x, factor, mask, t);
+    EACH_LANES {
+      lanes[v] = reduce_two(DYNQ_REDUCTION_MAX, lanes[v], t[v]);
+      vf_store(y + i + v * V_LANES, t[v]);
+    }
+  }
+  EACH_LANES { lanes[v] = reduce_two(DYNQ_REDUCTION_MAX, lanes[v], last[v]); }
+  const vf max = vf_set1(reduce_lanes(DYNQ_REDUCTION_MAX, lanes));
+  EACH_LANES { lanes[v] = vf_set1(0.0f); }
+  for (size_t i = 0; i < whole; i += REDUCE_LANES) {
+    EACH_LANES {
+      const vf e = softmax_exp(vf_sub(vf_load(y + i + v * V_LANES), max));
+      lanes[v] = vf_add(lanes[v], e);
+      vf_store(y + i + v * V_LANES, e);
+    }
+  }
+  if (whole < n) { /* what is missing, -inf, adds 0 */
+    EACH_LANES {
+      last[v] = softmax_exp(vf_sub(last[v], max));
+      lanes[v] = vf_add(lanes[v], last[v]);
+    }
+  }
+  const vf inverse = vf_set1(1.0f / reduce_lanes(DYNQ_REDUCTION_SUM, lanes));
+  for (size_t i = 0; i < whole; i += V_LANES) {
+    vf_store(y + i, vf_replace_nan(vf_mul(vf_load(y + i), inverse), nan));
+  }
+  for (size_t v = 0, i = whole; i < n; v++, i += V_LANES) {
+    const vf p = vf_replace_nan(vf_mul(last[v], inverse), nan);
+    if (n - i >= V_LANES) {
+      vf_store(y + i, p);
+    } else {
+      vf_store_n(y + i, n - i, p);
+    }
+  }
+}
+
+/* The sum of e^(x - max). y (NULL: unwanted) becomes x - max; it may be x. */
+static float softmax_sum(size_t n, const float *x, float max, float *y) {
   const vf largest = vf_set1(max), least = vf_set1(-INFINITY);
   vf lanes[REDUCE_VECTORS];
   EACH_LANES { lanes[v] = vf_set1(0.0f); }
-  size_t i = 0;
-  for (; i + REDUCE_LANES <= n; i += REDUCE_LANES) {
-    EACH_LANES {
-      const vf d = vf_sub(vf_load(x + i + v * V_LANES), largest), e = v_exp(d);
-      lanes[v] = vf_add(lanes[v], e);
-      if (y != NULL) {
-        vf_store(y + i + v * V_LANES, logarithm ? d : e);
-      }
-    }
-  }
-  if (i < n) { /* e^(-inf - max) is 0 */
+  for (size_t i = 0; i < n; i += REDUCE_LANES) {
     EACH_LANES {
       const size_t first = i + v * V_LANES;
-      const vf d = vf_sub(reduce_load(x + i, n - i, v, least), largest), e = v_exp(d);
-      lanes[v] = vf_add(lanes[v], e);
+      const vf d = vf_sub(reduce_load(x + i, n - i, v, least), largest);
+      lanes[v] = vf_add(lanes[v], softmax_exp(d));
       if (y != NULL && first + V_LANES <= n) {
-        vf_store(y + first, logarithm ? d : e);
+        vf_store(y + first, d);
       } else if (y != NULL && first < n) {
-        vf_store_n(y + first, n - first, logarithm ? d : e);
+        vf_store_n(y + first, n - first, d);
       }
     }
   }
   return reduce_lanes(DYNQ_REDUCTION_SUM, lanes);
 }
 
-static void vector_softmax(size_t n, const float *x, float scale, const float *mask, float *y) {
-  const float max = softmax_prepare(n, x, scale, mask, y);
-  const vf inverse = vf_set1(1.0f / softmax_sum(false, n, y, max, y)), nan = vi_as_f(vi_set1(V_NAN));
-  size_t i = 0;
-  for (; i + V_LANES <= n; i += V_LANES) {
-    vf_store(y + i, vf_replace_nan(vf_mul(vf_load(y + i), inverse), nan));
-  }
-  if (i < n) {
-    vf_store_n(y + i, n - i, vf_replace_nan(vf_mul(vf_load_n(y + i, n - i), inverse), nan));
-  }
-}
-
 static void vector_log_softmax(size_t n, const float *x, float *y) {
   const float max = reduce_row(DYNQ_REDUCTION_MAX, n, x);
-  const vf log = v_log(vf_set1(softmax_sum(true, n, x, max, y))), nan = vi_as_f(vi_set1(V_NAN));
+  const vf log = v_log(vf_set1(softmax_sum(n, x, max, y))), nan = vi_as_f(vi_set1(V_NAN));
   size_t i = 0;
   for (; i + V_LANES <= n; i += V_LANES) {
     vf_store(y + i, vf_replace_nan(vf_sub(vf_load(y + i), log), nan));
@@ -97,7 +112,7 @@ static float vector_log_sum_exp(size_t n, const float *x) {
   if (!(max - max == 0.0f)) { /* an infinity, which is the result, or the NaN */
     return max;
   }
-  return max + vf_first(v_log(vf_set1(softmax_sum(true, n, x, max, NULL))));
+  return max + vf_first(v_log(vf_set1(softmax_sum(n, x, max, NULL))));
 }
 
 #endif

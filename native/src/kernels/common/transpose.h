@@ -11,12 +11,17 @@
 static void vector_pack_transposed(size_t n, size_t k, const float *from, size_t stride, float *to) {
   for (size_t j = 0; j < n; j += DYNQ_PANEL, from += DYNQ_PANEL * stride, to += DYNQ_PANEL * k) {
     const size_t rows = n - j < DYNQ_PANEL ? n - j : DYNQ_PANEL;
-    if (rows < DYNQ_PANEL) {
+    size_t i = 0;
+    if (rows == DYNQ_PANEL) {
+      for (; i + 4 <= k; i += 4) {
+        v_transpose(from + i, stride, to + i * DYNQ_PANEL);
+      }
+    } else {
       memset(to, 0, k * DYNQ_PANEL * sizeof *to);
     }
-    for (size_t i = 0; i < k; i++) {
-      for (size_t r = 0; r < rows; r++) {
-        to[i * DYNQ_PANEL + r] = from[r * stride + i];
+    for (size_t r = 0; r < rows; r++) {
+      for (size_t c = i; c < k; c++) {
+        to[c * DYNQ_PANEL + r] = from[r * stride + c];
       }
     }
   }

@@ -26,6 +26,7 @@ static inline vf vf_load_or(const float *p, size_t n, vf other) {
   const __m256i first = v_first(n);
   return _mm256_blendv_ps(other, _mm256_maskload_ps(p, first), _mm256_castsi256_ps(first));
 }
+static inline vf vf_keep(vf a, size_t n, vf b) { return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(v_first(n))); }
 static inline void vf_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
 static inline void vf_store_n(float *p, size_t n, vf a) { _mm256_maskstore_ps(p, v_first(n), a); }
 static inline vf vf_set1(float a) { return _mm256_set1_ps(a); }
@@ -110,6 +111,23 @@ static inline void v_store_clamped(uint8_t *p, vi a, vi b, vi c, vi d, int16_t z
   const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(ab, cd), order);
   const __m256i clamped = _mm256_max_epi8(bytes, _mm256_set1_epi8(low));
   _mm256_storeu_si256((__m256i *)(void *)p, _mm256_xor_si256(clamped, _mm256_set1_epi8((char)flip)));
+}
+
+/* Each half of a register takes four rows; the halves are transposed side by side. */
+static inline void v_transpose(const float *from, size_t stride, float *to) {
+  for (size_t half = 0; half < 16; half += 8, from += 8 * stride, to += 8) {
+    __m256 row[4];
+    for (size_t r = 0; r < 4; r++) {
+      const float *p = from + r * stride;
+      row[r] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(p + 4 * stride), 1);
+    }
+    const __m256 a = _mm256_unpacklo_ps(row[0], row[2]), b = _mm256_unpackhi_ps(row[0], row[2]);
+    const __m256 c = _mm256_unpacklo_ps(row[1], row[3]), d = _mm256_unpackhi_ps(row[1], row[3]);
+    _mm256_storeu_ps(to, _mm256_unpacklo_ps(a, c));
+    _mm256_storeu_ps(to + 16, _mm256_unpackhi_ps(a, c));
+    _mm256_storeu_ps(to + 32, _mm256_unpacklo_ps(b, d));
+    _mm256_storeu_ps(to + 48, _mm256_unpackhi_ps(b, d));
+  }
 }
 
 static inline float vf_reduce_min(vf a) {

@@ -20,6 +20,7 @@ static inline __mmask16 v_first(size_t n) { return (__mmask16)((1u << n) - 1u); 
 static inline vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline vf vf_load_n(const float *p, size_t n) { return _mm512_maskz_loadu_ps(v_first(n), p); }
 static inline vf vf_load_or(const float *p, size_t n, vf other) { return _mm512_mask_loadu_ps(other, v_first(n), p); }
+static inline vf vf_keep(vf a, size_t n, vf b) { return _mm512_mask_blend_ps(v_first(n), b, a); }
 static inline void vf_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
 static inline void vf_store_n(float *p, size_t n, vf a) { _mm512_mask_storeu_ps(p, v_first(n), a); }
 static inline vf vf_set1(float a) { return _mm512_set1_ps(a); }
@@ -32,6 +33,8 @@ static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 static inline vf vf_rint(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 static inline vf vf_floor(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
 static inline vf vf_ceil(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC); }
+/* a 2^n, rounded once. */
+static inline vf vf_scale(vf a, vf n) { return _mm512_scalef_ps(a, n); }
 static inline vf vf_sqrt(vf a) { return _mm512_sqrt_ps(a); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 
@@ -97,6 +100,24 @@ static inline void v_store_clamped(uint8_t *p, vi a, vi b, vi c, vi d, int16_t z
   const __m512i bytes = _mm512_permutexvar_epi32(order, _mm512_packs_epi16(ab, cd));
   const __m512i clamped = _mm512_max_epi8(bytes, _mm512_set1_epi8(low));
   _mm512_storeu_si512(p, _mm512_xor_si512(clamped, _mm512_set1_epi8((char)flip)));
+}
+
+/* Each quarter of a register takes four rows; the quarters are transposed side by side. */
+static inline void v_transpose(const float *from, size_t stride, float *to) {
+  __m512 row[4];
+  for (size_t r = 0; r < 4; r++) {
+    const float *p = from + r * stride;
+    const __m256 low = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(p + 4 * stride), 1);
+    p += 8 * stride;
+    const __m256 high = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(p + 4 * stride), 1);
+    row[r] = _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
+  }
+  const __m512 a = _mm512_unpacklo_ps(row[0], row[2]), b = _mm512_unpackhi_ps(row[0], row[2]);
+  const __m512 c = _mm512_unpacklo_ps(row[1], row[3]), d = _mm512_unpackhi_ps(row[1], row[3]);
+  _mm512_storeu_ps(to, _mm512_unpacklo_ps(a, c));
+  _mm512_storeu_ps(to + 16, _mm512_unpackhi_ps(a, c));
+  _mm512_storeu_ps(to + 32, _mm512_unpacklo_ps(b, d));
+  _mm512_storeu_ps(to + 48, _mm512_unpackhi_ps(b, d));
 }
 
 static inline float vf_reduce_min(vf a) { return _mm512_reduce_min_ps(a); }

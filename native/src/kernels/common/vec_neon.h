@@ -28,6 +28,10 @@ static inline vf vf_load_or(const float *p, size_t n, vf other) {
   memcpy(buffer, p, n * sizeof *p);
   return vld1q_f32(buffer);
 }
+static inline vf vf_keep(vf a, size_t n, vf b) {
+  static const uint32_t lanes[4] = {0, 1, 2, 3};
+  return vbslq_f32(vcltq_u32(vld1q_u32(lanes), vdupq_n_u32((uint32_t)n)), a, b);
+}
 static inline void vf_store(float *p, vf a) { vst1q_f32(p, a); }
 static inline void vf_store_n(float *p, size_t n, vf a) {
   float buffer[4];
@@ -111,6 +115,18 @@ static inline void v_store_clamped(uint8_t *p, vi a, vi b, vi c, vi d, int16_t z
   const int16x8_t cd = vqaddq_s16(vcombine_s16(vqmovn_s32(c), vqmovn_s32(d)), zero_points);
   const int8x16_t bytes = vmaxq_s8(vcombine_s8(vqmovn_s16(ab), vqmovn_s16(cd)), vdupq_n_s8(low));
   vst1q_u8(p, veorq_u8(vreinterpretq_u8_s8(bytes), vdupq_n_u8(flip)));
+}
+
+static inline void v_transpose(const float *from, size_t stride, float *to) {
+  for (size_t quarter = 0; quarter < 16; quarter += 4, from += 4 * stride, to += 4) {
+    const float32x4_t r0 = vld1q_f32(from), r1 = vld1q_f32(from + stride);
+    const float32x4_t r2 = vld1q_f32(from + 2 * stride), r3 = vld1q_f32(from + 3 * stride);
+    const float32x4_t a = vzip1q_f32(r0, r2), b = vzip2q_f32(r0, r2), c = vzip1q_f32(r1, r3), d = vzip2q_f32(r1, r3);
+    vst1q_f32(to, vzip1q_f32(a, c));
+    vst1q_f32(to + 16, vzip2q_f32(a, c));
+    vst1q_f32(to + 32, vzip1q_f32(b, d));
+    vst1q_f32(to + 48, vzip2q_f32(b, d));
+  }
 }
 
 static inline float vf_reduce_min(vf a) { return vminvq_f32(a); }

@@ -26,6 +26,8 @@ typedef bool vm;
 static inline vf vf_load(const float *p) { return *p; }
 static inline vf vf_load_n(const float *p, size_t n) { return n != 0 ? *p : 0.0f; }
 static inline vf vf_load_or(const float *p, size_t n, vf other) { return n != 0 ? *p : other; }
+/* The first n lanes of a, 0 <= n <= V_LANES, the others of b. */
+static inline vf vf_keep(vf a, size_t n, vf b) { return n != 0 ? a : b; }
 static inline void vf_store(float *p, vf a) { *p = a; }
 static inline void vf_store_n(float *p, size_t n, vf a) {
   if (n != 0) {
@@ -120,6 +122,15 @@ static inline void v_store_clamped(uint8_t *p, vi a, vi b, vi c, vi d, int16_t z
   p[1] = v_clamp_byte(b, zero_point, low, flip);
   p[2] = v_clamp_byte(c, zero_point, low, flip);
   p[3] = v_clamp_byte(d, zero_point, low, flip);
+}
+
+/* to[c * 16 + r] = from[r * stride + c] for 16 r and 4 c. */
+static inline void v_transpose(const float *from, size_t stride, float *to) {
+  for (size_t r = 0; r < 16; r++) {
+    for (size_t c = 0; c < 4; c++) {
+      to[c * 16 + r] = from[r * stride + c];
+    }
+  }
 }
 
 /* Over the lanes; no lane is NaN. */
