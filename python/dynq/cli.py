@@ -20,6 +20,8 @@ import dynq
 from . import _call
 from ._report import console, cpu_brand, json_option, print_json
 from .bench.commands import bench
+from .model import op_names
+from .model_commands import compare, inspect, quantize, run
 
 
 def main() -> NoReturn:
@@ -57,13 +59,22 @@ def cli() -> None:
     """Neural networks on CPUs with dynamic INT8 quantization."""
 
 
-cli.add_command(bench)
+for command in (bench, quantize, inspect, run, compare):
+    cli.add_command(command)
 
 
 @cli.command()
+@click.option("--ops", is_flag=True, help="List the ops that models can have.")
 @json_option
-def info(as_json: bool) -> None:
+def info(ops: bool, as_json: bool) -> None:
     """Show this machine and what dynq uses of it."""
+    if ops:
+        names = sorted(op_names())
+        if as_json:
+            print_json({"ops": names})
+        else:
+            click.echo("\n".join(names))
+        return
     selected = dynq.isa.selected()  # raises where DYNQ_ISA names one that cannot run here
     threads = _threads()
     facts: dict[str, Any] = {

@@ -260,7 +260,7 @@ def _split(node: Node) -> _Result:
     parts: list[Dim] = [None] * rank
     if sizes is not None:
         parts = [int(size) for size in sizes]
-    elif isinstance(dim, int) and dim % rank == 0:
+    elif node.input(1) is None and isinstance(dim, int) and dim % rank == 0:
         parts = [dim // rank] * rank
     return [(x.dtype, (*x.shape[:axis], part, *x.shape[axis + 1 :])) for part in parts]
 

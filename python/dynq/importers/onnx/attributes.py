@@ -20,6 +20,7 @@ _KINDS = {
     AttributeProto.INTS: "ints",
     AttributeProto.FLOATS: "floats",
     AttributeProto.TENSOR: "tensor",
+    AttributeProto.GRAPH: "graph",
 }
 
 

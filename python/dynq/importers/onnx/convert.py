@@ -175,12 +175,10 @@ class Walk:
     def run(self) -> None:
         source, graph = self.source, self.source.graph
         given = [value for value in graph.input if value.name not in source.tensors]
-        known = {value.name for value in given} | source.tensors.keys()
-        order = sorted_nodes(graph, known, source.name)
         for value in given:
             self._input(value)
         self._tensor_types()
-        self._nodes(order)
+        self._nodes([(node.name, node) for node in graph.node])
         outputs = [value.name for value in graph.output]
         for name in outputs:
             if name not in self.values and name not in self.refused and name not in self._tensors:

@@ -12,12 +12,12 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
-from .errors import InvalidModelError
+from .errors import InvalidModelError, Problems
 from .tensors import Tensor
 
 __all__ = ["Source", "load", "names_read", "node_name", "sorted_nodes"]
 
-OLDEST, NEWEST = 11, 28  # opsets of the domain "" that the converters were written for
+OLDEST, NEWEST = 7, 28  # opsets of the domain ""; before 11, ops whose meaning has changed since are refused
 _SMALL = 1024  # elements of an initializer that shape inference may look at
 
 # dtype and shape: an int, a name or None for each dim; None where the rank is not known
@@ -57,12 +57,15 @@ def load(model: str | os.PathLike[str] | ModelProto) -> Source:
     opsets = {("" if o.domain == "ai.onnx" else o.domain): int(o.version) for o in light.opset_import}
     opset = opsets.get("", OLDEST)
     if not OLDEST <= opset <= NEWEST:
-        raise InvalidModelError(f"{name} has opset {opset}; expected {OLDEST} to {NEWEST}")
+        problems = Problems()
+        problems.add(f"opset {opset}; expected {OLDEST} to {NEWEST}", name)
+        problems.check(name)
     source = Source(name, light, {}, opsets)
     _take_tensors(source, folder)
     if light.functions:
         _inline(source)
-    source.types, source.wrong = _infer(light)
+    _sort(source)
+    source.types, source.wrong = _infer(source.model)
     return source
 
 
@@ -123,6 +126,20 @@ def _reads(node: NodeProto) -> list[str]:
             result += [name for inner in graph.node for name in _reads(inner) if name not in own]
             result += [value.name for value in graph.output if value.name not in own]
     return result
+
+
+def _sort(source: Source) -> None:
+    """Bring the nodes into an order in which they can run; all have a name then."""
+    graph = source.graph
+    known = {value.name for value in graph.input} | source.tensors.keys()
+    nodes = []
+    for name, node in sorted_nodes(graph, known, source.name):
+        copy = NodeProto()
+        copy.CopyFrom(node)
+        copy.name = name
+        nodes.append(copy)
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def names_read(graph: GraphProto) -> set[str]:

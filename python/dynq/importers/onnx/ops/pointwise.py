@@ -17,7 +17,7 @@ from ..tensors import DTYPE_OF, type_name
 
 @converter(
     """
-    Abs Acos Acosh Add And Asin Asinh Atan Atanh Ceil Clip Cos Cosh Div Equal Erf Exp Floor Greater GreaterOrEqual
+    Abs Acos Acosh Add And Asin Asinh Atan Atanh Ceil Cos Cosh Div Equal Erf Exp Floor Greater GreaterOrEqual
     HardSwish IsNaN Less LessOrEqual Log Max Mean Min Mish Mul Neg Not Or PRelu Reciprocal Relu Round Sigmoid Sign Sin
     Sinh Softplus Softsign Sqrt Sub Sum Tan Tanh Where Xor
     """
@@ -37,6 +37,7 @@ passes("Selu", alpha=FLOAT, gamma=FLOAT)
 passes("HardSigmoid", alpha=FLOAT, beta=FLOAT)
 passes("Swish", since=24, alpha=FLOAT)
 passes("Shrink", bias=FLOAT, lambd=FLOAT)
+passes("Clip", since=11)
 passes("Mod", fmod=one_of(0, 1))
 passes("Gelu", since=20, approximate=one_of("none", "tanh"))
 passes("IsInf", detect_negative=INT, detect_positive=INT)
@@ -59,6 +60,12 @@ def softmax_of_two_dimensions(call: Call) -> Result:
     flat = call.node("Flatten", [x], axis=axis + rank if axis < 0 else axis)
     flat = call.node(call.op, [flat], axis=-1)
     return call.last("Reshape", [flat, call.node("Shape", [x])], allowzero=1)
+
+
+@converter("Clip", min=FLOAT, max=FLOAT)
+def clip_by_attributes(call: Call) -> Result:
+    bounds = [call.attributes.pop(name, None) for name in ("min", "max")]
+    return call.emit("Clip", [call.need(0), *(None if bound is None else one(call, bound) for bound in bounds)])
 
 
 @converter("Pow")

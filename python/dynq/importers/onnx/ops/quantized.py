@@ -25,21 +25,16 @@ passes("DequantizeLinear", since=21, axis=INT, block_size=one_of(0), output_dtyp
 
 
 class PackedIntegers:
-    """A constant int8 or uint8 matrix (K, N) as packed weights, made when the file is written."""
+    """A constant int8 or uint8 matrix (K, N) without zero-points as packed weights, made when the file is written."""
 
     dtype: str | None = None
 
-    def __init__(self, b: Array, zero_point: Array | None, scale: Array | None = None) -> None:
-        self._b, self._zero_point, self._scale = b, zero_point, scale
+    def __init__(self, b: Array) -> None:
+        self._b = b
         self.shape = (int(b.shape[1]), int(b.shape[0]))
-        self.source_bytes = int(b.nbytes)
 
     def make(self) -> QuantizedWeight:
-        zero_point: Array | int | None = self._zero_point
-        if zero_point is None:
-            zero_point = 0
-        scale = np.float32(1) if self._scale is None else self._scale
-        return QuantizedWeight.from_integers(self._b.T, scale, zero_point)
+        return QuantizedWeight.from_integers(self._b.T, np.float32(1))
 
 
 def packed(call: Call, b: Value, zero_point: Value | None) -> Value | None:
@@ -47,12 +42,13 @@ def packed(call: Call, b: Value, zero_point: Value | None) -> Value | None:
     array = b.array
     if array is None or array.ndim != 2:
         return None
-    zeros = None if zero_point is None else zero_point.array
-    if zero_point is not None and (zeros is None or zeros.size not in (1, array.shape[1])):
+    zeros = np.zeros((), array.dtype) if zero_point is None else zero_point.array
+    if zeros is None or zeros.dtype != array.dtype or zeros.size not in (1, array.shape[1]):
         return None
-    if zeros is not None:
-        zeros = zeros.reshape(-1) if zeros.size > 1 else zeros.reshape(())
-    return call.constant(PackedIntegers(array, zeros), "weight")
+    if np.all(zeros == (128 if array.dtype == np.uint8 else 0)):
+        return call.constant(PackedIntegers(array), "weight")
+    zeros = zeros.reshape(-1) if zeros.size == array.shape[1] else zeros.reshape(())
+    return call.constant(QuantizedWeight.from_integers(array.T, np.float32(1), zeros), "weight")
 
 
 @converter("MatMulInteger")

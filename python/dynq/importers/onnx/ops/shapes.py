@@ -111,7 +111,7 @@ _resize = {
 }
 
 
-@converter("Resize", also=_resize)
+@converter("Resize", since=11, also=_resize)
 @converter(
     "Resize", since=18, also=_resize,
     antialias=one_of(0), axes=INTS, keep_aspect_ratio_policy=one_of("stretch"),

@@ -1,0 +1,380 @@
+"""The commands about whole models: quantize, inspect, run, compare."""
+
+from __future__ import annotations
+
+import os
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from ._arguments import Array
+from ._report import console, json_option, print_json
+from .errors import Error, FileFormatError
+from .model import Model, ModelValue, load
+
+__all__ = ["compare", "inspect", "quantize", "run"]
+
+_existing = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("source", metavar="MODEL.onnx", type=_existing)
+@click.option("-o", "--output", required=True, metavar="MODEL.dynq", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--keep-float", multiple=True, metavar="PATTERN", help="Leave these nodes in float32; again for more.")
+@click.option("--attention", type=click.Choice(["float", "int8"]), default="float", show_default=True)
+@click.option("--embedding", type=click.Choice(["float", "int8"]), default="int8", show_default=True)
+@click.option("--no-quantize", is_flag=True, help="Leave everything in float32.")
+@json_option
+def quantize(
+    source: Path, output: Path, keep_float: tuple[str, ...], attention: str, embedding: str, no_quantize: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Make a .dynq file of an ONNX model."""
+    from .importers.onnx import to_graph
+
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
+        console=Console(stderr=True), transient=True, disable=as_json,
+    ) as progress:  # fmt: skip
+        task = progress.add_task("reading", total=3)
+        graph = to_graph(source)
+        progress.update(task, description="quantizing" if not no_quantize else "packing", advance=1)
+        model = _refused(
+            lambda: graph.build(
+                quantize=not no_quantize, keep_float=keep_float, attention=attention, embedding=embedding
+            )
+        )
+        progress.update(task, description="writing", advance=1)
+        try:
+            model.save(output)
+        except OSError as error:
+            raise Error(f"{output} cannot be written: {error.strerror}") from error
+        progress.update(task, advance=1)
+    report = model.report()
+    kept = [(row.node, row.why) for row in report.kept_float]
+    before, after = _size_with_data(source), output.stat().st_size
+    if as_json:
+        facts = {"bytes_before": before, "bytes_after": after, "ops": _ops(model)}
+        print_json({**facts, "kept_float": [{"node": node, "why": why} for node, why in kept]})
+        return
+    table = Table("", "before", "after", title=f"{source.name} -> {output.name}", title_justify="left")
+    table.add_row("file", _size(before), f"{_size(after)} ({before / max(after, 1):.1f} x smaller)")
+    table.add_row("weights", _size(report.bytes_before), _size(report.bytes_after))
+    table.add_row("nodes", str(len(graph.nodes)), str(len(model.nodes)))
+    page = console()
+    page.print(table)
+    page.print(_ops_table(model))
+    if kept:
+        floats = Table("stayed float", "why")
+        for node, why in kept:
+            floats.add_row(node, why)
+        page.print(floats)
+
+
+@click.command()
+@click.argument("file", metavar="MODEL.dynq", type=_existing)
+@click.option("--verify", is_flag=True, help="Read all of it and compare its checksum.")
+@json_option
+def inspect(file: Path, verify: bool, as_json: bool) -> None:
+    """Show what a .dynq file holds."""
+    model = load(file)
+    verified = _verify(file, model) if verify else None
+    report = model.report()
+    if as_json:
+        facts = {
+            "bytes": model.nbytes,
+            "inputs": [_facts(value) for value in model.inputs],
+            "outputs": [_facts(value) for value in model.outputs],
+            "nodes": [{"name": name, "op": op} for name, op in model.nodes],
+            "ops": _ops(model),
+        }
+        print_json({**facts, **({} if verified is None else {"crc32": verified})})
+        return
+    page = console()
+    table = Table("", "name", "dtype", "shape", title=f"{file.name}, {_size(model.nbytes)}", title_justify="left")
+    for kind, values in (("input", model.inputs), ("output", model.outputs)):
+        for value in values:
+            table.add_row(kind, value.name, value.dtype or "?", _shape_text(value))
+    page.print(table)
+    page.print(_ops_table(model))
+    page.print(report)
+    if verified is not None:
+        page.print(f"checksum {verified}: right")
+
+
+@click.command()
+@click.argument("file", metavar="MODEL.dynq", type=_existing)
+@click.option("--input", "inputs", multiple=True, metavar="NAME=FILE.npy", help="An input; again for each.")
+@click.option("--shape", "shapes", multiple=True, metavar="NAME=1x128", help="A random input of this shape.")
+@click.option("--seed", default=0, show_default=True, help="Of random inputs.")
+@click.option("--output", metavar="FILE.npz", type=click.Path(dir_okay=False, path_type=Path), help="Save the outputs.")
+@click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, help="Runs; the median is shown.")
+@json_option
+def run(
+    file: Path, inputs: tuple[str, ...], shapes: tuple[str, ...], seed: int, output: Path | None, repeat: int,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Run a .dynq file on arrays, or on random ones of given shapes."""
+    model = load(file)
+    given = _inputs(model, inputs, shapes, seed)
+    results, seconds = _timed(lambda: model.run(given), repeat)
+    if output is not None:
+        try:
+            _save(output, results)
+        except OSError as error:
+            raise Error(f"{output} cannot be written: {error.strerror}") from error
+    if as_json:
+        facts = {name: {"dtype": a.dtype.name, "shape": list(a.shape), **_summary(a)} for name, a in results.items()}
+        print_json({"seconds": seconds, "outputs": facts})
+        return
+    table = Table("output", "dtype", "shape", "min", "mean", "max", title=f"{seconds * 1e3:.3f} ms, median of {repeat}")
+    for name, array in results.items():
+        numbers = _summary(array)
+        table.add_row(name, array.dtype.name, _dims(array.shape), *(f"{numbers[key]:.6g}" for key in numbers))
+    page = console()
+    page.print(table)
+    for name, array in results.items():
+        page.print(f"{name}: {np.array2string(array, threshold=12, edgeitems=3)}")
+
+
+@click.command()
+@click.argument("source", metavar="MODEL.onnx", type=_existing)
+@click.argument("file", metavar="MODEL.dynq", type=_existing)
+@click.option("--input", "inputs", multiple=True, metavar="NAME=FILE.npy", help="An input; again for each.")
+@click.option("--shape", "shapes", multiple=True, metavar="NAME=1x128", help="A random input of this shape.")
+@click.option("--seed", default=0, show_default=True, help="Of random inputs.")
+@click.option("--repeat", type=click.IntRange(1), default=10, show_default=True, help="Runs; the median is shown.")
+@json_option
+def compare(
+    source: Path, file: Path, inputs: tuple[str, ...], shapes: tuple[str, ...], seed: int, repeat: int, as_json: bool
+) -> None:
+    """Compare a .dynq file with the float model that it was made of."""
+    model = load(file)
+    given = _inputs(model, inputs, shapes, seed)
+    runtime, floats = _float_runtime(source, given)
+    expected, float_seconds = _timed(floats, repeat)
+    results, seconds = _timed(lambda: model.run(given), repeat)
+    rows = [(name, *_difference(name, results[name], expected)) for name in results]
+    if as_json:
+        outputs = {name: {"cosine": cosine, "max_error": error} for name, cosine, error in rows}
+        print_json({"float": runtime, "float_seconds": float_seconds, "seconds": seconds, "outputs": outputs})
+        return
+    table = Table("output", "shape", "cosine", "max error", title=f"{file.name} beside {source.name} in {runtime}")
+    for name, cosine, error in rows:
+        table.add_row(name, _dims(results[name].shape), f"{cosine:.6f}", f"{error:.6g}")
+    page = console()
+    page.print(table)
+    page.print(
+        f"float32 {float_seconds * 1e3:.3f} ms ({runtime}), dynq {seconds * 1e3:.3f} ms: "
+        f"{float_seconds / max(seconds, 1e-12):.2f} x; medians of {repeat}"
+    )
+
+
+def _float_runtime(source: Path, given: dict[str, Array]) -> tuple[str, Callable[[], dict[str, Array]]]:
+    """ONNX Runtime with as many threads as dynq, or dynq itself in float32 where that is not installed."""
+    from .threads import get_num_threads
+
+    try:
+        import onnxruntime
+    except ImportError:
+        from .importers.onnx import from_onnx
+
+        model = from_onnx(source, quantize=False)
+        return "dynq in float32 (onnxruntime is not installed)", lambda: model.run(given)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = get_num_threads()
+    try:
+        session = onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no base of their own
+        raise Error(f"ONNX Runtime cannot read {source}: {error}") from error
+    names = [output.name for output in session.get_outputs()]
+    wanted = {value.name for value in session.get_inputs()}
+    if missing := wanted - given.keys():
+        raise Error(f"{source} has the inputs {', '.join(sorted(missing))}, which the .dynq file has not")
+    feed = {name: array for name, array in given.items() if name in wanted}
+    return "ONNX Runtime", lambda: dict(zip(names, session.run(names, feed), strict=True))
+
+
+def _difference(name: str, got: Array, expected: dict[str, Array]) -> tuple[float, float]:
+    """Cosine, and the largest absolute error."""
+    if name not in expected:
+        raise Error(f"the float model has no output {name!r}; it has {', '.join(expected)}")
+    a, b = np.asarray(got, np.float64).reshape(-1), np.asarray(expected[name], np.float64).reshape(-1)
+    if got.shape != expected[name].shape:
+        raise Error(f"output {name!r} has shape {got.shape}; the float model gives {expected[name].shape}")
+    if a.size == 0:
+        return 1.0, 0.0
+    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / norms if norms else float(np.array_equal(a, b)), float(np.abs(a - b).max())
+
+
+def _inputs(model: Model, files: tuple[str, ...], shapes: tuple[str, ...], seed: int) -> dict[str, Array]:
+    """The inputs as the options tell; others of open sizes get those that equal names have."""
+    by_name = {value.name: value for value in model.inputs}
+    given: dict[str, Array] = {}
+    wanted: dict[str, tuple[int, ...]] = {}
+    for text in files:
+        name, path = _named(text, model, "--input")
+        try:
+            given[name] = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise Error(f"{path} is not an array that can be read: {error}") from error
+    for text in shapes:
+        name, dims = _named(text, model, "--shape")
+        if not all(part.isdecimal() for part in dims.lower().split("x")) or len(dims) > 100:
+            raise click.UsageError(f"--shape {text}: expected sizes like 1x128")
+        wanted[name] = tuple(int(part) for part in dims.lower().split("x"))
+    sizes: dict[str, int] = {}
+    for name in given.keys() | wanted.keys():
+        shape = given[name].shape if name in given else wanted[name]
+        sizes.update((d, n) for d, n in zip(by_name[name].shape or (), shape, strict=False) if isinstance(d, str))
+    rng = np.random.default_rng(seed)
+    for value in model.inputs:
+        if value.name in given:
+            continue
+        dims_of = wanted.get(value.name)
+        if dims_of is None:
+            open_sizes = [d for d in value.shape or () if isinstance(d, str) and d not in sizes]
+            if open_sizes or None in (value.shape or ()):
+                raise click.UsageError(
+                    f"input {value.name!r} has shape {_shape_text(value)}: give --input or --shape {value.name}=..."
+                )
+            dims_of = tuple(sizes[d] if isinstance(d, str) else int(d or 0) for d in value.shape or ())
+        given[value.name] = _random(model, value, dims_of, rng)
+    return given
+
+
+def _named(text: str, model: Model, option: str) -> tuple[str, str]:
+    """NAME=VALUE; the name may be left out where there is one input."""
+    names = [value.name for value in model.inputs]
+    for name in names:
+        if text.startswith(f"{name}="):
+            return name, text[len(name) + 1 :]
+    if len(names) == 1 and ("=" not in text or os.path.exists(text)):
+        return names[0], text
+    raise click.UsageError(f"{option} {text}: expected NAME=..., NAME one of {', '.join(names)}")
+
+
+def _random(model: Model, value: ModelValue, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Floats are normal; integers are rows of the table that they index, or 1."""
+    try:
+        if value.dtype == "float32":
+            return rng.standard_normal(shape, np.float32)
+        if value.dtype == "bool":
+            return np.ones(shape, np.bool_)
+        return rng.integers(1, _rows(model, value.name) + 1, shape).astype(value.dtype)
+    except (MemoryError, ValueError) as error:
+        raise Error(f"a random input of shape {shape} cannot be made: {error}") from error
+
+
+def _rows(model: Model, name: str) -> int:
+    """The highest row of the table that an input indexes; 1 where it does not."""
+    for node in model.graph().nodes:
+        at = {"dynq.Embedding": 2, "Gather": 1}.get(node.op)
+        index = None if at is None else node.input(at)
+        table = node.input(0)
+        if index is not None and index.name == name and table is not None and table.constant is not None:
+            rows = table.shape[0] if table.shape else 1
+            return max(int(rows) - 1, 1) if isinstance(rows, int) else 1
+    return 1
+
+
+def _timed(function: Callable[[], dict[str, Array]], repeat: int) -> tuple[dict[str, Array], float]:
+    """The result, and the median of the seconds; the first run, which plans, does not count where there are more."""
+    result = _refused(function) if repeat > 1 else {}
+    seconds = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        result = _refused(function)
+        seconds.append(time.perf_counter() - start)
+    return result, float(np.median(seconds))
+
+
+def _refused(function: Callable[[], Any]) -> Any:
+    """What a model or its inputs get wrong is the user's to mend: no traceback."""
+    try:
+        return function()
+    except Error:
+        raise
+    except (ValueError, TypeError) as error:
+        raise Error(str(error)) from error
+
+
+def _verify(file: Path, model: Model) -> str:
+    from .graph.image import crc32
+
+    image = model._image
+    data = image[8 + int.from_bytes(image[:8].tobytes(), "little") :]
+    plan_bytes = int.from_bytes(data[16:24].tobytes(), "little")
+    expected, got = model._notes().get("crc32"), f"{crc32(data[plan_bytes:]):08x}"
+    if expected is None:
+        raise FileFormatError(f"{file} has no checksum of its data")
+    if got != expected:
+        raise FileFormatError(f"{file} is damaged: the checksum of its data is {got}; expected {expected}")
+    return got
+
+
+def _ops(model: Model) -> dict[str, int]:
+    return dict(Counter(op for _, op in model.nodes).most_common())
+
+
+def _ops_table(model: Model) -> Table:
+    table = Table("op", "nodes")
+    for op, count in _ops(model).items():
+        table.add_row(op, str(count))
+    return table
+
+
+def _facts(value: ModelValue) -> dict[str, Any]:
+    return {"name": value.name, "dtype": value.dtype, "shape": None if value.shape is None else list(value.shape)}
+
+
+def _save(path: Path, arrays: dict[str, Array]) -> None:
+    """An .npz file. np.savez takes no array by the name of one of its own arguments."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def _summary(array: Array) -> dict[str, float]:
+    if array.size == 0:
+        return {"min": 0.0, "mean": 0.0, "max": 0.0}
+    wide = array.astype(np.float64)
+    return {"min": float(wide.min()), "mean": float(wide.mean()), "max": float(wide.max())}
+
+
+def _shape_text(value: ModelValue) -> str:
+    return "?" if value.shape is None else _dims(value.shape)
+
+
+def _dims(shape: tuple[Any, ...]) -> str:
+    return " x ".join("?" if dim is None else str(dim) for dim in shape) or "number"
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB" if size >= 2**20 else f"{size / 1024:,.1f} KiB"
+
+
+def _size_with_data(source: Path) -> int:
+    """Bytes of a model and of the files with its external data."""
+    import onnx
+
+    model = onnx.load_model(source, load_external_data=False)
+    names: set[str] = {
+        str(entry.value)
+        for tensor in model.graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "location" and tensor.data_location == onnx.TensorProto.EXTERNAL
+    }
+    size: int = source.stat().st_size + sum((source.parent / name).stat().st_size for name in names)
+    return size

@@ -1,0 +1,104 @@
+"""The ONNX package's own tests of single nodes, run by dynq in float32.
+
+They hand in everything as an input, also shapes and axes. dynq wants those before a run, as models have them: where it
+says so, all inputs but the first become constants.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from typing import Any
+
+import numpy as np
+
+import dynq
+
+WIDE = ("float64", "float16", "bfloat16")  # what dynq computes in float32
+
+
+@functools.cache
+def cases() -> dict[str, Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the expected values are computed when this is loaded
+        from onnx.backend.test.loader import load_model_tests
+
+        return {case.name: case for case in load_model_tests(kind="node")}
+
+
+def outcome(case: Any) -> str:
+    """``passes``, or why not; ``refused: ...`` where dynq says that it does not support it."""
+    try:
+        model = dynq.from_onnx(case.model, quantize=False)
+    except dynq.UnsupportedModelError as error:
+        return "refused: " + "; ".join(error.problems)
+    except dynq.InvalidModelError as error:
+        return f"invalid: {error}"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    given = [value.name for value in case.model.graph.input]
+    for inputs, expected in case.data_sets:
+        feed = {name: _as_dynq(array) for name, array in zip(given, inputs, strict=False)}
+        try:
+            got = model.run({value.name: feed[value.name] for value in model.inputs})
+        except ValueError as error:
+            if "has to be known before the run" not in str(error):
+                return f"ValueError: {error}"
+            try:
+                constant = dynq.from_onnx(_with_constants(case.model, feed), quantize=False)
+                got = constant.run({value.name: feed[value.name] for value in constant.inputs})
+            except Exception as again:
+                return f"{type(again).__name__}: {again}"
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        for value, want in zip(case.model.graph.output, expected, strict=True):
+            if wrong := _difference(got[value.name], want, case):
+                return f"wrong: {value.name}: {wrong}"
+    return "passes"
+
+
+def _with_constants(model: Any, feed: dict[str, Any]) -> Any:
+    """The model with all inputs but the first as initializers: shapes, axes and counts are known before a run."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for value in copy.graph.input[1:]:
+        copy.graph.initializer.append(onnx.numpy_helper.from_array(feed[value.name], value.name))
+    return copy
+
+
+def _as_dynq(array: Any) -> Any:
+    from onnx import TensorProto, numpy_helper
+
+    array = numpy_helper.to_array(array) if isinstance(array, TensorProto) else np.asarray(array)
+    return array.astype(np.float32) if array.dtype.name in WIDE else array
+
+
+def _difference(got: np.ndarray, want: Any, case: Any) -> str:
+    from onnx import TensorProto, numpy_helper
+
+    want = numpy_helper.to_array(want) if isinstance(want, TensorProto) else np.asarray(want)
+    rtol, atol = case.rtol, case.atol
+    if want.dtype.name in WIDE:
+        if want.dtype.name != "float64":
+            rtol, atol = max(rtol, 1e-2 if want.dtype.name == "bfloat16" else 2e-3), max(atol, 1e-3)
+        want = want.astype(np.float32)
+    if got.dtype != want.dtype or got.shape != want.shape:
+        return f"{got.dtype} {got.shape}; expected {want.dtype} {want.shape}"
+    if got.dtype == np.float32:
+        if np.allclose(got, want, rtol=rtol, atol=atol, equal_nan=True):
+            return ""
+    elif np.array_equal(got, want):
+        return ""
+    return f"differs: {got.reshape(-1)[:6]}; expected {want.reshape(-1)[:6]}"
+
+
+def main() -> None:
+    """Print the outcome of every case; the passing ones are what onnx_backend_passing.txt lists."""
+    for name, case in sorted(cases().items()):
+        print(f"{name}: {outcome(case)}")
+
+
+if __name__ == "__main__":
+    main()

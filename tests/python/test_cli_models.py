@@ -1,0 +1,154 @@
+"""The commands about whole models: from an ONNX file to a .dynq file, a look at it, a run, a comparison."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+from onnx_models import model, node, two_layers
+
+import dynq
+from dynq.cli import cli
+
+
+def invoke(*arguments: Any) -> Result:
+    return CliRunner(env={"COLUMNS": "120"}).invoke(cli, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """With m.onnx and m.dynq."""
+    onnx.save(two_layers(), tmp_path / "m.onnx")
+    assert invoke("quantize", tmp_path / "m.onnx", "-o", tmp_path / "m.dynq").exit_code == 0
+    return tmp_path
+
+
+def test_quantize_writes_what_from_onnx_gives(folder: Path) -> None:
+    x = np.ones((2, 64), np.float32)
+    assert np.array_equal(dynq.load(folder / "m.dynq")(x), dynq.from_onnx(folder / "m.onnx")(x))
+
+
+def test_quantize_tells_sizes_ops_and_what_stayed_float(folder: Path) -> None:
+    done = invoke("quantize", folder / "m.onnx", "-o", folder / "k.dynq", "--keep-float", "second")
+    assert done.exit_code == 0, done.output
+    for text in ("before", "after", "smaller", "dynq.Linear", "dynq.LinearFloat", "stayed float", "second"):
+        assert text in done.output
+    done = invoke("quantize", folder / "m.onnx", "-o", folder / "k.dynq", "--keep-float", "second", "--json")
+    facts = json.loads(done.stdout)
+    assert facts["bytes_after"] == (folder / "k.dynq").stat().st_size
+    assert facts["bytes_before"] == (folder / "m.onnx").stat().st_size
+    assert [row["node"] for row in facts["kept_float"]] == ["second"]
+
+
+def test_the_size_before_counts_external_data(folder: Path) -> None:
+    onnx.save(two_layers(), folder / "e.onnx", save_as_external_data=True, location="e.data", size_threshold=0)
+    facts = json.loads(invoke("quantize", folder / "e.onnx", "-o", folder / "e.dynq", "--json").stdout)
+    assert facts["bytes_before"] == (folder / "e.onnx").stat().st_size + (folder / "e.data").stat().st_size
+
+
+def test_no_quantize_leaves_everything_float(folder: Path) -> None:
+    assert invoke("quantize", folder / "m.onnx", "-o", folder / "f.dynq", "--no-quantize").exit_code == 0
+    assert "dynq.Linear" not in [op for _, op in dynq.load(folder / "f.dynq").nodes]
+
+
+def test_quantize_of_what_is_not_supported_is_an_error_and_writes_nothing(folder: Path) -> None:
+    onnx.save(model([node("Det", "x", "y", "d")], {"x": ("float32", [2, 2])}, "y"), folder / "bad.onnx")
+    done = invoke("quantize", folder / "bad.onnx", "-o", folder / "bad.dynq")
+    assert isinstance(done.exception, dynq.UnsupportedModelError)
+    assert not (folder / "bad.dynq").exists()
+
+
+def test_inspect_lists_inputs_ops_and_the_report(folder: Path) -> None:
+    done = invoke("inspect", folder / "m.dynq")
+    assert done.exit_code == 0, done.output
+    for text in ("n x 64", "dynq.Linear", "second", "its weight is constant"):
+        assert text in done.output
+    facts = json.loads(invoke("inspect", folder / "m.dynq", "--json").stdout)
+    assert facts["inputs"] == [{"name": "x", "dtype": "float32", "shape": ["n", 64]}]
+    assert facts["ops"]["dynq.Linear"] == 2
+
+
+def test_inspect_verify_finds_a_flipped_bit_of_a_weight(folder: Path) -> None:
+    assert "right" in invoke("inspect", folder / "m.dynq", "--verify").output
+    image = bytearray((folder / "m.dynq").read_bytes())
+    image[-100] ^= 1
+    (folder / "bad.dynq").write_bytes(image)
+    done = invoke("inspect", folder / "bad.dynq", "--verify")
+    assert isinstance(done.exception, dynq.FileFormatError) and "checksum" in str(done.exception)
+
+
+def test_run_takes_arrays_and_saves_the_outputs(folder: Path) -> None:
+    x = np.random.default_rng(1).standard_normal((3, 64), np.float32)
+    np.save(folder / "x.npy", x)
+    done = invoke("run", folder / "m.dynq", "--input", f"x={folder / 'x.npy'}", "--output", folder / "y.npz")
+    assert done.exit_code == 0, done.output
+    with np.load(folder / "y.npz") as saved:
+        assert np.array_equal(saved["y"], dynq.load(folder / "m.dynq")(x))
+
+
+def test_run_makes_random_inputs_of_a_shape(folder: Path) -> None:
+    facts = [
+        json.loads(invoke("run", folder / "m.dynq", "--shape", shape, "--repeat", "3", "--json").stdout)["outputs"]
+        for shape in ("x=5x64", "5x64")
+    ]
+    assert facts[0] == facts[1] and facts[0]["y"]["shape"] == [5, 8]
+    assert "median of 3" in invoke("run", folder / "m.dynq", "--shape", "x=5x64", "--repeat", "3").output
+
+
+def test_run_gives_equal_names_equal_sizes_and_indices_that_are_in_the_table(tmp_path: Path) -> None:
+    table = np.random.default_rng(0).standard_normal((50, 16), np.float32)
+    nodes = [node("Gather", "table ids", "e"), node("Cast", "mask", "m", to=1), node("Mul", "e m", "y")]
+    inputs = {"ids": ("int64", ["n"]), "mask": ("int64", ["n", 1])}
+    onnx.save(model(nodes, inputs, "y", {"table": table}), tmp_path / "m.onnx")
+    assert invoke("quantize", tmp_path / "m.onnx", "-o", tmp_path / "m.dynq").exit_code == 0
+    done = invoke("run", tmp_path / "m.dynq", "--shape", "ids=7", "--json")
+    assert json.loads(done.stdout)["outputs"]["y"]["shape"] == [7, 16]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give --input or --shape x="),
+        (["--shape", "x=3x"], "expected sizes like 1x128"),
+        (["--shape", "z=3x64"], "NAME one of x"),
+        (["--shape", "x=3x63"], "expected float32 (n, 64)"),
+        (["--input", "x=nothing.npy"], "nothing.npy is not an array"),
+        (["--shape", "x=99999999999x64"], "cannot be made"),
+    ],
+)
+def test_wrong_arguments_of_run_are_errors_without_a_traceback(
+    folder: Path, arguments: list[str], message: str
+) -> None:  # fmt: skip
+    done = invoke("run", folder / "m.dynq", *arguments)
+    assert done.exit_code != 0
+    assert isinstance(done.exception, (SystemExit, dynq.Error))
+    assert message in done.output + str(done.exception)
+
+
+def test_compare_tells_cosine_error_and_times(folder: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    done = invoke("compare", folder / "m.onnx", folder / "m.dynq", "--shape", "x=4x64", "--json")
+    facts = json.loads(done.stdout)
+    assert facts["float"] == "ONNX Runtime" and facts["seconds"] > 0 and facts["float_seconds"] > 0
+    assert 0.999 < facts["outputs"]["y"]["cosine"] < 1 and facts["outputs"]["y"]["max_error"] > 0
+    assert "cosine" in invoke("compare", folder / "m.onnx", folder / "m.dynq", "--shape", "x=4x64").output
+
+
+def test_compare_takes_dynq_in_float_where_onnx_runtime_is_missing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    done = invoke("compare", folder / "m.onnx", folder / "m.dynq", "--shape", "x=4x64", "--json")
+    assert "dynq in float32" in json.loads(done.stdout)["float"]
+
+
+def test_info_lists_the_ops() -> None:
+    names = invoke("info", "--ops").output.split()
+    assert {"dynq.Linear", "MatMul", "Reshape"} <= set(names) and names == sorted(names)
+    assert json.loads(invoke("info", "--ops", "--json").stdout)["ops"] == names
