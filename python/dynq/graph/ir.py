@@ -253,6 +253,11 @@ class Graph(Layers):
         self._node_names.add(node.name)
         self._value_names.update(value.name for value in node.outputs if value is not None)
 
+    def insert_after(self, node: Node, new: Node) -> None:
+        """append, but next to ``node``."""
+        self.append(new)
+        self.nodes.insert(self.nodes.index(node) + 1, self.nodes.pop())
+
     def copy(self) -> Graph:
         """Another graph of the same nodes; the constants' arrays are shared."""
         result = Graph(self.name)

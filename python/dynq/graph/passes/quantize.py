@@ -99,12 +99,26 @@ def _linear(graph: Graph, node: Node, options: Options, made: dict[tuple[Value, 
             made[weight, "float"] = (graph.constant_for(array.T, weight),)
         node.op = "dynq.LinearFloat"
         node.inputs[1] = made[weight, "float"][0]
+        _clip_after(graph, node)
         return Row(node.name, "float linear", why, 4 * n * k, 4 * n * k)
     if (weight, "int8") not in made:
         made[weight, "int8"] = (graph.constant_for(PackedLater(node.name, [array]), weight),)
     node.inputs[1] = made[weight, "int8"][0]
     _set_scheme(node, options)
     return Row(node.name, "int8 linear", "its weight is constant", 4 * n * k, after)
+
+
+def _clip_after(graph: Graph, node: Node) -> None:
+    """dynq.LinearFloat has no clamp of its own."""
+    output = node.outputs[0]
+    if "min" not in node.attributes or output is None:
+        return
+    low, high = (graph.constant(np.float32(node.attributes.pop(name))) for name in ("min", "max"))  # type: ignore[arg-type]
+    inner = Value(graph, graph.unique_value(f"{node.name}.linear"), "float32", output.shape, None, node)
+    node.outputs[0] = inner
+    clip = Node("Clip", graph.unique_node(f"{node.name}.clip"), [inner, low, high], [output], {})
+    output.producer = clip
+    graph.insert_after(node, clip)
 
 
 def _set_scheme(node: Node, options: Options) -> None:

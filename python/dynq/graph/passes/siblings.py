@@ -62,7 +62,7 @@ def _merge(graph: Graph, nodes: list[Node]) -> None:
     for output in outputs:
         if output is not None:
             output.producer = split
-    graph.nodes.insert(graph.nodes.index(first) + 1, split)
+    graph.insert_after(first, split)
 
 
 def _parts(weight: Value | None) -> list[Array] | None:
