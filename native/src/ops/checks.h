@@ -4,6 +4,7 @@
 #ifndef DYNQ_CHECKS_H
 #define DYNQ_CHECKS_H
 
+#include "../alloc.h"
 #include "../model/op.h"
 #include "../status.h"
 
@@ -38,11 +39,11 @@ dynq_status dynq_op_dtype_of_onnx(int64_t number, dynq_dtype *dtype);
 /* Whether a string attribute is `text`; false where it is left out. */
 bool dynq_op_string_is(const dynq_op_node *node, size_t attribute, const char *text);
 
-/* Products of dims [from, to). Sizes of tensors: they do not overflow. */
+/* Product of dims [from, to); SIZE_MAX where it overflows, which takes another axis of size 0. */
 static inline size_t dynq_op_product(const dynq_op_tensor *t, size_t from, size_t to) {
   size_t product = 1;
   for (size_t i = from; i < to; i++) {
-    product *= t->dims[i];
+    product = dynq_size_mul(product, t->dims[i]);
   }
   return product;
 }

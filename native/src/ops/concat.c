@@ -39,6 +39,9 @@ static dynq_status run_concat(const dynq_op_node *node) {
   size_t axis;
   ptrdiff_t to_strides[DYNQ_MAX_RANK], from_strides[DYNQ_MAX_RANK];
   DYNQ_TRY(dynq_op_axis(node->attributes[0].i, out->rank, &axis));
+  if (out->count == 0) {
+    return DYNQ_OK;
+  }
   dynq_strides(out, to_strides);
   char *to = out->data;
   for (size_t i = 0; i < node->input_count; i++) {
@@ -119,6 +122,9 @@ static dynq_status run_split(const dynq_op_node *node) {
   size_t axis;
   ptrdiff_t to_strides[DYNQ_MAX_RANK], from_strides[DYNQ_MAX_RANK];
   DYNQ_TRY(dynq_op_axis_attribute(node, 0, 0, x->rank, &axis));
+  if (x->count == 0) {
+    return DYNQ_OK;
+  }
   dynq_strides(x, from_strides);
   const char *from = x->data;
   for (size_t i = 0; i < node->output_count; i++) {

@@ -68,10 +68,13 @@ static dynq_status run_tile(const dynq_op_node *node) {
   const dynq_op_tensor *x = node->inputs[0], *out = node->outputs[0];
   size_t dims[DYNQ_WALK_RANK];
   ptrdiff_t own[DYNQ_MAX_RANK], of_out[DYNQ_MAX_RANK], from[DYNQ_WALK_RANK], to[DYNQ_WALK_RANK];
+  if (out->count == 0) {
+    return DYNQ_OK;
+  }
   dynq_strides(x, own);
   dynq_strides(out, of_out);
   for (size_t d = 0; d < x->rank; d++) {
-    dims[2 * d] = x->dims[d] != 0 ? out->dims[d] / x->dims[d] : 0;
+    dims[2 * d] = out->dims[d] / x->dims[d];
     dims[2 * d + 1] = x->dims[d];
     from[2 * d] = 0;
     from[2 * d + 1] = own[d];

@@ -9,10 +9,10 @@
 #include <string.h>
 
 void dynq_strides(const dynq_op_tensor *t, ptrdiff_t *strides) {
-  ptrdiff_t stride = (ptrdiff_t)dynq_dtype_size(t->dtype);
+  size_t stride = dynq_dtype_size(t->dtype); /* wraps, and is not used, where another axis is 0 */
   for (size_t d = t->rank; d-- > 0;) {
-    strides[d] = stride;
-    stride *= (ptrdiff_t)t->dims[d];
+    strides[d] = (ptrdiff_t)stride;
+    stride *= t->dims[d];
   }
 }
 
