@@ -221,7 +221,7 @@ static dynq_status run(const dynq_op_node *node, reduce_kind kind) {
     }
     return DYNQ_OK;
   }
-  if (node->scratch != NULL) {
+  if (node->scratch_bytes != 0) {
     r.offsets = node->scratch;
     r.rows = (float *)(void *)(r.offsets + r.n);
     for (size_t i = 0; i < r.n; i++) {
