@@ -22,10 +22,9 @@
 static volatile unsigned long long number, seed;
 
 /* The sanitizers end by abort(), so that the handler below can say which input it was. */
-#define SEEN_BY_SANITIZERS __attribute__((visibility("default")))
-SEEN_BY_SANITIZERS const char *__asan_default_options(void);
+const char *__asan_default_options(void);
 const char *__asan_default_options(void) { return "abort_on_error=1:handle_abort=0"; }
-SEEN_BY_SANITIZERS const char *__ubsan_default_options(void);
+const char *__ubsan_default_options(void);
 const char *__ubsan_default_options(void) { return "abort_on_error=1:print_stacktrace=1"; }
 
 static void say_where(int signal_number) {

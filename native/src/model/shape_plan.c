@@ -146,9 +146,11 @@ static dynq_status compute(planner *p, size_t index) {
       }
     }
   }
-  node->scratch = dynq_alloc(node->scratch_bytes);
-  if (node->scratch == NULL) {
-    return dynq_fail_memory(node->scratch_bytes);
+  if (node->scratch_bytes != 0) {
+    node->scratch = dynq_alloc(node->scratch_bytes);
+    if (node->scratch == NULL) {
+      return dynq_fail_memory(node->scratch_bytes);
+    }
   }
   const dynq_status status = node->op->run(node);
   dynq_free(node->scratch);
@@ -321,8 +323,9 @@ void dynq_shape_plan_bind(const dynq_model *model, dynq_shape_plan *plan, void *
     }
   }
   for (size_t i = 0; i < model->node_count; i++) {
-    const uint32_t buffer = plan->scratch_of[i];
-    plan->nodes[i].scratch = (char *)arena + (buffer != DYNQ_NONE ? plan->buffers[buffer].offset : 0);
+    if (plan->scratch_of[i] != DYNQ_NONE) {
+      plan->nodes[i].scratch = (char *)arena + plan->buffers[plan->scratch_of[i]].offset;
+    }
   }
   plan->arena = arena;
 }
