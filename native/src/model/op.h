@@ -55,7 +55,7 @@ typedef struct dynq_op_node {
   dynq_op_tensor *const *outputs;      /* output_count; NULL: one that nobody reads */
   const dynq_attribute *attributes;    /* in the order of op->attributes */
   size_t scratch_bytes;                /* infer() says how much run() needs; 0 at first */
-  void *scratch;                       /* in run(): that much, aligned to 64 bytes */
+  void *scratch;                       /* in run(): that much, aligned to 64 bytes; NULL where it is 0 */
   const dynq_kernels *kernels;         /* these three are the same in infer() and in run() */
   const dynq_threads *threads;         /* NULL: the built-in pool */
   size_t thread_count;
