@@ -22,15 +22,16 @@
 static volatile unsigned long long number, seed;
 
 /* The sanitizers end by abort(), so that the handler below can say which input it was. */
-const char *__asan_default_options(void);
+#define SEEN_BY_SANITIZERS __attribute__((visibility("default")))
+SEEN_BY_SANITIZERS const char *__asan_default_options(void);
 const char *__asan_default_options(void) { return "abort_on_error=1:handle_abort=0"; }
-const char *__ubsan_default_options(void);
+SEEN_BY_SANITIZERS const char *__ubsan_default_options(void);
 const char *__ubsan_default_options(void) { return "abort_on_error=1:print_stacktrace=1"; }
 
 static void say_where(int signal_number) {
-  char text[96];
-  const int length =
-      snprintf(text, sizeof text, "\nfuzz_model: signal %d: --seed %llu --only %llu\n", signal_number, seed, number);
+  char text[400];
+  const int length = snprintf(text, sizeof text, "\nfuzz_model: signal %d: --seed %llu --only %llu; ops:%s\n",
+                              signal_number, seed, number, fuzz_ops);
   (void)!write(STDERR_FILENO, text, (size_t)length);
   (void)signal(signal_number, SIG_DFL);
   (void)raise(signal_number);

@@ -11,6 +11,8 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* How many of them opened, and how many runs went well: a fuzzer that never gets far finds nothing. */
 extern unsigned long long fuzz_opened, fuzz_ran;
+/* The ops of the model that runs, for the message of a crash. */
+extern char fuzz_ops[256];
 
 /* A random .dynq file: a few nodes of any op over inputs, constants and packed weights. For free(). */
 void *generate_model(uint64_t *state, size_t *size);

@@ -1,5 +1,6 @@
 /*
- * Any bytes as a model: opened, planned and run, they give a status and no more.
+ * Any bytes as a model: opened, planned and run, they give a status and no more, and every instruction set, thread count
+ * and arena the same bits.
  *
  * With libFuzzer: clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -Inative/include -Inative/src
  * -Itests/native tests/fuzz/fuzz_model.c tests/native/plan_writer.c <libdynq.a built with the same sanitizers>
@@ -10,13 +11,16 @@
 #include "alloc.h"
 #include "plan_writer.h"
 
+#include <math.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 unsigned long long fuzz_opened, fuzz_ran;
+char fuzz_ops[256];
 
-enum { MOST_BYTES = 2 << 20, MOST_INPUTS = 8, MOST_OUTPUTS = 16, INPUT_BYTES = 1 << 16 };
+enum { MOST_BYTES = 2 << 20, MOST_INPUTS = 8, MOST_OUTPUTS = 16, INPUT_BYTES = 1 << 16, OUTPUT_BYTES = 1 << 16 };
 
 /* What a hostile model may ask for here; a real caller has memory and time. */
 static bool refuse(size_t bytes) { return bytes > MOST_BYTES; }
@@ -38,25 +42,119 @@ static bool fill_input(const dynq_model_value *value, size_t open, const void *d
   return true;
 }
 
-static void run_model(const dynq_model *model, const void *data) {
-  dynq_session *session = NULL;
-  dynq_tensor in[MOST_INPUTS], out[MOST_OUTPUTS];
+/* ---- One run: its status and the bytes of all outputs one after another ---- */
+
+typedef struct result {
+  dynq_status status;
+  size_t bytes;
+  unsigned char values[OUTPUT_BYTES];
+} result;
+
+static void keep(result *r, const void *p, size_t bytes) {
+  bytes = bytes < OUTPUT_BYTES - r->bytes ? bytes : OUTPUT_BYTES - r->bytes;
+  if (bytes != 0) {
+    memcpy(r->values + r->bytes, p, bytes);
+    r->bytes += bytes;
+  }
+}
+
+static void run_once(dynq_session *session, const dynq_model *model, const dynq_tensor *in, result *r) {
+  dynq_tensor out[MOST_OUTPUTS];
+  r->bytes = 0;
+  r->status = dynq_model_run(session, in, out);
+  for (size_t i = 0; i < dynq_model_output_count(model) && (r->status == DYNQ_OK || r->status == DYNQ_NONFINITE); i++) {
+    size_t bytes = element_bytes(out[i].dtype);
+    for (size_t d = 0; d < out[i].rank; d++) {
+      bytes *= out[i].dims[d];
+    }
+    keep(r, &out[i].dtype, sizeof out[i].dtype);
+    keep(r, out[i].dims, out[i].rank * sizeof out[i].dims[0]);
+    keep(r, out[i].data, bytes);
+  }
+}
+
+/* ---- Scalar code on one thread, then another instruction set and pool: the same bits ---- */
+
+static void run_backwards(void *context, void (*task)(void *arg, size_t index), void *arg, size_t count) {
+  (void)context;
+  while (count-- > 0) {
+    task(arg, count);
+  }
+}
+
+static const char *other_isa(size_t choice) {
+  const size_t count = dynq_isa_count();
+  for (size_t i = 0; i < count; i++) {
+    const char *name = dynq_isa_name((choice + i) % count);
+    if (dynq_isa_supported(name) == DYNQ_OK && (choice + i) % count != count - 1) {
+      return name;
+    }
+  }
+  return "scalar";
+}
+
+/* The second with memory of its own for every tensor, where `keep_all`. */
+static void run_and_compare(const dynq_model *model, const dynq_tensor *in, size_t choice, bool keep_all) {
+  static result expected, got;
+  const dynq_threads pools[2] = {{1, run_backwards, NULL}, {2 + choice % 3, run_backwards, NULL}};
+  const char *isas[2] = {"scalar", other_isa(choice)};
+  for (size_t i = 0; i < 2; i++) {
+    dynq_session *session = NULL;
+    (void)dynq_isa_select(isas[i]);
+    if (dynq_session_new(model, &pools[i], &session) != DYNQ_OK) {
+      return;
+    }
+    (void)dynq_session_keep_all(session, i == 1 && keep_all);
+    run_once(session, model, in, i == 0 ? &expected : &got);
+    dynq_session_free(session);
+  }
+  if (expected.status == DYNQ_ERROR_OUT_OF_MEMORY || got.status == DYNQ_ERROR_OUT_OF_MEMORY) {
+    return; /* one needs more than the other */
+  }
+  fuzz_ran += got.status == DYNQ_OK;
+  if (expected.status != got.status || expected.bytes != got.bytes ||
+      memcmp(expected.values, got.values, got.bytes) != 0) {
+    fprintf(stderr, "fuzz_model: %s differs from scalar: status %d and %d, %zu and %zu bytes\n", isas[1],
+            (int)expected.status, (int)got.status, expected.bytes, got.bytes);
+    abort();
+  }
+}
+
+static void list_ops(const dynq_model *model) {
+  const char *name, *op;
+  fuzz_ops[0] = '\0';
+  for (size_t i = 0; i < dynq_model_node_count(model) && dynq_model_node(model, i, &name, &op) == DYNQ_OK; i++) {
+    strncat(fuzz_ops, " ", sizeof fuzz_ops - 1 - strlen(fuzz_ops));
+    strncat(fuzz_ops, op, sizeof fuzz_ops - 1 - strlen(fuzz_ops));
+  }
+}
+
+static void run_model(const dynq_model *model, const void *data, size_t choice) {
+  dynq_tensor in[MOST_INPUTS];
   dynq_model_value value;
-  if (dynq_model_input_count(model) > MOST_INPUTS || dynq_model_output_count(model) > MOST_OUTPUTS ||
-      dynq_session_new(model, NULL, &session) != DYNQ_OK) {
+  if (dynq_model_input_count(model) > MOST_INPUTS || dynq_model_output_count(model) > MOST_OUTPUTS) {
     return;
   }
-  for (size_t open = 1; open < 4; open++) {
-    bool fits = true;
-    for (size_t i = 0; i < dynq_model_input_count(model) && fits; i++) {
-      fits = dynq_model_input(model, i, &value) == DYNQ_OK && fill_input(&value, open, data, &in[i]);
-    }
-    if (fits) {
-      (void)dynq_session_keep_all(session, open == 2);
-      fuzz_ran += dynq_model_run(session, in, out) == DYNQ_OK;
+  const size_t open = 1 + choice % 3;
+  list_ops(model);
+  for (size_t i = 0; i < dynq_model_input_count(model); i++) {
+    if (dynq_model_input(model, i, &value) != DYNQ_OK || !fill_input(&value, open, data, &in[i])) {
+      return;
     }
   }
-  dynq_session_free(session);
+  run_and_compare(model, in, choice, open == 2);
+}
+
+/* All inputs read the same bytes: float32 near 0 and some at the extremes, or small whole numbers. */
+static void fill_values(const uint8_t *data, size_t size, uint8_t *values) {
+  static const float extreme[] = {3e38f, -3e38f, 1e-40f, -0.0f, INFINITY, NAN, 88.8f, -104.0f};
+  const bool whole = size % 128 == 0;
+  for (size_t i = 0; i < INPUT_BYTES; i += 4) {
+    const uint32_t byte = size != 0 ? data[i / 4 % size] : 0, small = i % 8 == 0 ? byte % 4 : 0;
+    float real = ((float)byte - 120.0f + (float)(i % 97) * 0.37f) / 16.0f;
+    real = size % 256 == 64 && byte % 8 == 3 ? extreme[i / 4 % 8] : real;
+    memcpy(values + i, whole ? (const void *)&small : (const void *)&real, 4);
+  }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -67,19 +165,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     return 0;
   }
   memcpy(image, data, size);
-  plan_repair(image, size);                       /* else the checksum would stop nearly all */
-  for (size_t i = 0; i < sizeof values; i += 4) { /* small whole numbers, as int64 in every second place */
-    const uint32_t small = size != 0 ? data[i / 4 % size] % 4u : 0;
-    const float real = (float)small;
-    memcpy(values + i, size % 2 == 0 && i % 8 != 0 ? (const void *)&small : (const void *)&real, 4);
-    if (size % 3 == 0) {
-      memcpy(values + i, i % 8 == 0 ? &small : &(uint32_t){0}, 4);
-    }
-  }
+  plan_repair(image, size); /* else the checksum would stop nearly all */
+  fill_values(data, size, values);
   dynq_alloc_refuse = refuse;
   if (dynq_model_open_memory(image, size, &model) == DYNQ_OK) {
     fuzz_opened++;
-    run_model(model, values);
+    run_model(model, values, size != 0 ? data[size / 2] + size : 0);
   }
   dynq_model_close(model);
   dynq_alloc_refuse = NULL;

@@ -147,7 +147,7 @@ static void add_node(model *m, size_t number) {
   }
   for (size_t i = 0; i < output_count && i < 4; i++) {
     (void)snprintf(name, sizeof name, "value%zu.%zu", number, i);
-    outputs[i] = i != 0 && below(m, 4) == 0 ? PLAN_NONE : plan_computed(&m->w, name);
+    outputs[i] = output_count > 1 && below(m, 4) == 0 ? PLAN_NONE : plan_computed(&m->w, name);
   }
   (void)snprintf(name, sizeof name, "node%zu", number);
   plan_node(&m->w, name, op->name, input_count, inputs, output_count, outputs);

@@ -60,7 +60,9 @@ dynq_model *open_image(const void *image, size_t size) {
 
 dynq_tensor tensor_of(dynq_dtype dtype, size_t rank, const size_t *dims, const void *data) {
   dynq_tensor t = {.dtype = dtype, .rank = rank, .data = data};
-  memcpy(t.dims, dims, rank * sizeof *dims);
+  for (size_t i = 0; i < rank; i++) {
+    t.dims[i] = dims[i];
+  }
   return t;
 }
 

@@ -239,7 +239,29 @@ static void check_shapes(void) {
   check_end();
 }
 
+/* ---- A view of a constant, by an op with an input that is none ---- */
+
+static void check_constant_view(void) {
+  const float x[3] = {1.0f, 2.0f, 3.0f}, ratio = 0.5f;
+  plan_writer w = {0};
+  dynq_tensor out;
+  check_begin("", "a view of a constant");
+  check_case("Dropout");
+  const uint32_t inputs[] = {plan_constant(&w, "x", DYNQ_FLOAT32, 1, (const int64_t[]){3}, x),
+                             plan_input(&w, "ratio", DYNQ_FLOAT32, 0, NULL)};
+  const uint32_t y = plan_computed(&w, "y");
+  plan_node(&w, "dropout", "Dropout", 2, inputs, 1, &y);
+  plan_output(&w, "y", y);
+  single s = open_single(&w, NULL);
+  const dynq_tensor in = tensor_of(DYNQ_FLOAT32, 0, NULL, &ratio);
+  CHECK_STATUS(DYNQ_OK, dynq_model_run(s.session, &in, &out));
+  CHECK(out.data != NULL && memcmp(out.data, x, sizeof x) == 0);
+  close_single(&s);
+  check_end();
+}
+
 void check_model_ops(void) {
+  check_constant_view();
   check_matmuls();
   check_integers();
   check_shapes();

@@ -36,6 +36,9 @@ static dynq_status check_node_input(const dynq_reader *r, const dynq_op *op, siz
 
 static dynq_status check_node_outputs(const dynq_reader *r, const dynq_plan_node *node) {
   size_t read = 0;
+  if (node->op->is_view && node->outputs[0] == DYNQ_NONE) {
+    return dynq_read_damaged(r, "output 0 of %s is not read", node->op->name);
+  }
   for (size_t i = 0; i < node->output_count; i++) {
     if (node->outputs[i] != DYNQ_NONE) {
       dynq_plan_tensor *t = &r->model->tensors[node->outputs[i]];

@@ -120,8 +120,10 @@ static dynq_status infer(dynq_op_node *node) {
   return check_outputs(node);
 }
 
+/* Whether the outputs depend on nothing that a run brings. A view is its first input, whatever the others are. */
 static bool is_known(const dynq_op_node *node) {
-  for (size_t i = 0; i < node->input_count && !node->op->is_static; i++) {
+  const size_t count = node->op->is_static ? 0 : node->op->is_view ? 1 : node->input_count;
+  for (size_t i = 0; i < count; i++) {
     if (node->inputs[i] != NULL && !is_static(node->inputs[i])) {
       return false;
     }
