@@ -191,6 +191,9 @@ static void check_faulty_plans(void) {
   refuse("input 0 is left out", &p.w);
   p = begin();
   plan_node(&p.w, "n", "Identity", 1, &p.x, 1, (const uint32_t[]){PLAN_NONE});
+  refuse("output 0 of Identity is not read", &p.w);
+  p = begin();
+  plan_node(&p.w, "n", "Shape", 1, &p.x, 1, (const uint32_t[]){PLAN_NONE});
   refuse("none of its outputs is read", &p.w);
   p = begin();
   plan_node(&p.w, "n", "Identity", 1, (const uint32_t[]){7}, 1, &p.y);
