@@ -81,6 +81,8 @@ def _attention(a: Any, q: Array, k: Array, v: Array, mask: Any = None) -> Array:
     heads = a["heads"]
     q, k, v = (t.reshape(*t.shape[:2], heads, -1).transpose(0, 2, 1, 3) for t in (q, k, v))
     scores = q @ k.swapaxes(-1, -2) * a.get("scale", 1 / math.sqrt(q.shape[-1]))
+    if mask is not None and mask.dtype == bool:
+        mask = np.where(mask, 0, -np.inf)
     y = _softmax(scores if mask is None else scores + mask, -1) @ v
     return y.transpose(0, 2, 1, 3).reshape(y.shape[0], y.shape[2], -1)
 

@@ -266,6 +266,24 @@ def test_an_add_that_broadcasts_is_no_residual(shape: tuple[Any, ...]) -> None:
     assert ops(optimized(g, g.linear(x, normal(4, 4)) + r)) == ["dynq.Linear", "Add"]
 
 
+def test_a_linear_between_reshapes_takes_the_rows_as_they_are() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", "time", 4))
+    time = g.node("Shape", [x], start=1, end=2)
+    y = g.node("Gemm", [g.reshape(x, [-1, 4]), normal(4, 4), normal(4)])
+    y = g.reshape(y, g.concat([g.constant([-1]), time, g.constant([4])], 0))
+    after = optimized(g, y + x)
+    assert ops(after) == ["dynq.Linear"] and after.nodes[0].inputs[3] is after.inputs[0]
+
+
+def test_a_linear_between_reshapes_of_other_rows_stays_there() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 6, 4))
+    y = g.reshape(g.matmul(g.reshape(x, [-1, 8]), normal(8, 8)), [-1, 6, 4])
+    z = g.reshape(g.matmul(g.reshape(x, [-1, 4]), normal(4, 4)), [-1, 3, 8])
+    assert ops(optimized(g, y, z)).count("Reshape") == 4
+
+
 def test_an_activation_before_a_residual_is_no_epilogue() -> None:
     g = Graph()
     x = g.input("x", ("batch", 4))
@@ -425,6 +443,7 @@ def write_attention(
     dynamic: bool = False,
     scale: str = "div",
     mask: Value | None = None,
+    fill: tuple[Value, Any, bool] | None = None,
     twice: bool = False,
     flat: bool = False,
     reshape_to: tuple[int, ...] = (0, -1, HEADS, SIZE),
@@ -460,6 +479,9 @@ def write_attention(
         scores = scores / math.sqrt(SIZE)
     elif scale == "mul":
         scores = scores * 0.25
+    if fill is not None:
+        condition, low, other_side = fill
+        scores = g.where(condition, *((scores, low) if other_side else (low, scores)))
     if mask is not None:
         scores = scores + mask
     y = g.transpose(g.softmax(scores) @ v, [0, 2, 1, 3])
@@ -480,6 +502,27 @@ def test_attention_is_found(dynamic: bool, scale: str, masked: bool) -> None:
     factor = {"div": None, "sides": None, "mul": 0.25, "none": 1.0}[scale]
     assert node.attributes.get("scale") == (None if factor is None else pytest.approx(factor))
     assert len(node.inputs) == (4 if masked else 3)
+
+
+@pytest.mark.parametrize("low", [np.float32(-np.inf), np.finfo(np.float32).min])
+@pytest.mark.parametrize("other_side", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_with_scores_that_are_filled_in_is_found(low: Any, other_side: bool, masked: bool) -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 5, HEADS * SIZE))
+    flags = np.tri(5, dtype=bool)  # as GPT-2 looks back, as DistilBERT leaves tokens out
+    condition = g.constant((flags if other_side else ~flags)[None, None])
+    mask = g.input("mask", ("batch", 1, 1, 5)) if masked else None
+    after = optimized(g, write_attention(g, x, mask=mask, fill=(condition, low, other_side)))
+    assert ops(after)[-1] == "dynq.Attention" and "Softmax" not in ops(after)
+
+
+def test_a_filler_that_is_not_so_low_stays() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 5, HEADS * SIZE))
+    condition = g.constant(~np.tri(5, dtype=bool))
+    y = write_attention(g, x, fill=(condition, np.float32(-10), False))
+    assert "dynq.Attention" not in ops(optimized(g, y))
 
 
 def test_attention_with_a_flat_transpose_is_found() -> None:

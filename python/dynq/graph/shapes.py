@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["broadcast", "elements", "infer", "infer_all"]
 
+_TIMES = " * "  # between the names of sizes in that of their product
+
 _SAME = """
     Abs BatchNormalization Ceil Celu Clip CumSum Elu Erf Exp Floor Gelu GroupNormalization HardSigmoid HardSwish
     Identity InstanceNormalization LayerNormalization LeakyRelu Log LogSoftmax Mish Neg Not PRelu RMSNormalization
@@ -201,17 +203,22 @@ def _reshape(node: Node) -> _Result:
 
 def _rest(left: list[Dim], right: list[Dim]) -> Dim:
     """What -1 stands for: ``left``, all sizes, over ``right``, the others; the same name on both sides cancels."""
+    left, right = ([part for dim in dims for part in _factors(dim)] for dims in (left, right))
     for dim in [dim for dim in right if isinstance(dim, str)]:
         if dim in left:
             left.remove(dim)
             right.remove(dim)
     ints = [math.prod(dim for dim in dims if isinstance(dim, int)) for dims in (left, right)]
-    names = [dim for dim in left if not isinstance(dim, int)]
-    if any(not isinstance(dim, int) for dim in right) or len(names) > 1 or ints[1] == 0 or ints[0] % ints[1]:
+    names = [dim for dim in left if isinstance(dim, str)]
+    if None in left or any(not isinstance(dim, int) for dim in right) or ints[1] == 0 or ints[0] % ints[1]:
         return None
     if not names:
         return ints[0] // ints[1]
-    return names[0] if ints[0] == ints[1] else None
+    return _TIMES.join(sorted(names)) if ints[0] == ints[1] else None
+
+
+def _factors(dim: Dim) -> list[Dim]:
+    return [*dim.split(_TIMES)] if isinstance(dim, str) else [dim]
 
 
 @_rule("Unsqueeze")

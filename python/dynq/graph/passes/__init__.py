@@ -16,6 +16,7 @@ from .fold import fold_constants
 from .identity import remove_identities
 from .linear import fuse_bias, make_linear
 from .normalize import find_layer_norm, find_softmax
+from .reshapes import lift_linear
 from .sizes import read_sizes_from_inputs, share_nodes
 from .tied import share_constants
 from .transposes import join_transposes
@@ -37,6 +38,8 @@ PASSES = (
     make_linear,
     fuse_bias,
     fold_batch_norm,
+    infer_all,
+    lift_linear,
     infer_all,
     read_sizes_from_inputs,
     join_transposes,

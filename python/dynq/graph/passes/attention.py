@@ -1,7 +1,8 @@
 """Multi-head attention as torch and transformers export it becomes one dynq.Attention.
 
 q, k and v (B, S, H * D) are reshaped to (B, S, H, D) and transposed to (B, H, S, D); then come q k^T, a scale (on the
-scores or on q and k before), a mask that is added, Softmax, the product with v, and the way back to (B, S, H * D).
+scores or on q and k before), masks that are added or fill in a very low number, Softmax, the product with v, and the
+way back to (B, S, H * D).
 """
 
 from __future__ import annotations
@@ -9,10 +10,15 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
+
 from ..ir import Graph, Node, Value
 from ._rewrite import Uses, close, is_op, other_input, scalar
 
 __all__ = ["find_attention"]
+
+
+_LOWEST = -1e30  # and below: such a number swallows any score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +47,11 @@ def _rewrite(uses: Uses, softmax: Node) -> None:
     end = None if back is None else _next(uses, back, "Reshape")
     if scores is None or product is None or back is None or end is None or end.outputs[0] is None:
         return
-    matmul, mask, factor = scores
     if product.inputs[0] is not softmax.outputs[0] or back.attributes.get("perm") != [0, 2, 1, 3]:
         return
     q, k, v = (
-        _heads(matmul.inputs[0], [0, 2, 1, 3]),
-        _heads(matmul.inputs[1], [0, 2, 3, 1]),
+        _heads(scores.product.inputs[0], [0, 2, 1, 3]),
+        _heads(scores.product.inputs[1], [0, 2, 3, 1]),
         _heads(product.inputs[1], [0, 2, 1, 3]),
     )
     if q is None or k is None or v is None or v.factor != 1 or not q.heads == k.heads == v.heads or q.size != k.size:
@@ -56,47 +61,99 @@ def _rewrite(uses: Uses, softmax: Node) -> None:
     shape = end.outputs[0].shape
     if len(batches) > 1 or len(lengths) > 1 or shape != (*_shape(q)[:2], v.heads * v.size):
         return
-    if mask is not None and (mask.shape is None or len(mask.shape) > 4 or mask.dtype != "float32"):
-        return
-    factor *= q.factor * k.factor
-    uses.set_inputs(end, [q.value, k.value, v.value, mask])
+    factor = scores.factor * q.factor * k.factor
+    uses.set_inputs(end, [q.value, k.value, v.value, _mask(uses, scores.masks)])
     end.op, end.attributes = "dynq.Attention", {"heads": q.heads}
     if not close(factor, 1 / math.sqrt(q.size)):
         end.attributes["scale"] = factor
 
 
-def _scores(uses: Uses, x: Value) -> tuple[Node, Value | None, float] | None:
-    """The MatMul of q and k behind the softmax's input, the mask and the factor between."""
-    mask, factor = None, 1.0
+@dataclasses.dataclass
+class _Scores:
+    """The product of q and k behind the softmax, a factor on it, and then masks."""
+
+    product: Node
+    factor: float = 1.0
+    masks: list[_Mask] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mask:
+    """A value to add; or a condition, and what is added where it is true and where it is false."""
+
+    value: Value
+    sides: tuple[float, float] | None = None
+
+
+def _scores(uses: Uses, x: Value) -> _Scores | None:
     value: Value | None = x
-    for _ in range(3):
-        node = is_op(value, "MatMul", "Add", "Mul", "Div")
+    factor = 1.0
+    masks: list[_Mask] = []
+    for _ in range(5):
+        node = is_op(value, "MatMul", "Add", "Mul", "Div", "Where")
         if node is None or value is None or uses.only_reader(value) is None:
             return None
         if node.op == "MatMul":
-            return node, mask, factor
-        if node.op == "Add":
-            if mask is not None or factor != 1:  # a mask under the factor would be another one
+            return _Scores(node, factor, masks[::-1])
+        if node.op in ("Mul", "Div"):
+            step = _factor(node)
+            if step is None:
                 return None
-            sides = [side for side in node.inputs if is_op(side, "MatMul", "Mul", "Div") and side is not None]
-            inner = next((side for side in sides if _leads_to_product(side)), None)
-            if inner is None:
-                return None
-            mask, value = other_input(node, inner), inner
+            value, factor = step[0], factor * step[1]
             continue
-        step = _factor(node)
-        if step is None:
+        found = _added(node) if node.op == "Add" else _filled(node)
+        if found is None or factor != 1:  # a mask under the factor would be another one
             return None
-        value, factor = step[0], factor * step[1]
+        value, mask = found
+        masks.append(mask)
     return None
 
 
+def _added(node: Node) -> tuple[Value, _Mask] | None:
+    """The scores and the mask of an Add."""
+    for value in node.inputs:
+        mask = None if value is None else other_input(node, value)
+        if value is not None and mask is not None and _leads_to_product(value) and _is_mask(mask, "float32"):
+            return value, _Mask(mask)
+    return None
+
+
+def _filled(node: Node) -> tuple[Value, _Mask] | None:
+    """The scores and the mask of a Where that puts a number so low that adding it to any score gives just that."""
+    condition, yes, no = node.inputs
+    if condition is None or not _is_mask(condition, "bool"):
+        return None
+    for value, filler, first in ((yes, no, False), (no, yes, True)):
+        low = scalar(filler)
+        if value is not None and low is not None and low <= _LOWEST:
+            return value, _Mask(condition, (low, 0.0) if first else (0.0, low))
+    return None
+
+
+def _is_mask(value: Value, dtype: str) -> bool:
+    return value.shape is not None and len(value.shape) <= 4 and value.dtype == dtype
+
+
+def _mask(uses: Uses, masks: list[_Mask]) -> Value | None:
+    """All masks as one value to add."""
+    result: Value | None = None
+    for mask in masks:
+        value = mask.value
+        if mask.sides is not None:
+            value = uses.graph.node("Where", [value, *(np.float32(side) for side in mask.sides)])
+        result = value if result is None else uses.graph.node("Add", [result, value])
+    return result
+
+
 def _leads_to_product(value: Value) -> bool:
-    node = is_op(value, "MatMul", "Mul", "Div")
+    node = is_op(value, "MatMul", "Mul", "Div", "Add", "Where")
     if node is None or node.op == "MatMul":
         return node is not None
-    step = _factor(node)
-    return step is not None and is_op(step[0], "MatMul") is not None
+    if node.op in ("Mul", "Div"):
+        step = _factor(node)
+        return step is not None and is_op(step[0], "MatMul") is not None
+    found = _added(node) if node.op == "Add" else _filled(node)
+    return found is not None and _leads_to_product(found[0])
 
 
 def _factor(node: Node) -> tuple[Value, float] | None:
