@@ -85,6 +85,7 @@ cortex-a53 check_kernels --isa scalar --expect scalar --tile
 cortex-a57 check_kernels --isa scalar --expect scalar --tile
 neoverse-n1 check_kernels --isa neon_dotprod --expect neon_dotprod --tile
 max check_math
+max check_ops
 max check_api
 max check_detection
 max check_dispatch --without-children

@@ -24,11 +24,11 @@ def isa(name: str) -> Isa:
     return SCALAR_X86 if name == "scalar" else next(i for i in isas() if i.name == name)
 
 
-def assembled(architecture: str, text: str) -> Object:
-    """An object with these instructions, as of kernels/planted.c."""
+def assembled(architecture: str, text: str, function: str = "tile") -> Object:
+    """An object with these instructions in a function, as of kernels/planted.c."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "planted.s"
-        source.write_text(f"tile:\n{text}\n", encoding="utf-8")
+        source.write_text(f"{function}:\n{text}\n", encoding="utf-8")
         path = Path(folder) / "native/src/kernels/planted.c.o"
         path.parent.mkdir(parents=True)
         command = [COMPILERS[architecture], *ASSEMBLER_FLAGS[architecture], "-c", str(source), "-o", str(path)]
@@ -106,6 +106,18 @@ class InstructionsOutsideTheList(unittest.TestCase):
         ]:
             with self.subTest(isa=arm.name):
                 self.assertEqual(self.verdict(arm, text), [])
+
+    def test_only_the_float_matmul_fuses(self) -> None:
+        for name, text in [("avx2", "vfmadd231ps %ymm0, %ymm1, %ymm2"), ("avx512", "vfmadd231ps %zmm0, %zmm1, %zmm2")]:
+            with self.subTest(isa=name):
+                self.assertEqual(outside(assembled("X86_64", text, "matmul_rows_6"), isa(name)), [])
+                self.assertEqual(len(outside(assembled("X86_64", text, "softmax_sum"), isa(name))), 1)
+        for arm, text in [(DOTPROD, "fmla v0.4s, v1.4s, v2.4s"), (SCALAR_ARM, "fmadd s0, s1, s2, s3")]:
+            with self.subTest(isa=arm.name):
+                self.assertEqual(outside(assembled("AARCH64", text, "matmul_rows_1"), arm), [])
+                self.assertEqual(len(outside(assembled("AARCH64", text, "softmax_sum"), arm)), 1)
+        vnni = outside(assembled("X86_64", "vfmadd231ps %ymm0, %ymm1, %ymm2", "matmul_rows_6"), isa("avxvnni"))
+        self.assertEqual(len(vnni), 1)  # its list has no FMA
 
     def test_the_rest_of_the_library_is_held_to_the_baseline(self) -> None:
         self.assertEqual(len(outside(assembled("X86_64", "vpaddd %ymm0, %ymm1, %ymm2"), None)), 1)

@@ -33,7 +33,9 @@ void *op_case_add(op_case *c, dynq_dtype dtype, size_t rank, const size_t *dims)
   dynq_op_tensor *t = &c->in[c->input_count];
   c->given[c->input_count++] = true;
   *t = (dynq_op_tensor){.dtype = dtype, .rank = rank, .count = count_of(rank, dims)};
-  memcpy(t->dims, dims, rank * sizeof *dims);
+  for (size_t i = 0; i < rank; i++) {
+    t->dims[i] = dims[i];
+  }
   t->data = guarded(t->count * dynq_dtype_size(dtype), 64);
   return t->data;
 }
@@ -120,7 +122,10 @@ void op_case_refused(op_case *c, const char *text) {
   }
 }
 
-static bool run_once(op_case *c, const dynq_kernels *kernels, size_t threads, dynq_status expected) {
+enum { NOT_IN_PLACE = CASE_INPUTS };
+
+/* Output 0 lies where input `in_place` does. */
+static bool run_once(op_case *c, const dynq_kernels *kernels, size_t threads, size_t in_place, dynq_status expected) {
   bound_node b;
   bind(c, &b, kernels, threads);
   dynq_status status = infer(c, &b);
@@ -129,7 +134,9 @@ static bool run_once(op_case *c, const dynq_kernels *kernels, size_t threads, dy
     return false;
   }
   for (size_t i = 0; i < c->output_count; i++) {
-    c->out[i].data = guarded(c->out[i].count * dynq_dtype_size(c->out[i].dtype), 64);
+    c->out[i].data = i == 0 && in_place != NOT_IN_PLACE
+                         ? c->in[in_place].data
+                         : guarded(c->out[i].count * dynq_dtype_size(c->out[i].dtype), 64);
   }
   b.node.scratch = b.node.scratch_bytes != 0 ? guarded(b.node.scratch_bytes, 64) : NULL;
   status = c->op->run(&b.node);
@@ -141,32 +148,51 @@ static bool run_once(op_case *c, const dynq_kernels *kernels, size_t threads, dy
   return true;
 }
 
+static size_t bytes_of(const dynq_op_tensor *t) { return t->count * dynq_dtype_size(t->dtype); }
+
+static bool run_and_compare(const op_case *c, const dynq_kernels *kernels, size_t threads, size_t in_place,
+                            dynq_status expected) {
+  const size_t mark = guards_mark();
+  op_case other = *c;
+  if (in_place != NOT_IN_PLACE) {
+    other.in[in_place].data = guarded(bytes_of(&c->in[in_place]), 64);
+    for (size_t i = 0; i < bytes_of(&c->in[in_place]); i++) {
+      ((uint8_t *)other.in[in_place].data)[i] = ((const uint8_t *)c->in[in_place].data)[i];
+    }
+  }
+  if (!run_once(&other, kernels, threads, in_place, expected)) {
+    return false;
+  }
+  for (size_t o = 0; o < c->output_count; o++) {
+    char what[80];
+    (void)snprintf(what, sizeof what, "output %zu on %s with %zu threads%s", o, kernels->name, threads,
+                   in_place != NOT_IN_PLACE ? ", in place" : "");
+    check_same(what, CHECK_BYTES, c->out[o].data, other.out[o].data, bytes_of(&c->out[o]));
+  }
+  guards_release_to(mark);
+  return true;
+}
+
 bool op_case_run(op_case *c, dynq_status expected) {
   static const size_t thread_counts[] = {1, 2, 7};
   dynq_cpu_facts facts;
   dynq_kernels kernels;
   dynq_cpu_read(&facts);
   (void)dynq_isa_resolve(dynq_isa_count() - 1, 0, 0, &kernels);
-  if (!run_once(c, &kernels, 1, expected)) {
+  if (!run_once(c, &kernels, 1, NOT_IN_PLACE, expected)) {
     return false;
   }
-  op_case other = *c;
   for (size_t i = 0; i + 1 < dynq_isa_count(); i++) {
-    if (dynq_isa_resolve(i, dynq_cpu_features(&facts), 0, &kernels) != DYNQ_OK) {
-      continue;
-    }
-    const size_t threads = thread_counts[i % 3];
-    const size_t mark = guards_mark();
-    if (!run_once(&other, &kernels, threads, expected)) {
+    if (dynq_isa_resolve(i, dynq_cpu_features(&facts), 0, &kernels) == DYNQ_OK &&
+        !run_and_compare(c, &kernels, thread_counts[i % 3], NOT_IN_PLACE, expected)) {
       return false;
     }
-    for (size_t o = 0; o < c->output_count; o++) {
-      char what[64];
-      (void)snprintf(what, sizeof what, "output %zu on %s with %zu threads", o, kernels.name, threads);
-      check_same(what, CHECK_BYTES, c->out[o].data, other.out[o].data,
-                 c->out[o].count * dynq_dtype_size(c->out[o].dtype));
+  }
+  for (size_t i = 0; i < c->input_count; i++) { /* on the last of these */
+    if ((c->op->in_place >> i & 1) != 0 && c->given[i] && bytes_of(&c->in[i]) == bytes_of(&c->out[0]) &&
+        !run_and_compare(c, &kernels, 2, i, expected)) {
+      return false;
     }
-    guards_release_to(mark);
   }
   return true;
 }

@@ -9,7 +9,7 @@
  *   lanes   registers   largest tile          operands
  *   16      32          12 rows x 2 vectors   2 of b, 1 of a: 24 multiply-adds (12 cycles) for 14 loads (7 cycles)
  *   8       16          6 rows x 2 vectors    2 of b, 1 of a: 12 (6 cycles) for 8 loads (4 cycles)
- *   4       32          6 rows x 4 vectors    4 of b, 1 of a: 24 (12 cycles) for 10 loads (5 cycles)
+ *   4       32          5 rows x 4 vectors    4 of b, 5 of a: 20 (10 cycles) for 9 loads (5 cycles); GCC 12 spills with 6
  */
 #ifndef DYNQ_MATMUL_F32_H
 #define DYNQ_MATMUL_F32_H
@@ -19,7 +19,7 @@
 #include "activations.h"
 #include "registers.h"
 
-enum { MATMUL_ROWS = V_LANES == 16 ? 12 : V_LANES == 1 ? 1 : 6, MATMUL_SUMS = 24 };
+enum { MATMUL_ROWS = V_LANES == 16 ? 12 : V_LANES == 8 ? 6 : V_LANES == 4 ? 5 : 1, MATMUL_SUMS = 24 };
 
 /* W for R rows. */
 #define MATMUL_VECTORS(R) ((R) == 1 ? 8 : V_LANES == 16 ? ((R) <= 3 ? 4 : 2) : V_LANES == 8 ? ((R) == 2 ? 4 : 2) : 4)
@@ -99,6 +99,8 @@ MATMUL_FUNCTION(2)
 MATMUL_FUNCTION(3)
 MATMUL_FUNCTION(4)
 MATMUL_FUNCTION(5)
+#endif
+#if defined(DYNQ_VEC_AVX2_H) || defined(DYNQ_VEC_AVX512_H)
 MATMUL_FUNCTION(6)
 #endif
 #if defined(DYNQ_VEC_AVX512_H)
@@ -114,7 +116,10 @@ MATMUL_FUNCTION(12)
 static void (*const matmul_functions[MATMUL_ROWS])(size_t, const matmul_operands *) = {
     matmul_rows_1,
 #if !defined(DYNQ_VEC_SCALAR_H)
-    matmul_rows_2, matmul_rows_3, matmul_rows_4, matmul_rows_5,  matmul_rows_6,
+    matmul_rows_2, matmul_rows_3, matmul_rows_4, matmul_rows_5,
+#endif
+#if defined(DYNQ_VEC_AVX2_H) || defined(DYNQ_VEC_AVX512_H)
+    matmul_rows_6,
 #endif
 #if defined(DYNQ_VEC_AVX512_H)
     matmul_rows_7, matmul_rows_8, matmul_rows_9, matmul_rows_10, matmul_rows_11, matmul_rows_12,
