@@ -90,8 +90,33 @@ def test_a_size_that_a_run_decides_is_not_folded() -> None:
 def test_a_large_expand_is_not_folded() -> None:
     g = Graph()
     x = g.input("x", (1, 1000, 1000))
-    after = optimized(g, x * g.node("Expand", [np.ones((1, 1, 1), np.float32), [1, 1000, 1000]]))
+    ones = g.node("Expand", [np.ones((1, 1, 1), np.float32), [1, 1000, 1000]])
+    after = optimized(g, g.concat([x, ones], 0))
     assert "Expand" in ops(after)
+
+
+def test_an_expand_goes_where_its_reader_broadcasts_anyway() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", "time", 4))
+    m = g.input("m", ("batch", 1, 4))
+    wide = g.node("Expand", [m, g.node("Shape", [x])])
+    assert ops(optimized(g, x * wide)) == ["Mul"]
+
+
+def test_an_expand_that_makes_the_result_larger_stays() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", "time", 4))
+    m = g.input("m", ("batch", 1, 4))
+    wide = g.node("Expand", [m, g.node("Shape", [x])])
+    after = optimized(g, m * wide, wide)
+    assert ops(after).count("Expand") == 1 and "Mul" in ops(after)
+
+
+def test_a_power_of_two_numbers_is_folded() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 4))
+    after = optimized(g, x / g.node("Pow", [8.0, 0.5]))
+    assert ops(after) == ["Div"] and after.nodes[0].inputs[1].array == np.float32(math.sqrt(8))  # type: ignore[union-attr]
 
 
 def test_a_transposed_weight_is_folded_without_a_copy() -> None:

@@ -12,6 +12,7 @@ from .attention import find_attention
 from .batch_norm import fold_batch_norm
 from .dead_code import dead_code
 from .epilogue import fuse_activation, fuse_clip, fuse_residual
+from .expands import drop_expands
 from .fold import fold_constants
 from .identity import remove_identities
 from .linear import fuse_bias, make_linear
@@ -32,6 +33,7 @@ PASSES = (
     read_sizes_from_inputs,
     share_constants,
     share_nodes,
+    drop_expands,
     find_gelu,
     find_softmax,
     find_layer_norm,

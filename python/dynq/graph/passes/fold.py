@@ -155,6 +155,12 @@ def _range(attributes: Any, start: Array, limit: Array, delta: Array) -> Array:
     return np.arange(int(start), int(limit), int(delta), dtype=start.dtype)
 
 
+def _power(attributes: Any, x: Array, exponent: Array) -> Array:
+    if x.dtype.kind != "f" or x.size * exponent.size > 1:
+        raise ValueError("not folded")
+    return np.power(x.astype(np.float64), exponent.astype(np.float64)).astype(x.dtype)
+
+
 def _binary(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda attributes, a, b: function(a, b)
 
@@ -184,6 +190,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Sub": _binary(np.subtract),
     "Mul": _binary(np.multiply),
     "Div": _divide,
+    "Pow": _power,  # of scales in attention
     "Neg": _unary(np.negative),
     "Abs": _unary(np.abs),
     "Sqrt": _unary(np.sqrt),
