@@ -16,7 +16,7 @@ static void vector_pack_transposed(size_t n, size_t k, const float *from, size_t
       for (; i + 4 <= k; i += 4) {
         v_transpose(from + i, stride, to + i * DYNQ_PANEL);
       }
-    } else {
+    } else if (k != 0) {
       memset(to, 0, k * DYNQ_PANEL * sizeof *to);
     }
     for (size_t r = 0; r < rows; r++) {
