@@ -197,3 +197,10 @@ def test_an_op_that_does_not_exist_names_its_node() -> None:
     g, x = small()
     with pytest.raises(ValueError, match="dynq does not have the ops of node 'a': Nope"):
         g.build(g.node("Nope", [x], name="a"))
+
+
+def test_an_attribute_that_an_op_does_not_have_names_its_node() -> None:
+    g, x = small()
+    with pytest.raises(ValueError, match=r"^node 'p': Softmax: attribute 'nope'") as error:
+        g.build(g.node("Softmax", [x], name="p", nope=1))
+    assert not isinstance(error.value, dynq.FileFormatError)

@@ -87,7 +87,15 @@ def test_passes_and_runtime_give_what_numpy_gives(steps: list[int], seed: int) -
     g.output(values[-1], "last")
     g.output(values[len(values) // 2], "middle")
     inputs = {value.name: normal(rng, 3, 4, 8) for value in g.inputs}
-    result = g.build(quantize=False).run(inputs)
+    model = g.build(quantize=False)
+    result = model.run(inputs)
     for name, expected in evaluate(g, inputs).items():
         assert result[name].shape == expected.shape
         np.testing.assert_allclose(result[name], expected, rtol=2e-3, atol=2e-4 * max(1, np.abs(expected).max()))
+    computed = [value for node in model.graph().nodes for value in node.outputs if value is not None]
+    for name, array in model.tensors(inputs).items():
+        (shape,) = (value.shape for value in computed if value.name == name)
+        if shape is not None:  # what the graph says of sizes holds
+            assert [SIZES.get(dim, dim) for dim in shape if dim is not None] == [
+                size for size, dim in zip(array.shape, shape, strict=True) if dim is not None
+            ]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .._arguments import GRANULARITIES, SCHEMES, choice
+from ..errors import FileFormatError
 from ..model import Model, op_names
 from ..report import Report
 from .image import write_image
@@ -54,7 +56,11 @@ def build(
         "outputs": json.dumps([(name, value.dtype, value.shape) for name, value in copy.outputs]),
         "report": Report(tuple(rows)).to_json(),
     }
-    return Model._from_image(write_image(copy, notes))
+    try:
+        return Model._from_image(write_image(copy, notes))
+    except FileFormatError as error:  # of a node that the graph's author wrote: no file is damaged
+        text = str(error).removeprefix("damaged plan, ")
+        raise ValueError(re.sub(r"^node (\d+)", lambda m: f"node {copy.nodes[int(m[1])].name!r}", text)) from error
 
 
 def _patterns(keep_float: Any) -> tuple[str, ...]:
