@@ -14,6 +14,8 @@ from ..convert import Call, Result, converter
 from ..errors import Unsupported
 from ..tensors import DTYPE_OF, type_name
 
+NUMBERS = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9}  # ONNX's
+
 
 @converter(
     """
@@ -37,7 +39,6 @@ passes("Selu", alpha=FLOAT, gamma=FLOAT)
 passes("HardSigmoid", alpha=FLOAT, beta=FLOAT)
 passes("Swish", since=24, alpha=FLOAT)
 passes("Shrink", bias=FLOAT, lambd=FLOAT)
-passes("Clip", since=11)
 passes("Mod", fmod=one_of(0, 1))
 passes("Gelu", since=20, approximate=one_of("none", "tanh"))
 passes("IsInf", detect_negative=INT, detect_positive=INT)
@@ -66,6 +67,20 @@ def softmax_of_two_dimensions(call: Call) -> Result:
 def clip_by_attributes(call: Call) -> Result:
     bounds = [call.attributes.pop(name, None) for name in ("min", "max")]
     return call.emit("Clip", [call.need(0), *(None if bound is None else one(call, bound) for bound in bounds)])
+
+
+@converter("Clip", since=11)
+def clip(call: Call) -> Result:
+    return in_int32(call)
+
+
+def in_int32(call: Call) -> Result:
+    """Small integers and bool, for an op that has none of them: as int32, and back."""
+    dtype = call.need(0).dtype
+    if dtype not in ("uint8", "int8", "bool"):
+        return call.emit()
+    inputs = [v if v is None or v.dtype != dtype else call.node("Cast", [v], to=NUMBERS["int32"]) for v in call.inputs]
+    return call.emit("Cast", [call.node(call.op, inputs, **call.attributes)], to=NUMBERS[dtype])
 
 
 @converter("Pow")
@@ -99,13 +114,16 @@ def cast_like(call: Call) -> Result:
 def _cast(call: Call, to: int | None) -> Result:
     if to is None:
         raise Unsupported(f"{call.op} to a type that is not known")
-    if to not in DTYPE_OF:
-        raise Unsupported(f"{call.op} to {type_name(to)}")
+    number = onnx_number(to, f"{call.op} to")
     x = call.need(0)
-    if x.dtype == DTYPE_OF[to]:
-        return x
-    numbers = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9}
-    return call.emit("Cast", [x], to=numbers[DTYPE_OF[to]])
+    return x if x.dtype == DTYPE_OF[number] else call.emit("Cast", [x], to=number)
+
+
+def onnx_number(kind: int, what: str) -> int:
+    """ONNX's number of the type that dynq computes a type with."""
+    if kind not in DTYPE_OF:
+        raise Unsupported(f"{what} {type_name(kind)}")
+    return NUMBERS[DTYPE_OF[kind]]
 
 
 @converter("Identity")

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..attributes import INT, INTS, one_of
 from ..convert import Call, Result, converter
+from .pointwise import in_int32
 
 _OPS = """
     ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSumSquare
@@ -22,7 +23,7 @@ def axes_as_attribute(call: Call) -> Result:
 @converter("ReduceSum", since=13, keepdims=one_of(0, 1), noop_with_empty_axes=one_of(0, 1))
 @converter(_OPS, since=18, keepdims=one_of(0, 1), noop_with_empty_axes=one_of(0, 1))
 def axes_as_input(call: Call) -> Result:
-    return call.emit()
+    return in_int32(call) if call.op in ("ReduceMax", "ReduceMin") else call.emit()
 
 
 @converter("ArgMax", "ArgMin", axis=INT, keepdims=one_of(0, 1))

@@ -8,16 +8,14 @@ from ....graph import Value
 from ..attributes import INT, INTS, TEXT, one_of, unused
 from ..convert import Call, Result, converter
 from ..errors import Unsupported
-from .pointwise import passes
+from .pointwise import onnx_number, passes
 
 passes("Expand", "Tile", "Size", "Slice")
 passes("Concat", "Gather", "GatherElements", axis=INT)
 passes("ScatterElements", axis=INT)
-passes("ScatterElements", since=16, axis=INT, reduction=one_of("none", "add", "mul"))
-passes("ScatterElements", since=18, axis=INT, reduction=one_of("none", "add", "mul", "min", "max"))
+passes("ScatterElements", since=16, axis=INT, reduction=one_of("none"))
 passes("ScatterND")
-passes("ScatterND", since=16, reduction=one_of("none", "add", "mul"))
-passes("ScatterND", since=18, reduction=one_of("none", "add", "mul", "min", "max"))
+passes("ScatterND", since=16, reduction=one_of("none"))
 passes("GatherND")
 passes("GatherND", since=12, batch_dims=INT)
 passes("Transpose", perm=INTS)
@@ -30,7 +28,6 @@ passes("Range")
 passes("Range", since=27, stash_type=unused())
 passes("Trilu", since=14, upper=one_of(0, 1))
 passes("OneHot", axis=INT)
-passes("EyeLike", dtype=INT, k=INT)
 passes("ReverseSequence", batch_axis=INT, time_axis=INT)
 passes("DepthToSpace", blocksize=INT, mode=one_of("DCR", "CRD"))
 passes("SpaceToDepth", blocksize=INT)
@@ -75,6 +72,13 @@ def split(call: Call) -> Result:
 @converter("Pad", since=19, mode=one_of("constant", "reflect", "edge", "wrap"))
 def pad(call: Call) -> Result:
     return call.emit()
+
+
+@converter("EyeLike", dtype=INT, k=INT)
+def eye_like(call: Call) -> Result:
+    if "dtype" not in call.attributes:
+        return call.emit()
+    return call.emit(dtype=onnx_number(call.attributes.pop("dtype"), "EyeLike"))
 
 
 @converter("ConstantOfShape", value=unused("tensor"))
