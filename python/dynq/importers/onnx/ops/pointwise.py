@@ -80,7 +80,13 @@ def in_int32(call: Call) -> Result:
     if dtype not in ("uint8", "int8", "bool"):
         return call.emit()
     inputs = [v if v is None or v.dtype != dtype else call.node("Cast", [v], to=NUMBERS["int32"]) for v in call.inputs]
-    return call.emit("Cast", [call.node(call.op, inputs, **call.attributes)], to=NUMBERS[dtype])
+    y = call.node(call.op, inputs, **call.attributes)
+    if dtype == "bool":
+        return call.emit("Greater", [y, call.constant(np.zeros((), np.int32))])
+    if call.op != "Clip":  # of no elements it is int32's lowest or highest number
+        limits = np.iinfo(dtype)
+        y = call.node("Clip", [y, call.constant(np.int32(limits.min)), call.constant(np.int32(limits.max))])
+    return call.emit("Cast", [y], to=NUMBERS[dtype])
 
 
 @converter("Pow")
