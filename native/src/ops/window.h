@@ -1,0 +1,40 @@
+/*
+ * Windows that move over the one or two spatial axes of (N, C, W) or (N, C, H, W): pooling and convolution. One axis is
+ * treated as two of which the first has a single row.
+ */
+#ifndef DYNQ_WINDOW_H
+#define DYNQ_WINDOW_H
+
+#include "checks.h"
+
+/* The first attributes of an op with windows, in this order. */
+#define DYNQ_WINDOW_ATTRIBUTES                                                                                         \
+  {"auto_pad", DYNQ_ATTRIBUTE_STRING}, {"dilations", DYNQ_ATTRIBUTE_INTS}, {"kernel_shape", DYNQ_ATTRIBUTE_INTS},      \
+      {"pads", DYNQ_ATTRIBUTE_INTS}, {                                                                                 \
+    "strides", DYNQ_ATTRIBUTE_INTS                                                                                     \
+  }
+enum { DYNQ_WINDOW_ATTRIBUTE_COUNT = 5 };
+
+typedef struct dynq_window {
+  size_t spatial; /* axes: 1 or 2 */
+  /* Rows and columns. */
+  size_t in[2], out[2], kernel[2], stride[2], dilation[2], before[2], after[2];
+} dynq_window;
+
+/* Reads the attributes for input 0. `kernel`: its size in each spatial axis, or NULL: attribute kernel_shape says it. */
+dynq_status dynq_window_of(const dynq_op_node *node, const size_t *kernel, bool ceil_mode, dynq_window *window);
+/* The places of axis `d` that window `index` covers: those of kernel elements [*begin, *end), of which the first is at
+ * *first. */
+static inline void dynq_window_range(const dynq_window *w, size_t d, size_t index, size_t *begin, size_t *end,
+                                     size_t *first) {
+  const size_t start = index * w->stride[d], step = w->dilation[d], edge = w->before[d];
+  const size_t skipped = start < edge ? (edge - start + step - 1) / step : 0; /* elements before place 0 */
+  const size_t limit = edge + w->in[d];                                       /* in padded places */
+  const size_t fits = start < limit ? (limit - start + step - 1) / step : 0;
+  *begin = skipped < w->kernel[d] ? skipped : w->kernel[d];
+  *end = fits < w->kernel[d] ? fits : w->kernel[d];
+  *end = *end < *begin ? *begin : *end;
+  *first = start + *begin * step - edge;
+}
+
+#endif
