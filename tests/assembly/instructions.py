@@ -5,8 +5,8 @@ baseline (SSE2; ARMv8.0-A): python3 tests/assembly/instructions.py BUILD...
 Each object is disassembled and assembled again by an assembler that was told the features named in isa.def and no
 others, since it knows exactly which instruction in which encoding needs which feature. For x86 that is GNU's: LLVM's
 takes everything. For AArch64 it is LLVM's: GNU's wants ARMv8.2 as a whole for a dot product. Fused multiply-adds, which
-FMA, AVX-512 and ARMv8 have, are for the float matmul alone, the functions named matmul_*: elsewhere they round once where
-docs/numerics.md rounds twice.
+FMA, AVX-512 and ARMv8 have, are for the float matmul alone, the functions named matmul_*: elsewhere they round once
+where docs/numerics.md rounds twice.
 """
 
 import re

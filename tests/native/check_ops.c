@@ -195,6 +195,7 @@ typedef struct attention {
   size_t b, h, s, t, d, e;
   float scale;
   const float *q, *k, *v;
+  size_t q_stride, k_stride, v_stride;
   mask_kind mask;
   const void *mask_data;
 } attention;
@@ -245,8 +246,8 @@ static void expect_query(const op_case *c, const attention *a, size_t b, size_t 
   for (size_t t = 0; t < a->t; t++) {
     double score = 0.0;
     for (size_t i = 0; i < a->d; i++) {
-      score +=
-          (double)a->q[((b * a->s + s) * a->h + h) * a->d + i] * (double)a->k[((b * a->t + t) * a->h + h) * a->d + i];
+      score += (double)a->q[(b * a->s + s) * a->q_stride + h * a->d + i] *
+               (double)a->k[(b * a->t + t) * a->k_stride + h * a->d + i];
     }
     weights[t] = score * (double)a->scale + mask_at(a, b, h, s, t);
     max = fmax(max, weights[t]);
@@ -258,7 +259,7 @@ static void expect_query(const op_case *c, const attention *a, size_t b, size_t 
   for (size_t i = 0; i < a->e; i++) {
     double y = 0.0;
     for (size_t t = 0; t < a->t; t++) {
-      y += weights[t] / sum * (double)a->v[((b * a->t + t) * a->h + h) * a->e + i];
+      y += weights[t] / sum * (double)a->v[(b * a->t + t) * a->v_stride + h * a->e + i];
     }
     op_case_near(c, 0, ((b * a->s + s) * a->h + h) * a->e + i, y, bound);
   }
@@ -277,9 +278,22 @@ static void check_attention(void) {
     const bool quantize = repeat % 5 == 4, scaled = random_below(2) != 0;
     op_case c = op_case_of("dynq.Attention");
     a.scale = scaled ? 0.3f : 1.0f / sqrtf((float)a.d);
-    a.q = op_case_add_f32(&c, 2.0f, 3, (const size_t[]){a.b, a.s, a.h * a.d});
-    a.k = op_case_add_f32(&c, 2.0f, 3, (const size_t[]){a.b, a.t, a.h * a.d});
-    a.v = op_case_add_f32(&c, 2.0f, 3, (const size_t[]){a.b, a.t, a.h * a.e});
+    if (repeat % 7 == 3) { /* all three in one */
+      a.t = a.s;
+      a.e = a.d;
+      a.q_stride = a.k_stride = a.v_stride = 3 * a.h * a.d;
+      a.q = op_case_add_f32(&c, 2.0f, 3, (const size_t[]){a.b, a.s, a.q_stride});
+      a.k = a.q + a.h * a.d;
+      a.v = a.q + 2 * a.h * a.d;
+      op_case_skip(&c);
+      op_case_skip(&c);
+    } else {
+      a.q_stride = a.k_stride = a.h * a.d;
+      a.v_stride = a.h * a.e;
+      a.q = op_case_add_f32(&c, 2.0f, 3, (const size_t[]){a.b, a.s, a.q_stride});
+      a.k = op_case_add_f32(&c, 2.0f, 3, (const size_t[]){a.b, a.t, a.k_stride});
+      a.v = op_case_add_f32(&c, 2.0f, 3, (const size_t[]){a.b, a.t, a.v_stride});
+    }
     add_mask(&c, &a);
     op_case_int(&c, "heads", (int64_t)a.h);
     if (scaled) {
@@ -338,9 +352,19 @@ static void check_attention_special(void) {
     }
     guards_release();
   }
-  for (size_t wrong = 0; wrong < 5; wrong++) {
+  for (size_t wrong = 0; wrong < 7; wrong++) {
     op_case c = op_case_of("dynq.Attention");
     (void)op_case_add_f32(&c, 1.0f, 3, (const size_t[]){1, 4, 8});
+    if (wrong >= 5) { /* k left out, then v too */
+      op_case_int(&c, "heads", 2);
+      op_case_skip(&c);
+      if (wrong == 5) {
+        (void)op_case_add_f32(&c, 1.0f, 3, (const size_t[]){1, 5, 8});
+      }
+      op_case_refused(&c, wrong == 5 ? "k is left out" : "q has 8 columns");
+      guards_release();
+      continue;
+    }
     (void)op_case_add_f32(&c, 1.0f, 3, (const size_t[]){1, 5, wrong == 1 ? 6 : 8});
     (void)op_case_add_f32(&c, 1.0f, 3, (const size_t[]){1, wrong == 2 ? 6 : 5, 8});
     (void)op_case_add_f32(&c, 1.0f, 2, (const size_t[]){4, wrong == 3 ? 4 : 5});

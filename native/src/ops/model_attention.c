@@ -28,6 +28,9 @@ enum {
 typedef struct attention {
   const dynq_op_node *node;
   size_t batch, heads, s, t, d, e; /* sequences, heads, queries, keys, sizes of a key and of a value */
+  size_t width, v_width;           /* of all heads */
+  const float *q, *k, *v;
+  size_t q_stride, k_stride, v_stride; /* from row to row */
   size_t t_padded;
   float scale;
   bool quantize;
@@ -100,28 +103,57 @@ static void find_memory(attention *a) {
       dynq_size_add(dynq_size_add(a->k_bytes, a->v_bytes), dynq_size_add(a->score_bytes, a->mask_bytes)), a->lhs_bytes);
 }
 
-static dynq_status find_attention(const dynq_op_node *node, attention *a) {
-  const dynq_op_tensor *q = node->inputs[QUERY], *k = node->inputs[KEY], *v = node->inputs[VALUE];
-  const int64_t heads = dynq_op_int(node, HEADS, 0), quantize = dynq_op_int(node, QUANTIZE, 0);
-  *a = (attention){.node = node, .batch = q->dims[0], .heads = (size_t)heads, .s = q->dims[1], .t = k->dims[1]};
-  if (heads <= 0 || q->dims[2] % a->heads != 0 || v->dims[2] % a->heads != 0) {
-    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
-                     "heads is %lld; q has %zu columns and v %zu: expected a divisor of both", (long long)heads,
-                     q->dims[2], v->dims[2]);
+/* q, k and v, each with its own rows, or all three side by side in q. */
+static dynq_status find_operands(attention *a) {
+  const dynq_op_node *node = a->node;
+  const dynq_op_tensor *q = node->inputs[QUERY], *k = dynq_op_input(node, KEY), *v = dynq_op_input(node, VALUE);
+  if (k == NULL && v == NULL) {
+    a->width = q->dims[2] / 3;
+    a->v_width = a->width;
+    a->q_stride = a->k_stride = a->v_stride = q->dims[2];
+    a->q = q->data;
+    a->k = q->data != NULL ? a->q + a->width : NULL;
+    a->v = q->data != NULL ? a->q + 2 * a->width : NULL;
+    return q->dims[2] % 3 == 0
+               ? DYNQ_OK
+               : dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
+                           "q has %zu columns; without k and v it holds all three, of equal widths", q->dims[2]);
   }
-  if (k->dims[0] != a->batch || v->dims[0] != a->batch || k->dims[2] != q->dims[2] || v->dims[1] != a->t) {
+  if (k == NULL || v == NULL) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s is left out alone", k == NULL ? "k" : "v");
+  }
+  if (k->dims[0] != a->batch || v->dims[0] != a->batch || k->dims[2] != q->dims[2] || v->dims[1] != k->dims[1]) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
                      "q is %zu x %zu x %zu, k %zu x %zu x %zu, v %zu x %zu x %zu: expected "
                      "the same sequences, q and k of the same width, k and v of the same length",
                      q->dims[0], q->dims[1], q->dims[2], k->dims[0], k->dims[1], k->dims[2], v->dims[0], v->dims[1],
                      v->dims[2]);
   }
+  a->t = k->dims[1];
+  a->width = a->q_stride = a->k_stride = q->dims[2];
+  a->v_width = a->v_stride = v->dims[2];
+  a->q = q->data;
+  a->k = k->data;
+  a->v = v->data;
+  return DYNQ_OK;
+}
+
+static dynq_status find_attention(const dynq_op_node *node, attention *a) {
+  const dynq_op_tensor *q = node->inputs[QUERY];
+  const int64_t heads = dynq_op_int(node, HEADS, 0), quantize = dynq_op_int(node, QUANTIZE, 0);
+  *a = (attention){.node = node, .batch = q->dims[0], .heads = (size_t)heads, .s = q->dims[1], .t = q->dims[1]};
+  DYNQ_TRY(find_operands(a));
+  if (heads <= 0 || a->width % a->heads != 0 || a->v_width % a->heads != 0) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
+                     "heads is %lld; q has %zu columns and v %zu: expected a divisor of both", (long long)heads,
+                     a->width, a->v_width);
+  }
   if (quantize != 0 && quantize != 1) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "quantize is %lld; expected 0 or 1", (long long)quantize);
   }
   a->quantize = quantize == 1;
-  a->d = q->dims[2] / a->heads;
-  a->e = v->dims[2] / a->heads;
+  a->d = a->width / a->heads;
+  a->e = a->v_width / a->heads;
   a->scale = dynq_op_float(node, SCALE, 1.0f / sqrtf((float)a->d));
   if (a->quantize && (a->d > DYNQ_MAX_K || a->t > DYNQ_MAX_K)) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%zu keys of %zu: at most %d of each are quantized", a->t, a->d,
@@ -137,6 +169,9 @@ static dynq_status infer(dynq_op_node *node) {
   static const char *const names[] = {"q", "k", "v"};
   attention a;
   for (size_t i = QUERY; i <= VALUE; i++) {
+    if (dynq_op_input(node, i) == NULL) {
+      continue;
+    }
     DYNQ_TRY(dynq_op_check_f32(node, i, names[i], 3));
     if (node->inputs[i]->rank != 3) {
       return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s has %zu dimensions; expected 3", names[i],
@@ -144,7 +179,7 @@ static dynq_status infer(dynq_op_node *node) {
     }
   }
   DYNQ_TRY(find_attention(node, &a));
-  const size_t dims[3] = {a.batch, a.s, node->inputs[VALUE]->dims[2]};
+  const size_t dims[3] = {a.batch, a.s, a.v_width};
   dynq_op_set_output(node, 0, DYNQ_FLOAT32, 3, dims);
   node->scratch_bytes = dynq_size_mul(a.workers, a.each);
   return DYNQ_OK;
@@ -156,9 +191,8 @@ static dynq_status infer(dynq_op_node *node) {
 typedef struct head {
   const attention *a;
   size_t batch, head;
-  const float *q, *k, *v; /* the head's first row; rows are as far apart as all heads take */
+  const float *q, *k, *v; /* the head's first row */
   float *y;
-  size_t q_stride, v_stride;
   float *k_panels, *v_panels, *scores, *mask_row;
   dynq_weight *k_weight, *v_weight;
   void *lhs_memory;
@@ -167,17 +201,11 @@ typedef struct head {
 } head;
 
 static head place_head(const attention *a, size_t index, char *scratch) {
-  const dynq_op_node *node = a->node;
-  head h = {.a = a,
-            .batch = index / a->heads,
-            .head = index % a->heads,
-            .q_stride = a->heads * a->d,
-            .v_stride = a->heads * a->e,
-            .finite = true};
-  h.q = (const float *)node->inputs[QUERY]->data + h.batch * a->s * h.q_stride + h.head * a->d;
-  h.k = (const float *)node->inputs[KEY]->data + h.batch * a->t * h.q_stride + h.head * a->d;
-  h.v = (const float *)node->inputs[VALUE]->data + h.batch * a->t * h.v_stride + h.head * a->e;
-  h.y = (float *)node->outputs[0]->data + h.batch * a->s * h.v_stride + h.head * a->e;
+  head h = {.a = a, .batch = index / a->heads, .head = index % a->heads, .finite = true};
+  h.q = a->q + h.batch * a->s * a->q_stride + h.head * a->d;
+  h.k = a->k + h.batch * a->t * a->k_stride + h.head * a->d;
+  h.v = a->v + h.batch * a->t * a->v_stride + h.head * a->e;
+  h.y = (float *)a->node->outputs[0]->data + h.batch * a->s * a->v_width + h.head * a->e;
   h.k_panels = (float *)(void *)scratch;
   h.v_panels = (float *)(void *)(scratch + a->k_bytes);
   h.scores = (float *)(void *)(scratch + a->k_bytes + a->v_bytes);
@@ -193,7 +221,7 @@ static void pack_v(const head *h) {
   for (size_t j = 0; j < a->e; j += DYNQ_PANEL, to += DYNQ_PANEL * a->t) {
     const size_t width = a->e - j < DYNQ_PANEL ? a->e - j : DYNQ_PANEL;
     for (size_t i = 0; i < a->t; i++) {
-      const float *from = h->v + i * h->v_stride + j;
+      const float *from = h->v + i * a->v_stride + j;
       if (width == DYNQ_PANEL) {
         memcpy(to + i * DYNQ_PANEL, from, DYNQ_PANEL * sizeof *to);
       } else {
@@ -209,11 +237,11 @@ static void pack(head *h) {
   if (a->quantize) { /* keys and the columns of v are the channels */
     h->k_weight = dynq_weight_place(h->k_panels, a->t, a->d, false);
     h->v_weight = dynq_weight_place(h->v_panels, a->e, a->t, false);
-    h->finite &= dynq_pack_f32(h->k_weight, kernels, a->d != 0 ? h->k : NULL, h->q_stride, 1, NULL, 1) == DYNQ_OK;
-    h->finite &= dynq_pack_f32(h->v_weight, kernels, a->t != 0 ? h->v : NULL, 1, h->v_stride, NULL, 1) == DYNQ_OK;
+    h->finite &= dynq_pack_f32(h->k_weight, kernels, a->d != 0 ? h->k : NULL, a->k_stride, 1, NULL, 1) == DYNQ_OK;
+    h->finite &= dynq_pack_f32(h->v_weight, kernels, a->t != 0 ? h->v : NULL, 1, a->v_stride, NULL, 1) == DYNQ_OK;
     return;
   }
-  kernels->vector.pack_transposed(a->t, a->d, h->k, h->q_stride, h->k_panels);
+  kernels->vector.pack_transposed(a->t, a->d, h->k, a->k_stride, h->k_panels);
   if (a->v_packed) {
     pack_v(h);
   }
@@ -261,12 +289,12 @@ static void multiply_quantized(head *h, const dynq_weight *weight, size_t rows, 
 static void run_block(head *h, size_t row, size_t rows) {
   const attention *a = h->a;
   const dynq_vector_kernels *kernels = &a->node->kernels->vector;
-  const float *q = h->q + row * h->q_stride;
-  float *y = h->y + row * h->v_stride;
+  const float *q = h->q + row * a->q_stride;
+  float *y = h->y + row * a->v_width;
   if (a->quantize) {
-    multiply_quantized(h, h->k_weight, rows, q, h->q_stride, h->scores, a->t_padded);
+    multiply_quantized(h, h->k_weight, rows, q, a->q_stride, h->scores, a->t_padded);
   } else {
-    kernels->matmul(rows, a->t, a->d, q, h->q_stride, h->k_panels, DYNQ_PANEL, DYNQ_PANEL * a->d, h->scores,
+    kernels->matmul(rows, a->t, a->d, q, a->q_stride, h->k_panels, DYNQ_PANEL, DYNQ_PANEL * a->d, h->scores,
                     a->t_padded);
   }
   for (size_t i = 0; i < rows; i++) {
@@ -274,12 +302,12 @@ static void run_block(head *h, size_t row, size_t rows) {
     kernels->softmax(a->t, scores, a->scale, mask_of(h, row + i), scores);
   }
   if (a->quantize) {
-    multiply_quantized(h, h->v_weight, rows, h->scores, a->t_padded, y, h->v_stride);
+    multiply_quantized(h, h->v_weight, rows, h->scores, a->t_padded, y, a->v_width);
   } else if (a->v_packed) {
     kernels->matmul(rows, a->e, a->t, h->scores, a->t_padded, h->v_panels, DYNQ_PANEL, DYNQ_PANEL * a->t, y,
-                    h->v_stride);
+                    a->v_width);
   } else {
-    kernels->matmul(rows, a->e, a->t, h->scores, a->t_padded, h->v, h->v_stride, DYNQ_PANEL, y, h->v_stride);
+    kernels->matmul(rows, a->e, a->t, h->scores, a->t_padded, h->v, a->v_stride, DYNQ_PANEL, y, a->v_width);
   }
 }
 
@@ -311,7 +339,7 @@ static dynq_status run(const dynq_op_node *node) {
 
 const dynq_op dynq_op_Attention = {
     .name = "dynq.Attention",
-    .min_inputs = 3,
+    .min_inputs = 1,
     .max_inputs = 4,
     .min_outputs = 1,
     .max_outputs = 1,
