@@ -77,8 +77,10 @@ def _softmax(x: Array, axis: int) -> Array:
     return e / e.sum(axis=axis, keepdims=True)
 
 
-def _attention(a: Any, q: Array, k: Array, v: Array, mask: Any = None) -> Array:
+def _attention(a: Any, q: Array, k: Any = None, v: Any = None, mask: Any = None) -> Array:
     heads = a["heads"]
+    if k is None:
+        q, k, v = np.split(q, 3, -1)
     q, k, v = (t.reshape(*t.shape[:2], heads, -1).transpose(0, 2, 1, 3) for t in (q, k, v))
     scores = q @ k.swapaxes(-1, -2) * a.get("scale", 1 / math.sqrt(q.shape[-1]))
     if mask is not None and mask.dtype == bool:

@@ -53,6 +53,7 @@ CASES: list[tuple[str, list[Any], int, dict[str, Any]]] = [
     ("dynq.MatMulDynamic", [X, X.transpose(0, 2, 1).copy()], 1, {}),
     ("dynq.MatMulIntegerPacked", [X.astype(np.uint8), const(dynq.quantize_weight(np.ones((5, 4), F)))], 1, {}),
     ("dynq.Attention", [X, X, X[:, :, :2].copy()], 1, {"heads": 2}),
+    ("dynq.Attention", [np.concatenate([X, X, X], -1)], 1, {"heads": 2}),
     ("dynq.Embedding", [const(np.ones((9, 4), np.int8)), const(np.ones(9, F)), np.ones((2, 3), np.int64)], 1, {}),
     ("Gather", [X, np.ones((2, 2), np.int64)], 1, {}),
     ("Gather", [X, np.array(1)], 1, {"axis": -1}),

@@ -87,7 +87,7 @@ def test_int8_is_close_to_float(options: dict[str, Any], reference: dict[str, An
 
 def test_layers_are_merged_and_fused(model: dynq.Model) -> None:
     ops = [op for _, op in model.nodes]
-    assert ops.count("dynq.Linear") == 4 * LAYERS and ops.count("dynq.Attention") == ops.count("Split") == LAYERS
+    assert ops.count("dynq.Linear") == 4 * LAYERS and ops.count("dynq.Attention") == LAYERS and "Split" not in ops
     assert ops.count("LayerNormalization") == 2 * LAYERS + 1 and "Gelu" not in ops
     assert ops.count("Add") == 1  # of the embeddings
 

@@ -1,4 +1,4 @@
-"""Linear layers on one input (the Q, K and V of attention) become one, whose output is split.
+"""Linear layers on one input (the Q, K and V of attention) become one, whose output is split, or read by attention.
 
 The input is quantized once and the product is larger. Rows are quantized alike and channels do not meet, so the bits
 stay the same.
@@ -12,7 +12,7 @@ from ..._arguments import FLOAT32, Array
 from ..deferred import PackedLater
 from ..ir import Graph, Node, Value
 
-__all__ = ["merge_siblings"]
+__all__ = ["merge_siblings", "read_together"]
 
 
 def merge_siblings(graph: Graph) -> list[tuple[str, list[str]]]:
@@ -33,6 +33,23 @@ def merge_siblings(graph: Graph) -> list[tuple[str, list[str]]]:
             _merge(graph, nodes)
     graph.sort()
     return merged
+
+
+def read_together(graph: Graph) -> None:
+    """Attention whose q, k and v are a whole split in three reads what was split."""
+    users = graph.users()
+    outputs = {value for _, value in graph.outputs}
+    for node in graph.nodes:
+        split = node.inputs[0].producer if node.op == "dynq.Attention" and node.inputs[0] is not None else None
+        if split is None or split.op != "Split" or split.attributes.get("axis") != -1:
+            continue
+        parts = split.outputs
+        shapes = {None if part is None or part.shape is None else part.shape[-1] for part in parts}
+        alone = all(part is not None and users.get(part) == [node] and part not in outputs for part in parts)
+        if len(parts) == 3 and node.inputs[:3] == parts and alone and len(shapes) == 1 and None not in shapes:
+            node.inputs = [split.inputs[0], None, None, *node.inputs[3:]]
+            while node.inputs[-1] is None:
+                node.inputs.pop()
 
 
 def _merge(graph: Graph, nodes: list[Node]) -> None:
