@@ -24,14 +24,23 @@ static const float GELU[] = {0.693147182f,    0.797885954f,     0.318294913f,   
 static const float LOG[] = {0.333333313f, -0.250008196f, 0.200012267f, -0.166233569f,
                             0.142017573f, -0.131601855f, 0.127615869f, -0.0763450339f};
 
-/* c[0] + c[1] x + ..., by Horner's rule. */
-#define V_POLYNOMIAL(x, c) v_polynomial((x), (c), sizeof(c) / sizeof(c)[0])
-V_INLINE vf v_polynomial(vf x, const float *c, size_t count) {
-  vf y = vf_set1(c[count - 1]);
+/* Some functions exist for W vectors at a time: their chains of operations take turns, and none waits for itself. */
+#define EACH_OF(W) _Pragma("GCC unroll 4") for (size_t w = 0; w < (W); w++)
+enum { V_MOST = 4 }; /* W */
+
+/* y = c[0] + c[1] x + ..., by Horner's rule. */
+V_INLINE void v_polynomial_of(const size_t W, const vf *x, vf *y, const float *c, size_t count) {
+  EACH_OF(W) { y[w] = vf_set1(c[count - 1]); }
 #pragma GCC unroll 16
   for (size_t i = count - 1; i-- > 0;) {
-    y = vf_add(vf_mul(y, x), vf_set1(c[i]));
+    EACH_OF(W) { y[w] = vf_add(vf_mul(y[w], x[w]), vf_set1(c[i])); }
   }
+}
+
+#define V_POLYNOMIAL(x, c) v_polynomial((x), (c), sizeof(c) / sizeof(c)[0])
+V_INLINE vf v_polynomial(vf x, const float *c, size_t count) {
+  vf y;
+  v_polynomial_of(1, &x, &y, c, count);
   return y;
 }
 
@@ -62,13 +71,22 @@ V_INLINE vf v_scale(vf y, vf n, vf shifted, vf to_integer) {
  * e^x for -104 <= x <= 89: x = n ln 2 + r with |r| <= 0.35 (Cody and Waite: ln 2 in two parts, n times the first is
  * exact), e^r by polynomial, times 2^n. A NaN passes.
  */
-V_INLINE vf v_exp_within(vf x) {
+V_INLINE void v_exp_within_of(const size_t W, vf *x) {
   const vf to_integer = vf_set1(0x1.8p23f); /* adding it leaves an integer in the low bits, ties to even */
-  const vf shifted = vf_add(vf_mul(x, vf_set1(0x1.715476p0f)), to_integer);
-  const vf n = vf_sub(shifted, to_integer);
-  const vf r = vf_sub(vf_sub(x, vf_mul(n, vf_set1(0x1.63p-1f))), vf_mul(n, vf_set1(-0x1.bd0106p-13f)));
-  const vf rest = vf_mul(vf_mul(r, r), V_POLYNOMIAL(r, EXP));
-  return v_scale(vf_add(vf_set1(1.0f), vf_add(r, rest)), n, shifted, to_integer);
+  vf shifted[V_MOST], n[V_MOST], rest[V_MOST];
+  EACH_OF(W) { shifted[w] = vf_add(vf_mul(x[w], vf_set1(0x1.715476p0f)), to_integer); }
+  EACH_OF(W) { n[w] = vf_sub(shifted[w], to_integer); }
+  EACH_OF(W) { x[w] = vf_sub(x[w], vf_mul(n[w], vf_set1(0x1.63p-1f))); }
+  EACH_OF(W) { x[w] = vf_sub(x[w], vf_mul(n[w], vf_set1(-0x1.bd0106p-13f))); }
+  v_polynomial_of(W, x, rest, EXP, sizeof EXP / sizeof EXP[0]);
+  EACH_OF(W) { rest[w] = vf_mul(vf_mul(x[w], x[w]), rest[w]); }
+  EACH_OF(W) { x[w] = vf_add(vf_set1(1.0f), vf_add(x[w], rest[w])); }
+  EACH_OF(W) { x[w] = v_scale(x[w], n[w], shifted[w], to_integer); }
+}
+
+V_INLINE vf v_exp_within(vf x) {
+  v_exp_within_of(1, &x);
+  return x;
 }
 
 /* e^x over the whole range, denormal results too; +inf from 88.73 on, 0 below -103.97. 1 ulp. */
@@ -106,10 +124,14 @@ V_INLINE vf v_silu(vf x) { return vf_mul(x, v_sigmoid(x)); }
  * max(x, 0) - |x| exp(-Q(|x|)), exp(-Q(a)) = erfc(a / sqrt(2)) / 2: nothing cancels for x < 0. Under 4 ulp of
  * max(|y|, |x| / 4), and within 1.2e-4 of y for -8 <= x < 0. 0 at -inf.
  */
-V_INLINE vf v_gelu(vf x) {
-  const vf a = v_abs(x);
-  const vf tail = v_exp_of_negative(vf_sub(vf_set1(0.0f), V_POLYNOMIAL(a, GELU)));
-  return vf_sub(vf_max(vf_set1(0.0f), x), vf_mul(vf_min(vf_set1(16.0f), a), tail));
+V_INLINE void v_gelu_of(const size_t W, vf *x) {
+  const vf zero = vf_set1(0.0f);
+  vf a[V_MOST], tail[V_MOST];
+  EACH_OF(W) { a[w] = v_abs(x[w]); }
+  v_polynomial_of(W, a, tail, GELU, sizeof GELU / sizeof GELU[0]);
+  EACH_OF(W) { tail[w] = vf_max(vf_set1(-104.0f), vf_sub(zero, tail[w])); }
+  v_exp_within_of(W, tail);
+  EACH_OF(W) { x[w] = vf_sub(vf_max(zero, x[w]), vf_mul(vf_min(vf_set1(16.0f), a[w]), tail[w])); }
 }
 
 /*

@@ -143,33 +143,55 @@ V_INLINE vf activation_of(dynq_activation activation, vf y) {
     return v_tanh(y);
   case DYNQ_ACTIVATION_SILU:
     return v_silu(y);
-  case DYNQ_ACTIVATION_GELU:
-    return v_gelu(y);
   case DYNQ_ACTIVATION_GELU_TANH:
     return v_gelu_tanh(y);
+  case DYNQ_ACTIVATION_GELU: /* in finish() */
   case DYNQ_ACTIVATION_NONE:
     break;
   }
   return y;
 }
 
-/* Activation, clamp, and one NaN for all. */
-V_INLINE vf finish(dynq_activation activation, vf y, bool clamp, vf low, vf high) {
-  y = activation_of(activation, y); /* every activation of a NaN is a NaN */
-  if (clamp) {
-    y = vf_min(high, vf_max(low, y)); /* a NaN is the second operand and passes */
+/* Activation, clamp, and one NaN for all, of W vectors. */
+V_INLINE void finish(const size_t W, dynq_activation activation, vf *y, bool clamp, vf low, vf high) {
+  const vf nan = vi_as_f(vi_set1(V_NAN));
+  if (activation == DYNQ_ACTIVATION_GELU) {
+    v_gelu_of(W, y);
+  } else {
+    EACH_OF(W) { y[w] = activation_of(activation, y[w]); } /* every activation of a NaN is a NaN */
   }
-  return vf_replace_nan(y, vi_as_f(vi_set1(V_NAN)));
+  if (clamp) {
+    EACH_OF(W) { y[w] = vf_min(high, vf_max(low, y[w])); } /* a NaN is the second operand and passes */
+  }
+  EACH_OF(W) { y[w] = vf_replace_nan(y[w], nan); }
+}
+
+/* W vectors from i on, or `left` values of one where `partial`. */
+V_INLINE void activate_vectors(const size_t W, const bool partial, size_t left, dynq_activation activation,
+                               const float *x, float *y) {
+  const vf none = vf_set1(0.0f);
+  vf a[V_MOST];
+  EACH_OF(W) { a[w] = partial ? vf_load_n(x, left) : vf_load(x + w * V_LANES); }
+  finish(W, activation, a, false, none, none);
+  EACH_OF(W) {
+    if (partial) {
+      vf_store_n(y, left, a[w]);
+    } else {
+      vf_store(y + w * V_LANES, a[w]);
+    }
+  }
 }
 
 V_INLINE void activate_all(dynq_activation activation, size_t n, const float *x, float *y) {
-  const vf none = vf_set1(0.0f);
   size_t i = 0;
+  for (; i + 2 * V_LANES <= n; i += 2 * V_LANES) {
+    activate_vectors(2, false, 0, activation, x + i, y + i);
+  }
   for (; i + V_LANES <= n; i += V_LANES) {
-    vf_store(y + i, finish(activation, vf_load(x + i), false, none, none));
+    activate_vectors(1, false, 0, activation, x + i, y + i);
   }
   if (i < n) {
-    vf_store_n(y + i, n - i, finish(activation, vf_load_n(x + i, n - i), false, none, none));
+    activate_vectors(1, true, n - i, activation, x + i, y + i);
   }
 }
 
@@ -220,7 +242,7 @@ V_INLINE void epilogue_columns(const dynq_epilogue_tile *t, dynq_activation acti
     if (t->residual != NULL) {
       EACH_VECTOR { y[v] = vf_add(y[v], LOAD_F(t->residual + i * t->residual_stride + j + v * V_LANES)); }
     }
-    EACH_VECTOR { y[v] = finish(activation, y[v], clamp, low, high); }
+    finish(W, activation, y, clamp, low, high);
     EACH_VECTOR {
       float *to = t->y + i * t->y_stride + j + v * V_LANES;
       if (partial) {
