@@ -130,12 +130,12 @@ typedef struct dynq_vector_kernels {
   void (*softmax)(size_t n, const float *x, float scale, const float *mask, float *y);
   /* y = x - log of the sum of e^x; y may be x. */
   void (*log_softmax)(size_t n, const float *x, float *y);
-  /* y = (x - mean) * (1 / sqrt(variance + epsilon)) * scale + bias, n > 0. bias, mean and inverse (of the standard
-   * deviation) may be NULL, y may be x. */
-  void (*layer_norm)(size_t n, const float *x, float epsilon, const float *scale, const float *bias, float *y,
+  /* Of m rows of n values, one after another: y = (x - mean) * (1 / sqrt(variance + epsilon)) * scale + bias, n > 0.
+   * bias, mean (m) and inverse (m, of the standard deviation) may be NULL, y may be x. */
+  void (*layer_norm)(size_t m, size_t n, const float *x, float epsilon, const float *scale, const float *bias, float *y,
                      float *mean, float *inverse);
-  /* y = x / sqrt(mean of x^2 + epsilon) * scale, n > 0; y may be x. */
-  void (*rms_norm)(size_t n, const float *x, float epsilon, const float *scale, float *y);
+  /* The same: y = x / sqrt(mean of x^2 + epsilon) * scale. */
+  void (*rms_norm)(size_t m, size_t n, const float *x, float epsilon, const float *scale, float *y);
   /* y[i] = function(x[i]); y may be x. */
   void (*unary)(dynq_unary function, size_t n, float alpha, float beta, const float *x, float *y);
 } dynq_vector_kernels;

@@ -249,47 +249,61 @@ static void check_log_softmax(const dynq_kernels *k, const dynq_kernels *scalar)
   check_end();
 }
 
+static double norm_of(size_t n, const float *x, double center) {
+  double mean = 0.0;
+  for (size_t i = 0; i < n; i++) {
+    mean += ((double)x[i] - center) * ((double)x[i] - center) / (double)n;
+  }
+  return mean;
+}
+
+/* m rows: those of the reference one at a time. */
 static void check_norms(const dynq_kernels *k, const dynq_kernels *scalar) {
-  static float expected[MOST];
+  static float expected[6 * MOST], before[6 * MOST];
   check_begin(k->name, "layer_norm, rms_norm");
   for (size_t l = 1; l < LENGTHS; l++) {
     for (int kind = 0; kind < KINDS; kind++) {
-      const size_t n = length_of(l);
+      const size_t n = length_of(l), m = random_below(7), size = m * n;
       const bool in_place = random_below(2) != 0, all = random_below(2) != 0;
-      float *x = values(kind, n), *y = in_place ? x : guarded_f32(n), numbers[4];
+      float *x = values(kind, size), *y = in_place ? x : guarded_f32(size), numbers[12] = {0};
+      float *mean = guarded_f32(m), *inverse = guarded_f32(m);
       const float *scale = values(FILL_UNIT, n), *bias = random_below(3) != 0 ? values(FILL_UNIT, n) : NULL;
       const float epsilon = random_below(2) != 0 ? 1e-5f : 1e-12f;
-      double mean = 0.0, variance = 0.0, square_mean = 0.0;
-      for (size_t i = 0; i < n; i++) {
-        x[i] = kind == FILL_UNIT ? random_unit() * 3.0f + 1.0f : x[i];
-        mean += (double)x[i] / (double)n;
+      for (size_t i = 0; i < size && kind == FILL_UNIT; i++) {
+        x[i] = random_unit() * 3.0f + 1.0f;
       }
-      for (size_t i = 0; i < n; i++) {
-        variance += ((double)x[i] - mean) * ((double)x[i] - mean) / (double)n;
-        square_mean += (double)x[i] * (double)x[i] / (double)n;
+      memcpy(before, x, size * sizeof *x);
+      check_case("m %zu, n %zu, %s%s%s", m, n, kind_name(kind), bias != NULL ? ", bias" : "",
+                 in_place ? ", in place" : "");
+      for (size_t r = 0; r < m; r++) {
+        scalar->vector.layer_norm(1, n, before + r * n, epsilon, scale, bias, expected + r * n, &numbers[r],
+                                  &numbers[6 + r]);
       }
-      check_case("n %zu, %s%s%s", n, kind_name(kind), bias != NULL ? ", bias" : "", in_place ? ", in place" : "");
-      float before[MOST];
-      memcpy(before, x, n * sizeof *x);
-      scalar->vector.layer_norm(n, before, epsilon, scale, bias, expected, &numbers[0], &numbers[1]);
-      k->vector.layer_norm(n, x, epsilon, scale, bias, y, all ? &numbers[2] : NULL, all ? &numbers[3] : NULL);
-      check_same("y", CHECK_F32, expected, y, n);
+      k->vector.layer_norm(m, n, x, epsilon, scale, bias, y, all ? mean : NULL, all ? inverse : NULL);
+      check_same("y", CHECK_F32, expected, y, size);
       if (all) {
-        check_same("mean and inverse", CHECK_F32, numbers, numbers + 2, 2);
+        check_same("mean", CHECK_F32, numbers, mean, m);
+        check_same("inverse", CHECK_F32, numbers + 6, inverse, m);
       }
-      for (size_t i = 0; i < n && kind == FILL_UNIT && n > 1 && is_scalar(k); i++) {
-        const double d = ((double)before[i] - mean) / sqrt(variance + (double)epsilon);
-        near("a layer norm", d * (double)scale[i] + (bias != NULL ? (double)bias[i] : 0.0), y[i],
-             ((2.0 + fabs(d) + 4.0 / sqrt(variance + (double)epsilon)) * fabs((double)scale[i]) +
-              (bias != NULL ? fabs((double)bias[i]) : 0.0)) *
-                 0x1p-20);
+      for (size_t i = 0; i < size && kind == FILL_UNIT && n > 1 && is_scalar(k); i++) {
+        double center = 0.0;
+        for (size_t c = 0; c < n; c++) {
+          center += (double)before[i / n * n + c] / (double)n;
+        }
+        const double deviation = sqrt(norm_of(n, before + i / n * n, center) + (double)epsilon);
+        const double d = ((double)before[i] - center) / deviation, s = (double)scale[i % n];
+        const double b = bias != NULL ? (double)bias[i % n] : 0.0;
+        near("a layer norm", d * s + b, y[i], ((2.0 + fabs(d) + 4.0 / deviation) * fabs(s) + fabs(b)) * 0x1p-20);
       }
-      scalar->vector.rms_norm(n, before, epsilon, scale, expected);
-      memcpy(x, before, n * sizeof *x);
-      k->vector.rms_norm(n, x, epsilon, scale, y);
-      check_same("rms_norm", CHECK_F32, expected, y, n);
-      for (size_t i = 0; i < n && kind == FILL_UNIT && is_scalar(k); i++) {
-        const double d = (double)before[i] / sqrt(square_mean + (double)epsilon) * (double)scale[i];
+      for (size_t r = 0; r < m; r++) {
+        scalar->vector.rms_norm(1, n, before + r * n, epsilon, scale, expected + r * n);
+      }
+      memcpy(x, before, size * sizeof *x);
+      k->vector.rms_norm(m, n, x, epsilon, scale, y);
+      check_same("rms_norm", CHECK_F32, expected, y, size);
+      for (size_t i = 0; i < size && kind == FILL_UNIT && is_scalar(k); i++) {
+        const double root = sqrt(norm_of(n, before + i / n * n, 0.0) + (double)epsilon);
+        const double d = (double)before[i] / root * (double)scale[i % n];
         near("an RMS norm", d, y[i], fabs(d) * (4.0 + (double)n / 32) * 0x1p-23 + 0x1p-140);
       }
       guards_release();

@@ -85,14 +85,12 @@ static void rows_task(void *arg, size_t part) {
   float *y = node->outputs[0]->data;
   size_t row, end;
   dynq_share(r->count, r->parts, part, &row, &end);
-  for (; row < end; row++) {
-    if (r->layer) {
-      kernels->layer_norm(r->n, x + row * r->n, epsilon, scale, bias != NULL ? bias->data : NULL, y + row * r->n,
-                          mean != NULL ? (float *)mean->data + row : NULL,
-                          inverse != NULL ? (float *)inverse->data + row : NULL);
-    } else {
-      kernels->rms_norm(r->n, x + row * r->n, epsilon, scale, y + row * r->n);
-    }
+  if (r->layer) {
+    kernels->layer_norm(end - row, r->n, x + row * r->n, epsilon, scale, bias != NULL ? bias->data : NULL,
+                        y + row * r->n, mean != NULL ? (float *)mean->data + row : NULL,
+                        inverse != NULL ? (float *)inverse->data + row : NULL);
+  } else {
+    kernels->rms_norm(end - row, r->n, x + row * r->n, epsilon, scale, y + row * r->n);
   }
 }
 

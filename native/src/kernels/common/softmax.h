@@ -9,9 +9,34 @@
 
 /* e^d, d <= 0, and 0 below e^-80, which is nothing beside the largest, e^0: denormal numbers, which masks would lead to,
  * take some CPUs a hundred cycles each. */
-V_INLINE vf softmax_exp(vf d) {
+V_INLINE void softmax_exp_of(const size_t W, vf *d) {
   const vf least = vf_set1(-80.0f);
-  return vf_select(vf_lt(d, least), vf_set1(0.0f), v_exp_within(vf_max(least, d)));
+  vm below[V_MOST];
+  EACH_OF(W) { below[w] = vf_lt(d[w], least); }
+  EACH_OF(W) { d[w] = vf_max(least, d[w]); }
+  v_exp_within_of(W, d);
+  EACH_OF(W) { d[w] = vf_select(below[w], vf_set1(0.0f), d[w]); }
+}
+
+V_INLINE vf softmax_exp(vf d) {
+  softmax_exp_of(1, &d);
+  return d;
+}
+
+/* y = e^(y - max) of `blocks` times 16 values, W vectors at a time; lanes take them in. */
+V_INLINE void softmax_exp_blocks(const size_t W, size_t blocks, vf max, float *y, vf *lanes) {
+  for (float *end = y + blocks * REDUCE_LANES; y < end;) {
+    for (size_t first = 0; first < (W > REDUCE_VECTORS ? 1 : REDUCE_VECTORS); first += W, y += W * V_LANES) {
+      vf e[V_MOST];
+      EACH_OF(W) { e[w] = vf_sub(vf_load(y + w * V_LANES), max); }
+      softmax_exp_of(W, e);
+      EACH_OF(W) {
+        vf *lane = &lanes[(first + w) % REDUCE_VECTORS];
+        *lane = vf_add(*lane, e[w]);
+        vf_store(y + w * V_LANES, e[w]);
+      }
+    }
+  }
 }
 
 /* x * scale + mask (NULL: none) of the 16 values from i on, or of those that there are: the others are -infinity. */
@@ -48,12 +73,12 @@ static void vector_softmax(size_t n, const float *x, float scale, const float *m
   EACH_LANES { lanes[v] = reduce_two(DYNQ_REDUCTION_MAX, lanes[v], last[v]); }
   const vf max = vf_set1(reduce_lanes(DYNQ_REDUCTION_MAX, lanes));
   EACH_LANES { lanes[v] = vf_set1(0.0f); }
-  for (size_t i = 0; i < whole; i += REDUCE_LANES) {
-    EACH_LANES {
-      const vf e = softmax_exp(vf_sub(vf_load(y + i + v * V_LANES), max));
-      lanes[v] = vf_add(lanes[v], e);
-      vf_store(y + i + v * V_LANES, e);
-    }
+  const size_t blocks = whole / REDUCE_LANES, pairs = V_LANES == 16 ? blocks / 2 * 2 : 0;
+  if (V_LANES == 16) { /* a block is one vector */
+    softmax_exp_blocks(2, pairs, max, y, lanes);
+    softmax_exp_blocks(1, blocks - pairs, max, y + pairs * REDUCE_LANES, lanes);
+  } else {
+    softmax_exp_blocks(V_LANES == 8 ? 2 : 4, blocks, max, y, lanes);
   }
   if (whole < n) { /* what is missing, -inf, adds 0 */
     EACH_LANES {
