@@ -61,7 +61,8 @@ def to_graph(model: str | os.PathLike[str] | ModelProto) -> Graph:
     except ImportError as error:
         raise Error(f"{error.name} is missing; install it: pip install 'dynq[onnx]'") from error
     from . import ops  # noqa: F401
-    from .convert import convert
+    from .convert import can_convert, convert
     from .source import load
 
-    return convert(load(model), op_names())
+    names = op_names()
+    return convert(load(model, lambda op, opset: can_convert(op, opset, names)), names)

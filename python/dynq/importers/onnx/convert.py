@@ -17,7 +17,7 @@ from .source import Source, names_read, sorted_nodes
 from .static import evaluate
 from .tensors import DTYPE_OF, Tensor, as_dynq, type_name
 
-__all__ = ["CONVERTERS", "Call", "Converter", "as_dynq", "constant_array", "convert", "converter"]
+__all__ = ["CONVERTERS", "Call", "Converter", "as_dynq", "can_convert", "constant_array", "convert", "converter"]
 
 Result = Value | Sequence[Value | None] | None
 
@@ -27,19 +27,25 @@ class Converter:
     since: int
     rules: dict[str, Rule]
     function: Callable[[Call], Result]
+    same: bool  # the op stays as it is
 
 
 CONVERTERS: dict[tuple[str, str], list[Converter]] = {}
 
 
 def converter(
-    *ops: str, since: int = 1, domain: str = "", also: Mapping[str, Rule] = MappingProxyType({}), **rules: Rule
+    *ops: str,
+    since: int = 1,
+    domain: str = "",
+    same: bool = False,
+    also: Mapping[str, Rule] = MappingProxyType({}),
+    **rules: Rule,
 ) -> Callable[[Callable[[Call], Result]], Callable[[Call], Result]]:
     """Registers a function for ops (texts of names) from opset ``since`` on, with the attributes that it implements."""
 
     def register(function: Callable[[Call], Result]) -> Callable[[Call], Result]:
         for op in " ".join(ops).split():
-            CONVERTERS.setdefault((domain, op), []).append(Converter(since, {**also, **rules}, function))
+            CONVERTERS.setdefault((domain, op), []).append(Converter(since, {**also, **rules}, function, same))
         return function
 
     return register
@@ -334,6 +340,12 @@ class Walk:
         missing = [output for output in node.output if output and output not in self.values]
         self.refused.update(missing)
         return True
+
+
+def can_convert(op: str, opset: int, ops: frozenset[str]) -> bool:
+    """Whether an op of the domain "" is in the table; one that stays as it is has to be in ``ops`` too."""
+    fits = [c for c in CONVERTERS.get(("", op), []) if c.since <= opset]
+    return bool(fits) and (op in ops or not max(fits, key=lambda c: c.since).same)
 
 
 def convert(source: Source, ops: frozenset[str]) -> Graph:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,12 @@ class Source:
         return self.model.graph
 
 
-def load(model: str | os.PathLike[str] | ModelProto) -> Source:
-    """Read, check and prepare a model. External data are not opened yet."""
+def load(model: str | os.PathLike[str] | ModelProto, known: Callable[[str, int], bool]) -> Source:
+    """Read, check and prepare a model. External data are not opened yet.
+
+    ``known(op, opset)``: an op of the domain "" that can be converted; others are written in simpler ones where ONNX
+    says how.
+    """
     if isinstance(model, ModelProto):
         light, name, folder = ModelProto(), model.graph.name or "the model", None
         light.CopyFrom(model)
@@ -64,6 +68,7 @@ def load(model: str | os.PathLike[str] | ModelProto) -> Source:
     _take_tensors(source, folder)
     if light.functions:
         _inline(source)
+    _expand(source, known)
     _sort(source)
     source.types, source.wrong = _infer(source.model)
     return source
@@ -200,6 +205,46 @@ def _inline(source: Source) -> None:
     if len(source.model.functions):
         names = ", ".join(repr(function.name) for function in source.model.functions)
         raise InvalidModelError(f"{source.name}: its functions cannot be inlined: {names}")
+
+
+def _expand(source: Source, known: Callable[[str, int], bool]) -> None:
+    """Put the bodies that ONNX itself gives for some ops in the place of those that dynq does not have."""
+    opset = source.opsets.get("", OLDEST)
+    tried: set[str] = set()
+    while True:
+        ops = {str(node.op_type) for node in source.graph.node if node.domain in ("", "ai.onnx")}
+        ops = {op for op in ops - tried if not known(op, opset) and _has_body(op, opset)}
+        if not ops:
+            return
+        tried |= ops
+        for node in source.graph.node:
+            if node.op_type in ops and node.domain in ("", "ai.onnx"):
+                _set_defaults(node, opset)
+        try:
+            from onnx import inliner
+
+            source.model = inliner.inline_selected_functions(
+                source.model, [("", op) for op in sorted(ops)], inline_schema_functions=True
+            )
+        except Exception:  # an older onnx, or a body that it cannot make: the op is refused as it is
+            return
+
+
+def _has_body(op: str, opset: int) -> bool:
+    try:
+        schema: Any = onnx.defs.get_schema(op, opset)
+    except onnx.defs.SchemaError:
+        return False
+    return bool(schema.has_function or schema.has_context_dependent_function)
+
+
+def _set_defaults(node: NodeProto, opset: int) -> None:
+    """Write the defaults of attributes out: the bodies of ops do without them."""
+    schema: Any = onnx.defs.get_schema(str(node.op_type), opset)
+    there = {attribute.name for attribute in node.attribute}
+    for name, attribute in schema.attributes.items():
+        if name not in there and attribute.default_value.name:
+            node.attribute.append(attribute.default_value)
 
 
 def _infer(model: ModelProto) -> tuple[dict[str, Type], InvalidModelError | None]:

@@ -22,7 +22,8 @@ NUMBERS = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 
     Abs Acos Acosh Add And Asin Asinh Atan Atanh Ceil Cos Cosh Div Equal Erf Exp Floor Greater GreaterOrEqual
     HardSwish IsNaN Less LessOrEqual Log Max Mean Min Mish Mul Neg Not Or PRelu Reciprocal Relu Round Sigmoid Sign Sin
     Sinh Softplus Softsign Sqrt Sub Sum Tan Tanh Where Xor
-    """
+    """,
+    same=True,
 )
 def same(call: Call) -> Result:
     """No attributes, and no change of meaning from opset 11 on."""
@@ -31,7 +32,7 @@ def same(call: Call) -> Result:
 
 def passes(*ops: str, since: int = 1, also: Mapping[str, Rule] = MappingProxyType({}), **rules: Rule) -> None:
     """Ops that stay as they are, with these attributes."""
-    converter(*ops, since=since, also={**also, **rules})(same)
+    converter(*ops, since=since, same=True, also={**also, **rules})(same)
 
 
 passes("Celu", "Elu", "LeakyRelu", "ThresholdedRelu", alpha=FLOAT)
