@@ -55,14 +55,17 @@ def from_onnx(
 
 
 def to_graph(model: str | os.PathLike[str] | ModelProto) -> Graph:
-    """The model as a graph, before any pass."""
+    """The model as a graph, before the passes of Graph.build."""
     try:
         import onnx  # noqa: F401
     except ImportError as error:
         raise Error(f"{error.name} is missing; install it: pip install 'dynq[onnx]'") from error
     from . import ops  # noqa: F401
     from .convert import can_convert, convert
+    from .fuse import fuse_dynamic_linear
     from .source import load
 
     names = op_names()
-    return convert(load(model, lambda op, opset: can_convert(op, opset, names)), names)
+    graph = convert(load(model, lambda op, opset: can_convert(op, opset, names)), names)
+    fuse_dynamic_linear(graph)
+    return graph

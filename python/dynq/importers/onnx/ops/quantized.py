@@ -29,12 +29,17 @@ class PackedIntegers:
 
     dtype: str | None = None
 
-    def __init__(self, b: Array) -> None:
+    def __init__(self, b: Array, scale: Array | None = None) -> None:
         self._b = b
+        self._scale = np.ones((), np.float32) if scale is None else scale
         self.shape = (int(b.shape[1]), int(b.shape[0]))
 
     def make(self) -> QuantizedWeight:
-        return QuantizedWeight.from_integers(self._b.T, np.float32(1))
+        return QuantizedWeight.from_integers(self._b.T, self._scale)
+
+    def scaled(self, scale: Array) -> PackedIntegers:
+        """The same integers with a scale, one or one for each channel."""
+        return PackedIntegers(self._b, scale.reshape(-1) if scale.size > 1 else scale.reshape(()))
 
 
 def packed(call: Call, b: Value, zero_point: Value | None) -> Value | None:
