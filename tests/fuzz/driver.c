@@ -1,11 +1,11 @@
 /*
  * Runs the fuzzer without libFuzzer, under any compiler and sanitizer.
  *
- *   fuzz_model [--seconds N] [--seed N] [--only N] [FILE...]
+ *   fuzz_model [--seconds N] [--seed N] [--only N] [--report] [FILE...]
  *
  * Input number N depends on the seed and N alone: what crashed is run again by --only N. Files are run as they are and
  * are what others are made from. Half of the inputs are random models, the others such models, or files, with bytes
- * changed, taken away or put in.
+ * changed, taken away or put in. --report: how often each op ran.
  */
 #include "fuzz.h"
 
@@ -13,6 +13,7 @@
 #include "plan_writer.h"
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -151,6 +152,7 @@ int main(int argc, char **argv) {
   static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
   bytes *files = calloc((size_t)argc, sizeof *files);
   size_t file_count = 0;
+  bool report = false;
   unsigned long long seconds = 5, only = UINT64_MAX, index = 0;
   seed = 1;
   for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
@@ -161,6 +163,8 @@ int main(int argc, char **argv) {
       seconds = option(argc, argv, &i);
     } else if (strcmp(argv[i], "--seed") == 0) {
       seed = option(argc, argv, &i);
+    } else if (strcmp(argv[i], "--report") == 0) {
+      report = true;
     } else if (strcmp(argv[i], "--only") == 0) {
       only = option(argc, argv, &i);
     } else {
@@ -177,6 +181,9 @@ int main(int argc, char **argv) {
       run_one(index++, files, file_count);
     }
     printf("fuzz_model: %llu inputs, %llu of them opened, %llu runs: fine\n", index, fuzz_opened, fuzz_ran);
+  }
+  if (report) {
+    fuzz_report();
   }
   for (size_t i = 0; i < file_count; i++) {
     free(files[i].p);

@@ -11,6 +11,8 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* How many of them opened, and how many runs went well: a fuzzer that never gets far finds nothing. */
 extern unsigned long long fuzz_opened, fuzz_ran;
+/* Prints how often each op took part in a run that went well. */
+void fuzz_report(void);
 /* The ops of the model that runs, for the message of a crash. */
 extern char fuzz_ops[256];
 

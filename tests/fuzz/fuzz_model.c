@@ -9,6 +9,7 @@
 #include "fuzz.h"
 
 #include "alloc.h"
+#include "model/op.h"
 #include "plan_writer.h"
 
 #include <math.h>
@@ -120,6 +121,23 @@ static void run_and_compare(const dynq_model *model, const dynq_tensor *in, size
   }
 }
 
+static unsigned long long runs_of[512]; /* in the order of dynq_op_list */
+
+static void count_ops(const dynq_model *model) {
+  const char *name, *op;
+  for (size_t i = 0; i < dynq_model_node_count(model) && dynq_model_node(model, i, &name, &op) == DYNQ_OK; i++) {
+    for (size_t j = 0; j < dynq_op_count && j < 512; j++) {
+      runs_of[j] += strcmp(dynq_op_list[j]->name, op) == 0;
+    }
+  }
+}
+
+void fuzz_report(void) {
+  for (size_t i = 0; i < dynq_op_count && i < 512; i++) {
+    printf("%10llu %s\n", runs_of[i], dynq_op_list[i]->name);
+  }
+}
+
 static void list_ops(const dynq_model *model) {
   const char *name, *op;
   fuzz_ops[0] = '\0';
@@ -142,7 +160,11 @@ static void run_model(const dynq_model *model, const void *data, size_t choice) 
       return;
     }
   }
+  const unsigned long long before = fuzz_ran;
   run_and_compare(model, in, choice, open == 2);
+  if (fuzz_ran != before) {
+    count_ops(model);
+  }
 }
 
 /* All inputs read the same bytes: float32 near 0 and some at the extremes, or small whole numbers. */

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_TENSORS = 24, MOST_NODES = 4 };
+enum { MOST_TENSORS = 40, MOST_NODES = 4 };
 
 typedef struct model {
   plan_writer w;
@@ -163,19 +163,147 @@ static void add_node(model *m, size_t number) {
   }
 }
 
+/* ---- Ops that random shapes seldom fit: inputs that do ---- */
+
+/* f float32, i int64, j int32, b bool, u uint8, s int8 and sizes: an input. C int64, F float32 and values: a constant
+ * vector; S a value: a scalar one. w: which packed weight. -: left out. */
+static const struct recipe {
+  const char *op, *inputs[6];
+} recipes[] = {
+    {"dynq.Linear", {"f2,3,4", "w0", "f4", "f2,3,4"}},
+    {"dynq.Linear", {"f37,2", "w1", "f17"}},
+    {"dynq.MatMulIntegerPacked", {"u3,8", "w2", "u1"}},
+    {"dynq.MatMulIntegerPacked", {"s2,3,4", "w0"}},
+    {"dynq.MatMulDynamic", {"f2,3,4", "f4,19"}},
+    {"dynq.MatMulDynamic", {"f2,1,3,4", "f3,4,5"}},
+    {"dynq.Embedding", {"s8,5", "f8", "i2,3"}},
+    {"dynq.Embedding", {"s300,5", "f300", "j4"}},
+    {"dynq.LinearFloat", {"f2,3,4", "f5,4", "f5"}},
+    {"dynq.Attention", {"f2,3,8", "f2,5,8", "f2,5,8"}},
+    {"dynq.Attention", {"f2,3,8", "f2,5,8", "f2,5,4", "f5"}},
+    {"dynq.Attention", {"f2,3,8", "f2,5,8", "f2,5,4", "b2,1,3,5"}},
+    {"MatMul", {"f2,3,4", "f4,19"}},
+    {"MatMul", {"f33", "f33,20"}},
+    {"Gemm", {"f3,4", "f4,18", "f18"}},
+    {"LayerNormalization", {"f2,3,20", "f20", "f20"}},
+    {"RMSNormalization", {"f2,3,20", "f20"}},
+    {"BatchNormalization", {"f2,3,5", "f3", "f3", "f3", "f3"}},
+    {"InstanceNormalization", {"f2,3,5", "f3", "f3"}},
+    {"GroupNormalization", {"f2,4,5", "f4", "f4"}},
+    {"Gather", {"f3,4", "i2,2"}},
+    {"GatherElements", {"f3,4", "i3,4"}},
+    {"GatherND", {"f3,4", "i2,1"}},
+    {"ScatterElements", {"f3,4", "i2,4", "f2,4"}},
+    {"ScatterND", {"f3,4", "i2,1", "f2,4"}},
+    {"Reshape", {"f2,3,4", "C-1,4"}},
+    {"Slice", {"f5,6", "C0,1", "C4,9", "C0,1", "C2,1"}},
+    {"Slice", {"f5,6", "C-1,-2", "C-9,-5", "C1,0", "C-1,-3"}},
+    {"Pad", {"f3,4", "C1,0,2,1", "S0"}},
+    {"Pad", {"f3,4", "C1,0,-1,1"}},
+    {"Expand", {"f3,1", "C2,1,4"}},
+    {"Tile", {"f2,3", "C2,3"}},
+    {"Range", {"S0", "S7", "S2"}},
+    {"OneHot", {"i3", "C4", "F0,1"}},
+    {"CumSum", {"f3,4", "S1"}},
+    {"TopK", {"f3,8", "C2"}},
+    {"ConstantOfShape", {"C2,3"}},
+    {"Where", {"b2,3", "f2,3", "f3"}},
+    {"And", {"b2,3", "b3"}},
+    {"Or", {"b2,3", "b3"}},
+    {"Xor", {"b2,3", "b3"}},
+    {"DepthToSpace", {"f1,8,2,3"}},
+    {"SpaceToDepth", {"f1,2,4,6"}},
+    {"ReverseSequence", {"f4,3,2", "C2,1,4"}},
+    {"Concat", {"f2,3,4", "f2,3,4", "f2,3,4"}},
+    {"Split", {"f4,6", "C1,3"}},
+    {"Conv", {"f1,4,9,8", "f6,4,3,3", "f6"}},
+    {"ConvTranspose", {"f1,4,5,5", "f4,3,3,3"}},
+    {"MaxPool", {"f1,3,9,8"}},
+    {"AveragePool", {"f1,3,9,8"}},
+    {"GlobalAveragePool", {"f1,3,9,8"}},
+    {"GlobalMaxPool", {"f1,3,9,8"}},
+    {"Resize", {"f1,2,4,5", "-", "F1,1,2,2"}},
+    {"Resize", {"f1,2,4,5", "-", "-", "C1,2,7,3"}},
+};
+
+static uint32_t add_by_recipe(model *m, const char *spec, size_t number) {
+  static const char types[] = "fijbus";
+  static const dynq_dtype dtypes[] = {DYNQ_FLOAT32, DYNQ_INT64, DYNQ_INT32, DYNQ_BOOL, DYNQ_UINT8, DYNQ_INT8};
+  int64_t values[8];
+  float floats[8];
+  char name[32];
+  size_t count = 0;
+  if (spec[0] == '-' || spec[0] == 'w') {
+    return spec[0] == 'w' ? m->weights[(spec[1] - '0') % 3] : PLAN_NONE;
+  }
+  for (const char *p = spec + 1; *p != '\0' && count < 8; count++) {
+    char *end;
+    values[count] = strtoll(p, &end, 10);
+    values[count] = below(m, 24) == 0 ? random_int(m) : values[count];
+    floats[count] = (float)values[count];
+    p = *end == ',' ? end + 1 : end;
+  }
+  (void)snprintf(name, sizeof name, "%c%zu", spec[0], number);
+  if (spec[0] == 'C' || spec[0] == 'S' || spec[0] == 'F') {
+    const int64_t size = (int64_t)count;
+    return plan_constant(&m->w, name, spec[0] == 'F' ? DYNQ_FLOAT32 : DYNQ_INT64, spec[0] == 'S' ? 0 : 1, &size,
+                         spec[0] == 'F' ? (const void *)floats : values);
+  }
+  for (size_t i = 0; i < count; i++) {
+    values[i] = values[i] < 0 ? 0 : values[i];
+  }
+  return plan_input(&m->w, name, dtypes[strchr(types, spec[0]) - types], count, values);
+}
+
+/* One node of that op, and all the attributes that random ones would be. */
+static void follow(model *m, const struct recipe *recipe) {
+  const dynq_op *op = dynq_op_find(recipe->op);
+  uint32_t inputs[6], outputs[4];
+  size_t input_count = 0, output_count = op->min_outputs < 4 ? op->min_outputs : 4;
+  char name[32];
+  while (input_count < 6 && recipe->inputs[input_count] != NULL) {
+    inputs[input_count] = add_by_recipe(m, recipe->inputs[input_count], input_count);
+    input_count++;
+  }
+  while (input_count > op->min_inputs && below(m, 4) == 0) {
+    input_count--;
+  }
+  output_count += op->max_outputs > output_count && output_count < 4 ? below(m, 2) : 0;
+  for (size_t i = 0; i < output_count; i++) {
+    (void)snprintf(name, sizeof name, "result%zu", i);
+    outputs[i] = plan_computed(&m->w, name);
+    m->tensors[m->count++] = outputs[i];
+  }
+  plan_node(&m->w, "recipe", op->name, input_count, inputs, output_count, outputs);
+  for (size_t i = 0; i < DYNQ_OP_MAX_ATTRIBUTES && op->attributes[i].name != NULL; i++) {
+    if (strcmp(op->attributes[i].name, "heads") == 0 || strcmp(op->attributes[i].name, "blocksize") == 0) {
+      plan_int(&m->w, op->attributes[i].name, 2);
+    } else if (strcmp(op->attributes[i].name, "kernel_shape") == 0) {
+      plan_ints(&m->w, "kernel_shape", 2, (const int64_t[]){3, 3});
+    } else if (below(m, 4) == 0) {
+      add_attribute(m, &op->attributes[i]);
+    }
+  }
+}
+
 void *generate_model(uint64_t *state, size_t *size) {
   model m = {.random = state};
+  const struct recipe *recipe = &recipes[below(&m, sizeof recipes / sizeof recipes[0])];
   (void)plan_symbol(&m.w, "open");
-  const size_t inputs = 1 + below(&m, 3), constants = below(&m, 4),
-               nodes = 1 + below(&m, below(&m, 3) == 0 ? MOST_NODES : 1);
   add_weights(&m);
-  for (size_t i = 0; i < inputs; i++) {
-    add_input(&m, i);
+  if (below(&m, 2) != 0 && dynq_op_find(recipe->op) != NULL) {
+    follow(&m, recipe);
+  } else {
+    const size_t inputs = 1 + below(&m, 3), constants = below(&m, 4);
+    for (size_t i = 0; i < inputs; i++) {
+      add_input(&m, i);
+    }
+    for (size_t i = 0; i < constants; i++) {
+      add_constant(&m, i);
+    }
+    add_node(&m, 0);
   }
-  for (size_t i = 0; i < constants; i++) {
-    add_constant(&m, i);
-  }
-  for (size_t i = 0; i < nodes; i++) {
+  for (size_t i = 1; i < MOST_NODES && below(&m, 6) == 0; i++) {
     add_node(&m, i);
   }
   plan_output(&m.w, "out", m.tensors[m.count - 1]);
