@@ -178,7 +178,7 @@ static const struct recipe {
     {"dynq.MatMulDynamic", {"f2,1,3,4", "f3,4,5"}},
     {"dynq.Embedding", {"s8,5", "f8", "i2,3"}},
     {"dynq.Embedding", {"s300,5", "f300", "j4"}},
-    {"dynq.LinearFloat", {"f2,3,4", "f5,4", "f5"}},
+    {"dynq.LinearFloat", {"f2,3,4", "f4,5", "f5"}},
     {"dynq.Attention", {"f2,3,8", "f2,5,8", "f2,5,8"}},
     {"dynq.Attention", {"f2,3,8", "f2,5,8", "f2,5,4", "f5"}},
     {"dynq.Attention", {"f2,3,8", "f2,5,8", "f2,5,4", "b2,1,3,5"}},
