@@ -87,6 +87,8 @@ neoverse-n1 check_kernels --isa neon_dotprod --expect neon_dotprod --tile
 max check_math
 max check_ops
 max check_api
+max check_model
+max ../fuzz/fuzz_model --seconds 20
 max check_detection
 max check_dispatch --without-children
 max check_vectors tests/vectors --expect "sve_i8mm neon_i8mm sve neon_dotprod scalar"

@@ -13,7 +13,6 @@
 #include "plan_writer.h"
 
 #include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -126,7 +125,8 @@ static void run_one(unsigned long long index, const bytes *files, size_t file_co
     fprintf(stderr, "fuzz_model: no memory\n");
     exit(2);
   }
-  if (fuzz_below(&state, 2) != 0) {
+  fuzz_compares = fuzz_below(&state, 2) != 0;
+  if (!fuzz_compares) {
     change(&state, image, size);
     size = fuzz_below(&state, 16) == 0 ? fuzz_below(&state, size + 1) : size;
   }

@@ -4,6 +4,7 @@
 #ifndef FUZZ_H
 #define FUZZ_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,6 +12,9 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* How many of them opened, and how many runs went well: a fuzzer that never gets far finds nothing. */
 extern unsigned long long fuzz_opened, fuzz_ran;
+/* Whether results must be the same everywhere: not for damaged weights, whose column sums need not be theirs, which
+ * kernels of signed and unsigned left operands see differently. */
+extern bool fuzz_compares;
 /* Prints how often each op took part in a run that went well. */
 void fuzz_report(void);
 /* The ops of the model that runs, for the message of a crash. */
