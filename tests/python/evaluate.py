@@ -80,7 +80,7 @@ def _softmax(x: Array, axis: int) -> Array:
 def _attention(a: Any, q: Array, k: Any = None, v: Any = None, mask: Any = None) -> Array:
     heads = a["heads"]
     if k is None:
-        q, k, v = np.split(q, 3, -1)
+        q, k, v = np.split(q, 3, axis=-1)
     q, k, v = (t.reshape(*t.shape[:2], heads, -1).transpose(0, 2, 1, 3) for t in (q, k, v))
     scores = q @ k.swapaxes(-1, -2) * a.get("scale", 1 / math.sqrt(q.shape[-1]))
     if mask is not None and mask.dtype == bool:

@@ -155,3 +155,47 @@ def test_a_weight_that_came_as_int8_stays_as_it_is() -> None:
     data = normal(3, 8)
     bias = y.producer.inputs[2].array  # type: ignore[union-attr]
     np.testing.assert_array_equal(g.build(y)(data), dynq.linear(data, qw, bias))
+
+
+def test_attention_reads_what_one_layer_computes_where_it_lies() -> None:
+    g = Graph()
+    x, z = g.input("x", ("batch", "time", 8)), g.input("z", ("batch", "time", 8))
+    mask = g.input("mask", ("batch", 1, 1, "time"))
+    v, k, q = (g.linear(x, normal(8, 8), name=name) for name in "vkq")  # in another order than attention has
+    other = [g.linear(x, normal(8, 8), name=f"{name}_2") for name in "qkv"]
+    y = g.attention(q, k, v, 2, mask, name="a") + g.attention(*other, 2, name="b")
+    after, rows = quantized(g, y)
+    assert [node.op for node in after.nodes] == [
+        "dynq.Linear",
+        "dynq.Linear",
+        "dynq.Attention",
+        "dynq.Attention",
+        "Add",
+    ]
+    assert rows["q"].why.endswith("one product for q, k, v")
+    first, second = after.nodes[2:4]
+    assert first.inputs[1:3] == [None, None] and first.inputs[3] is mask_of(after) and len(second.inputs) == 1
+    mixed = g.attention(g.linear(x, normal(8, 8)), g.linear(z, normal(8, 8)), g.linear(z, normal(8, 8)), 2)
+    after, _ = quantized(g, mixed)
+    assert [node.op for node in after.nodes] == ["dynq.Linear", "dynq.Linear", "Split", "dynq.Attention"]
+
+
+def test_merged_layers_give_the_bits_of_each() -> None:
+    g, outputs = siblings()
+    data = normal(3, 8)
+    results = g.build({value.name: value for value in outputs}).run({"x": data})
+    for value in outputs:
+        node = value.producer
+        assert node is not None
+        weight, bias = node.inputs[1], node.input(2)
+        expected = dynq.linear(
+            data,
+            dynq.quantize_weight(weight.array),  # type: ignore[union-attr]
+            None if bias is None else bias.array,
+            activation=node.attributes.get("activation"),  # type: ignore[arg-type]
+        )
+        np.testing.assert_array_equal(results[value.name], expected)
+
+
+def mask_of(g: Graph) -> Value:
+    return next(value for value in g.inputs if value.name == "mask")

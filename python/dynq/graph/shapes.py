@@ -155,13 +155,11 @@ def _gemm(node: Node) -> _Result:
 
 @_rule("dynq.Attention")
 def _attention(node: Node) -> _Result:
-    q = _in(node, 0)
-    if len(node.inputs) < 3 or node.inputs[2] is None:  # q holds all three, side by side
-        width = None if q.shape is None else q.shape[2]
-        return [("float32", (*q.shape[:2], width // 3) if q.shape is not None and isinstance(width, int) else None)]
-    v = _in(node, 2)
-    known = q.shape is not None and v.shape is not None
-    return [("float32", (q.shape[0], q.shape[1], v.shape[2]) if known else None)]  # type: ignore[index]
+    q, v = _in(node, 0).shape, node.input(2)
+    width = q[2] // 3 if v is None and q is not None and isinstance(q[2], int) else None  # q, k and v side by side
+    if v is not None and v.shape is not None:
+        width = v.shape[2]  # type: ignore[assignment]
+    return [("float32", None if q is None or width is None else (q[0], q[1], width))]
 
 
 @_rule("dynq.Embedding")

@@ -14,7 +14,8 @@ from ...weights import QuantizedWeight
 from ..deferred import ArrayLater, PackedLater, drop_pages, nonfinite
 from ..ir import Deferred, Graph, Node, Value
 from .dead_code import dead_code
-from .siblings import merge_siblings, read_together
+from .packed_attention import read_side_by_side
+from .siblings import merge_siblings
 
 __all__ = ["Options", "quantize_graph"]
 
@@ -69,7 +70,7 @@ def quantize_graph(graph: Graph, options: Options) -> list[Row]:
             sum(row.bytes_before for row in merged),
             sum(row.bytes_after for row in merged),
         )
-    read_together(graph)
+    read_side_by_side(graph)
     dead_code(graph)
     return [rows.get(node.name) or Row(node.name, node.op, "") for node in graph.nodes]
 

@@ -1,4 +1,4 @@
-"""Linear layers on one input (the Q, K and V of attention) become one, whose output is split, or read by attention.
+"""Linear layers on one input (the Q, K and V of attention) become one, whose output is split.
 
 The input is quantized once and the product is larger. Rows are quantized alike and channels do not meet, so the bits
 stay the same.
@@ -12,21 +12,25 @@ from ..._arguments import FLOAT32, Array
 from ..deferred import PackedLater
 from ..ir import Graph, Node, Value
 
-__all__ = ["merge_siblings", "read_together"]
+__all__ = ["merge_siblings"]
 
 
 def merge_siblings(graph: Graph) -> list[tuple[str, list[str]]]:
     """The names of nodes that were merged, by the name of the one that stays."""
     groups: dict[tuple[object, ...], list[Node]] = {}
+    users = graph.users()
     for node in graph.nodes:
         weight = node.input(1)
         if node.op == "dynq.Linear" and node.input(3) is None and weight is not None and _parts(weight) is not None:
             bias = node.input(2)
             if bias is None or bias.array is not None:
-                key = (node.inputs[0], weight.shape and weight.shape[1], *sorted(map(repr, node.attributes.items())))
+                attention = _attention(node, users)
+                attributes = sorted(map(repr, node.attributes.items()))
+                key = (node.inputs[0], attention, weight.shape and weight.shape[1], *attributes)
                 groups.setdefault(key, []).append(node)
     merged = []
     for nodes in groups.values():
+        nodes.sort(key=lambda node: _place(node, users))
         weights = {node.inputs[1] for node in nodes}
         if len(nodes) > 1 and len(weights) == len(nodes):
             merged.append((nodes[0].name, [node.name for node in nodes]))
@@ -35,21 +39,16 @@ def merge_siblings(graph: Graph) -> list[tuple[str, list[str]]]:
     return merged
 
 
-def read_together(graph: Graph) -> None:
-    """Attention whose q, k and v are a whole split in three reads what was split."""
-    users = graph.users()
-    outputs = {value for _, value in graph.outputs}
-    for node in graph.nodes:
-        split = node.inputs[0].producer if node.op == "dynq.Attention" and node.inputs[0] is not None else None
-        if split is None or split.op != "Split" or split.attributes.get("axis") != -1:
-            continue
-        parts = split.outputs
-        shapes = {None if part is None or part.shape is None else part.shape[-1] for part in parts}
-        alone = all(part is not None and users.get(part) == [node] and part not in outputs for part in parts)
-        if len(parts) == 3 and node.inputs[:3] == parts and alone and len(shapes) == 1 and None not in shapes:
-            node.inputs = [split.inputs[0], None, None, *node.inputs[3:]]
-            while node.inputs[-1] is None:
-                node.inputs.pop()
+def _attention(node: Node, users: dict[Value, list[Node]]) -> Node | None:
+    """The dynq.Attention that alone reads the output."""
+    readers = users.get(node.outputs[0], []) if node.outputs[0] is not None else []
+    return readers[0] if len(readers) == 1 and readers[0].op == "dynq.Attention" else None
+
+
+def _place(node: Node, users: dict[Value, list[Node]]) -> int:
+    """0 for what is q of its attention, 1 for k, 2 for v: they come to lie in this order."""
+    attention = _attention(node, users)
+    return 0 if attention is None else attention.inputs.index(node.outputs[0])
 
 
 def _merge(graph: Graph, nodes: list[Node]) -> None:
