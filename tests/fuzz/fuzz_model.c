@@ -25,6 +25,10 @@ enum { MOST_BYTES = 2 << 20, MOST_INPUTS = 8, MOST_OUTPUTS = 16, INPUT_BYTES = 1
 
 /* What a hostile model may ask for here; a real caller has memory and time. */
 static bool refuse(size_t bytes) { return bytes > MOST_BYTES; }
+static bool refuse_all(size_t bytes) {
+  (void)bytes;
+  return true;
+}
 
 static size_t element_bytes(dynq_dtype dtype) {
   return dtype == DYNQ_INT64 ? 8 : dtype == DYNQ_FLOAT32 || dtype == DYNQ_INT32 ? 4 : 1;
@@ -107,6 +111,15 @@ static void run_and_compare(const dynq_model *model, const dynq_tensor *in, size
     }
     (void)dynq_session_keep_all(session, i == 1 && keep_all);
     run_once(session, model, in, i == 0 ? &expected : &got);
+    if (i == 1 && (got.status == DYNQ_OK || got.status == DYNQ_NONFINITE)) { /* once more, which allocates nothing */
+      dynq_alloc_refuse = refuse_all;
+      run_once(session, model, in, &got);
+      dynq_alloc_refuse = refuse;
+      if (got.status == DYNQ_ERROR_OUT_OF_MEMORY) {
+        fprintf(stderr, "fuzz_model: a run of known shapes allocates\n");
+        abort();
+      }
+    }
     dynq_session_free(session);
   }
   if (expected.status == DYNQ_ERROR_OUT_OF_MEMORY || got.status == DYNQ_ERROR_OUT_OF_MEMORY) {
