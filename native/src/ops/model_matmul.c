@@ -29,7 +29,8 @@ static dynq_status infer(dynq_op_node *node) {
   dynq_op_set_output(node, 0, DYNQ_FLOAT32, b.rank + 2, b.dims);
   if (b.count != 0 && b.m != 0 && b.n != 0) {
     /* A weight of that shape, without its arrays, tells what the multiply needs. */
-    const dynq_weight shape = {.info = {.n = b.n, .k = b.k, .data_bytes = dynq_weight_data_bytes(b.n, b.k)}};
+    dynq_weight shape = {0};
+    dynq_weight_set_shape(&shape, b.n, b.k);
     const dynq_gemm gemm = {.kernels = node->kernels, .weight = &shape, .m = b.m};
     const size_t weight = dynq_size_add(weight_bytes, 63) / 64 * 64;
     node->scratch_bytes = dynq_size_add(weight, dynq_gemm_memory_bytes(&gemm, node->thread_count));

@@ -27,7 +27,7 @@ size_t dynq_weight_bytes(size_t n, size_t k, bool zero_points) {
   return dynq_size_add(HEAD_BYTES, dynq_size_add(dynq_weight_data_bytes(n, k), arrays));
 }
 
-static void set_shape(dynq_weight *w, size_t n, size_t k) {
+void dynq_weight_set_shape(dynq_weight *w, size_t n, size_t k) {
   w->info.n = n;
   w->info.k = k;
   w->info.n_padded = round_up(n, DYNQ_PANEL);
@@ -41,7 +41,7 @@ dynq_weight *dynq_weight_place(void *memory, size_t n, size_t k, bool zero_point
   const size_t bytes = dynq_weight_bytes(n, k, zero_points);
   dynq_weight *w = memory;
   memset(w, 0, sizeof *w);
-  set_shape(w, n, k);
+  dynq_weight_set_shape(w, n, k);
   char *arrays = (char *)w + HEAD_BYTES + w->info.data_bytes;
   memset(arrays, 0, bytes - HEAD_BYTES - w->info.data_bytes);
   w->info.data = (const int8_t *)w + HEAD_BYTES;
@@ -88,7 +88,7 @@ dynq_status dynq_weight_view(const dynq_weight_info *info, dynq_weight **weight)
     return dynq_fail_memory(sizeof *w);
   }
   w->info = *info;
-  set_shape(w, info->n, info->k);
+  dynq_weight_set_shape(w, info->n, info->k);
   *weight = w;
   return DYNQ_OK;
 }

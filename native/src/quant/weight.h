@@ -33,6 +33,8 @@ dynq_status dynq_weight_new(size_t n, size_t k, bool zero_points, dynq_weight **
 dynq_weight *dynq_weight_place(void *memory, size_t n, size_t k, bool zero_points);
 /* Bytes that they take; SIZE_MAX where that overflows. */
 size_t dynq_weight_bytes(size_t n, size_t k, bool zero_points);
+/* n, k and what follows from them; the rest stays as it is. */
+void dynq_weight_set_shape(dynq_weight *weight, size_t n, size_t k);
 /* Bytes of its integers alone. */
 size_t dynq_weight_data_bytes(size_t n, size_t k);
 
