@@ -176,6 +176,11 @@ def test_a_float64_that_float32_cannot_hold_is_an_error() -> None:
         to_graph(proto)
 
 
+def test_what_is_neither_a_path_nor_a_model_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="model is of type int"):
+        dynq.from_onnx(3)  # type: ignore[arg-type]
+
+
 def test_one_error_lists_everything_that_is_not_supported() -> None:
     nodes = [
         node("NonZero", "x", "z", "zeros"), node("NonZero", "z", "zz", "more zeros"), node("Det", "x", "d", "det"),
@@ -223,6 +228,7 @@ def test_nodes_may_stand_in_any_order() -> None:
     ("nodes", "outputs", "message"),
     [
         ([node("Add", "x w", "y", "sum")], "y", r"node 'sum' \(Add\) reads 'w'"),
+        ([node("Add", "x x", "y", "sum")], "", "has no outputs"),
         ([node("Add", "x x", "y", "sum")], "z", "nothing computes the output 'z'"),
         ([node("Add", "x x", "y", "a"), node("Mul", "x x", "y", "b")], "y", "node 'b' computes 'y'"),
         ([node("Add", "x k", "y", "sum")], "y", "sum"),
@@ -230,7 +236,16 @@ def test_nodes_may_stand_in_any_order() -> None:
         ([node("Softmax", "x", "y", "soft", axis=1.5)], "y", "node 'soft': attribute axis is float; expected int"),
         ([node("Concat", "x x", "y", "join", axis=9)], "y", "join"),
     ],
-    ids=["no initializer", "no output", "two producers", "dtypes", "sizes", "attribute type", "axis"],
+    ids=[
+        "no initializer",
+        "no outputs",
+        "no such output",
+        "two producers",
+        "dtypes",
+        "sizes",
+        "attribute type",
+        "axis",
+    ],
 )
 def test_a_model_that_contradicts_itself_is_refused(
     nodes: list[onnx.NodeProto], outputs: str, message: str

@@ -164,7 +164,8 @@ class _Scales:
     def __call__(self) -> Array:
         if self._scales is None:
             parts = [np.abs(part).max(axis=1) for part in _pieces(self._table)]
-            scales = np.concatenate(parts) / FLOAT32.type(127)
+            with np.errstate(invalid="ignore"):  # a NaN, which is told of later
+                scales = np.concatenate(parts) / FLOAT32.type(127)
             self._scales = np.where(scales == 0, FLOAT32.type(1), scales).astype(FLOAT32)
         return self._scales
 

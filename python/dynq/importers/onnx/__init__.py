@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ...errors import Error
+from ...errors import Error, InvalidModelError
 from ...model import Model, op_names
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def from_onnx(
 def to_graph(model: str | os.PathLike[str] | ModelProto) -> Graph:
     """The model as a graph, before the passes of Graph.build."""
     try:
-        import onnx  # noqa: F401
+        import onnx
     except ImportError as error:
         raise Error(f"{error.name} is missing; install it: pip install 'dynq[onnx]'") from error
     from . import ops  # noqa: F401
@@ -65,7 +65,14 @@ def to_graph(model: str | os.PathLike[str] | ModelProto) -> Graph:
     from .fuse import fuse_dynamic_linear
     from .source import load
 
+    if not isinstance(model, (str, os.PathLike, onnx.ModelProto)):
+        raise TypeError(f"model is of type {type(model).__name__}; expected a path or an onnx.ModelProto")
     names = op_names()
-    graph = convert(load(model, lambda op, opset: can_convert(op, opset, names)), names)
-    fuse_dynamic_linear(graph)
+    try:
+        graph = convert(load(model, lambda op, opset: can_convert(op, opset, names)), names)
+        fuse_dynamic_linear(graph)
+    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+        if isinstance(error, Error):
+            raise
+        raise InvalidModelError(f"the model is damaged: {type(error).__name__}: {error}") from error
     return graph

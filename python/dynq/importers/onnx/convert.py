@@ -186,6 +186,8 @@ class Walk:
         self._tensor_types()
         self._nodes([(node.name, node) for node in graph.node])
         outputs = [value.name for value in graph.output]
+        if not outputs:
+            raise InvalidModelError(f"{source.name} has no outputs")
         for name in outputs:
             if name not in self.values and name not in self.refused and name not in self._tensors:
                 raise InvalidModelError(f"{source.name}: nothing computes the output {name!r}")
