@@ -75,6 +75,54 @@ STEPS: list[Any] = [
 ]  # fmt: skip
 
 
+OPS = [
+    "Add", "BatchNormalization", "Cast", "Clip", "Concat", "Conv", "Div", "Dropout", "Erf", "Exp", "Expand", "Gather",
+    "Gelu", "Gemm", "Identity", "LayerNormalization", "MatMul", "Mul", "Pow", "Range", "ReduceMax", "ReduceMean",
+    "ReduceSum", "Relu", "Reshape", "Shape", "Sigmoid", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Tanh",
+    "Transpose", "Unsqueeze", "Where", "dynq.Attention", "dynq.Embedding", "dynq.LinearFloat", "dynq.MatMulDynamic",
+]  # fmt: skip
+NAMES = [
+    "axis",
+    "axes",
+    "perm",
+    "to",
+    "keepdims",
+    "heads",
+    "epsilon",
+    "transA",
+    "transB",
+    "alpha",
+    "start",
+    "allowzero",
+]
+CONSTANTS = [
+    np.float32(1), np.float32(0.5), np.ones(8, np.float32), np.ones((8, 8), np.float32), np.ones((2, 8), np.float32),
+    np.int64(1), np.array([-1]), np.array([0, -1, 8]), np.array([2, 0, 1]), np.array([2**62, 3]), np.ones((2, 2), bool),
+]  # fmt: skip
+
+
+@settings(max_examples=500)
+@given(st.integers(0, 2**32 - 1))
+def test_whatever_is_written_is_built_or_refused(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    g = Graph()
+    values: list[Any] = [g.input("x", ("batch", "time", 8)), g.input("ids", ("time",), "int64"), None]
+    values += [g.constant(array) for array in CONSTANTS]
+    attributes = [0, 1, -1, 2, 0.5, [0, 2, 1], [1], "none"]
+    for _ in range(int(rng.integers(1, 9))):
+        inputs = [values[i] for i in rng.integers(0, len(values), int(rng.integers(0, 5)))]
+        given = {NAMES[i]: attributes[int(rng.integers(len(attributes)))] for i in rng.integers(0, len(NAMES), 2)}
+        count = int(rng.integers(1, 3))
+        result = g.node(str(rng.choice(OPS)), inputs, count, **(given if rng.random() < 0.5 else {}))
+        values += result if isinstance(result, tuple) else [result]
+    g.output(values[-1], "last")
+    try:
+        model = g.build(quantize=bool(rng.random() < 0.5), attention=str(rng.choice(["float", "int8"])))
+        model.run({"x": normal(rng, 3, 4, 8), "ids": np.arange(4)})
+    except (ValueError, TypeError) as error:
+        assert str(error)
+
+
 @settings(max_examples=150)
 @given(st.lists(st.integers(0, len(STEPS) - 1), min_size=1, max_size=14), st.integers(0, 2**32 - 1))
 def test_passes_and_runtime_give_what_numpy_gives(steps: list[int], seed: int) -> None:

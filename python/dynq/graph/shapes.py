@@ -10,10 +10,12 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .elements import elements
+
 if TYPE_CHECKING:
     from .ir import Dim, Graph, Node, Shape, Value
 
-__all__ = ["broadcast", "elements", "infer", "infer_all"]
+__all__ = ["broadcast", "infer", "infer_all"]
 
 _TIMES = " * "  # between the names of sizes in that of their product
 
@@ -33,7 +35,7 @@ def infer(node: Node) -> None:
         return
     try:
         result = rule(node)
-    except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError):
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError):
         return  # the runtime says what is wrong with the node
     if result is None:
         return
@@ -229,9 +231,10 @@ def _unsqueeze(node: Node) -> _Result:
     if x.shape is None or axes is None:
         return [(x.dtype, None)]
     rank = len(x.shape) + axes.size
-    at = {_axis(axis, rank) for axis in axes.reshape(-1)}
-    rest = iter(x.shape)
-    return [(x.dtype, tuple(1 if i in at else next(rest) for i in range(rank)))]
+    dims = list(x.shape)
+    for axis in sorted({_axis(axis, rank) for axis in axes.reshape(-1)}):
+        dims.insert(axis, 1)
+    return [(x.dtype, tuple(dims) if len(dims) == rank else None)]
 
 
 @_rule("Squeeze")
@@ -340,79 +343,6 @@ def _expand(node: Node) -> _Result:
 @_rule("ConstantOfShape")
 def _constant_of_shape(node: Node) -> _Result:
     return [(None, elements(_in(node, 0)))]
-
-
-def elements(value: Value, depth: int = 32) -> Shape | None:
-    """The elements of an int64 vector or scalar as far as shapes tell them: numbers, names of sizes, None."""
-    array = value.array
-    if array is not None:
-        return tuple(array.reshape(-1).tolist()) if array.dtype.kind == "i" and array.size <= 64 else None
-    node = value.producer
-    if node is None or depth == 0:
-        return None
-    if node.op == "Shape":
-        shape = _in(node, 0).shape
-        extent: Any = node.attributes.get("start", 0), node.attributes.get("end")
-        return None if shape is None else shape[slice(*extent)]
-    if node.op == "Concat":
-        parts = [elements(_in(node, i), depth - 1) for i in range(len(node.inputs))]
-        known = [part for part in parts if part is not None]
-        return tuple(dim for part in known for dim in part) if len(known) == len(parts) else None
-    if node.op == "Where":
-        sides = [elements(_in(node, i), depth - 1) for i in (1, 2)]
-        return _select(_in(node, 0).producer, sides[0], sides[1], depth)
-    first = None if not node.inputs or node.inputs[0] is None else elements(node.inputs[0], depth - 1)
-    if first is None:
-        return None
-    if node.op in ("Unsqueeze", "Squeeze", "Reshape", "Identity") or (
-        node.op == "Cast" and node.attributes["to"] in (6, 7)
-    ):
-        return first
-    if node.op == "Gather" and node.attributes.get("axis", 0) == 0:
-        indices = _in(node, 1).array
-        return None if indices is None else tuple(first[i] for i in indices.reshape(-1).tolist())
-    if node.op == "Slice":
-        bounds = [None if value is None else value.array for value in node.inputs[1:]]
-        if any(bound is None or bound.size != 1 for bound in bounds):
-            return None
-        start, end, _, step = ([int(bound.reshape(-1)[0]) for bound in bounds if bound is not None] + [0, 1])[:4]
-        step = step if len(bounds) == 4 else 1
-        return first[start:end:step] if step > 0 else None
-    if node.op in ("Add", "Sub", "Mul", "Div", "Mod") and len(first) == 1:
-        second = elements(_in(node, 1), depth - 1)
-        if second is not None and len(second) == 1:
-            return (_arithmetic(node.op, first[0], second[0]),)
-    return None
-
-
-def _select(condition: Node | None, yes: Shape | None, no: Shape | None, depth: int) -> Shape | None:
-    """Where, on an Equal of sizes: exporters ask so whether a target of Expand is -1."""
-    if condition is None or condition.op != "Equal" or yes is None or no is None:
-        return None
-    a, b = (elements(_in(condition, i), depth - 1) for i in (0, 1))
-    if a is None or b is None or not len(a) == len(b) == len(yes) == len(no):
-        return None
-    result: list[Dim] = []
-    for left, right, same, other in zip(a, b, yes, no, strict=True):
-        known = left is not None and right is not None
-        if known and left == right:
-            result.append(same)
-        elif all(isinstance(dim, int) for dim in (left, right)) or (known and -1 in (left, right)):
-            result.append(other)  # a size that a run decides is no -1
-        else:
-            result.append(None)
-    return tuple(result)
-
-
-def _arithmetic(op: str, a: Dim, b: Dim) -> Dim:
-    if isinstance(a, int) and isinstance(b, int):
-        if op in ("Div", "Mod"):  # of negative numbers the two are not what Python has
-            return None if a < 0 or b <= 0 else a // b if op == "Div" else a % b
-        return a * b if op == "Mul" else a + b if op == "Add" else a - b
-    neutral = 1 if op in ("Mul", "Div") else 0
-    if b == neutral and op != "Mod":
-        return a
-    return b if a == neutral and op in ("Add", "Mul") else None
 
 
 def _in(node: Node, index: int) -> Value:

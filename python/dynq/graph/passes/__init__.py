@@ -8,6 +8,7 @@ from __future__ import annotations
 from ..ir import Graph
 from ..shapes import infer_all
 from .activations import find_gelu
+from .arity import check_arity
 from .attention import find_attention
 from .batch_norm import fold_batch_norm
 from .dead_code import dead_code
@@ -56,6 +57,7 @@ PASSES = (
 
 def optimize(graph: Graph) -> None:
     """Bring a graph into dynq's own ops."""
+    check_arity(graph)
     dead_code(graph)
     for step in PASSES:
         step(graph)

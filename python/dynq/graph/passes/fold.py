@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..._arguments import Array
+from ..elements import elements
 from ..ir import DTYPES, Graph, Node
-from ..shapes import elements
 
 __all__ = ["fold_constants"]
 
@@ -54,7 +54,7 @@ def _fold(node: Node) -> list[Array] | None:
     try:
         with np.errstate(all="ignore"):
             result = function(node.attributes, *arrays)
-    except (IndexError, TypeError, ValueError, ZeroDivisionError):
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return None  # the runtime says what is wrong with the node
     results = [np.asarray(array) for array in (result if isinstance(result, list) else [result])]
     total = sum(array.nbytes for array in arrays if array is not None)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..elements import elements
 from ..ir import Graph, Value
-from ..shapes import elements
 from ._rewrite import Uses
 
 __all__ = ["read_sizes_from_inputs", "share_nodes"]
