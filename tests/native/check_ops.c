@@ -385,5 +385,6 @@ int main(int argc, char **argv) {
   check_attention_special();
   check_row_ops();
   check_element_ops();
+  check_data_ops();
   return check_finish();
 }
