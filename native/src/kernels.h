@@ -89,7 +89,11 @@ typedef enum dynq_reduction {
   DO(ELU)          /* x < 0: alpha (e^x - 1) */                                                                        \
   DO(HARD_SIGMOID) /* alpha x + beta, clamped to 0..1 */                                                               \
   DO(HARD_SWISH)   /* x times that */                                                                                  \
-  DO(CLAMP)        /* to alpha..beta */
+  DO(CLAMP)        /* to alpha..beta */                                                                                \
+  DO(SELU)         /* beta x, x < 0: beta alpha (e^x - 1) */                                                           \
+  DO(CELU)         /* x < 0: alpha (e^(x / alpha) - 1) */                                                              \
+  DO(MISH)         /* x tanh(softplus(x)) */                                                                           \
+  DO(THRESHOLD)    /* 0 up to alpha */
 typedef enum dynq_unary {
 #define DYNQ_UNARY_NAME(name) DYNQ_UNARY_##name,
   DYNQ_EACH_UNARY(DYNQ_UNARY_NAME)

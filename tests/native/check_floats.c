@@ -354,6 +354,14 @@ static double exact_unary(dynq_unary function, double x, double alpha, double be
     return isnan(x) ? x : x * fmin(1.0, fmax(0.0, alpha * x + beta));
   case DYNQ_UNARY_CLAMP:
     return isnan(x) ? x : fmin(beta, fmax(alpha, x));
+  case DYNQ_UNARY_SELU:
+    return beta * (x < 0.0 ? alpha * expm1(x) : x);
+  case DYNQ_UNARY_CELU:
+    return x < 0.0 ? alpha * expm1(x / alpha) : x;
+  case DYNQ_UNARY_MISH:
+    return isnan(x) ? x : x * tanh(x > 40.0 ? x : log1p(exp(x)));
+  case DYNQ_UNARY_THRESHOLD:
+    return isnan(x) || x > alpha ? x : 0.0;
   }
   return x;
 }
@@ -382,6 +390,10 @@ static const struct {
     [DYNQ_UNARY_HARD_SIGMOID] = {"hard_sigmoid", 1, 0.5},
     [DYNQ_UNARY_HARD_SWISH] = {"hard_swish", 2, 0.5}, /* times |x|, see below */
     [DYNQ_UNARY_CLAMP] = {"clamp", 0, 0},
+    [DYNQ_UNARY_SELU] = {"selu", 4, 0},
+    [DYNQ_UNARY_CELU] = {"celu", 100, 0}, /* a rounding of x / alpha counts that often */
+    [DYNQ_UNARY_MISH] = {"mish", 6, 0x1p-100},
+    [DYNQ_UNARY_THRESHOLD] = {"threshold", 0, 0},
 };
 enum { UNARIES = sizeof unaries / sizeof unaries[0] };
 
@@ -393,9 +405,10 @@ static void judge_unary(dynq_unary function, float x, float alpha, float beta, f
   }
   int exponent;
   (void)frexp(fmax(size, 0x1p-126), &exponent);
-  const bool zero_times_infinity = isinf(x) && (function == DYNQ_UNARY_SOFTSIGN || function == DYNQ_UNARY_SWISH ||
-                                                function == DYNQ_UNARY_HARD_SWISH || function == DYNQ_UNARY_ELU ||
-                                                function == DYNQ_UNARY_LEAKY_RELU);
+  const bool zero_times_infinity =
+      isinf(x) && (function == DYNQ_UNARY_SOFTSIGN || function == DYNQ_UNARY_SWISH ||
+                   function == DYNQ_UNARY_HARD_SWISH || function == DYNQ_UNARY_ELU || function == DYNQ_UNARY_SELU ||
+                   function == DYNQ_UNARY_CELU || function == DYNQ_UNARY_MISH || function == DYNQ_UNARY_LEAKY_RELU);
   if (!zero_times_infinity) { /* as IEEE has it; the ISAs agree */
     near(unaries[function].name, exact, y, unaries[function].ulps * ldexp(1.0, exponent - 24));
   }

@@ -89,9 +89,10 @@ static dynq_status infer(dynq_op_node *node, reduce_kind kind) {
   const bool has_integers = kind == SUM || kind == MAX || kind == MIN || kind == PROD;
   size_t dims[DYNQ_MAX_RANK], rank = 0;
   reduction r;
-  if (x->dtype != DYNQ_FLOAT32 && !(has_integers && (x->dtype == DYNQ_INT64 || x->dtype == DYNQ_INT32))) {
-    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "data is %s; expected float32%s", dynq_dtype_name(x->dtype),
-                     has_integers ? ", int64 or int32" : "");
+  const bool is_wide = x->dtype == DYNQ_INT64 || x->dtype == DYNQ_INT32, orders = kind == MAX || kind == MIN;
+  if (x->dtype != DYNQ_FLOAT32 && !(is_wide && has_integers) && !(!is_wide && orders)) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "data is %s; expected float32%s%s", dynq_dtype_name(x->dtype),
+                     has_integers ? ", int64, int32" : "", orders ? ", uint8, int8 or bool" : "");
   }
   if (axes != NULL && (axes->dtype != DYNQ_INT64 || axes->rank > 1)) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "axes is %s of %zu dimensions; expected int64 of 1",
@@ -192,22 +193,49 @@ static int64_t combine(reduce_kind kind, int64_t a, int64_t b) {
   }
 }
 
+static int64_t get(const dynq_op_tensor *t, size_t i) {
+  switch (t->dtype) {
+  case DYNQ_UINT8:
+  case DYNQ_BOOL:
+    return ((const uint8_t *)t->data)[i];
+  case DYNQ_INT8:
+    return ((const int8_t *)t->data)[i];
+  default:
+    return dynq_op_value(t, i);
+  }
+}
+
+static void set(const dynq_op_tensor *t, size_t i, int64_t value) {
+  switch (t->dtype) {
+  case DYNQ_INT64:
+    ((int64_t *)t->data)[i] = value;
+    break;
+  case DYNQ_INT32:
+    ((int32_t *)t->data)[i] = (int32_t)(uint32_t)value;
+    break;
+  default:
+    ((uint8_t *)t->data)[i] = (uint8_t)value;
+    break;
+  }
+}
+
+static int64_t neutral_of(reduce_kind kind, dynq_dtype dtype) {
+  static const int64_t limits[][2] = {
+      [DYNQ_INT64] = {INT64_MIN, INT64_MAX}, [DYNQ_INT32] = {INT32_MIN, INT32_MAX}, [DYNQ_BOOL] = {0, 1},
+      [DYNQ_UINT8] = {0, UINT8_MAX},         [DYNQ_INT8] = {INT8_MIN, INT8_MAX},
+  };
+  return kind == MAX ? limits[dtype][0] : kind == MIN ? limits[dtype][1] : kind == PROD ? 1 : 0;
+}
+
 static void reduce_integers(const reduction *r) {
   const dynq_op_tensor *x = r->node->inputs[0], *y = r->node->outputs[0];
-  const bool wide = x->dtype == DYNQ_INT64;
-  const int64_t least = wide ? INT64_MIN : INT32_MIN, most = wide ? INT64_MAX : INT32_MAX;
-  const int64_t neutral = r->kind == MAX ? least : r->kind == MIN ? most : r->kind == PROD ? 1 : 0;
   for (size_t i = 0; i < r->kept.count; i++) {
     const size_t at = offset_of(&r->kept, i);
-    int64_t value = neutral;
+    int64_t value = neutral_of(r->kind, x->dtype);
     for (size_t j = 0; j < r->n; j++) {
-      value = combine(r->kind, value, dynq_op_value(x, at + r->offsets[j]));
+      value = combine(r->kind, value, get(x, at + r->offsets[j]));
     }
-    if (wide) {
-      ((int64_t *)y->data)[i] = value;
-    } else {
-      ((int32_t *)y->data)[i] = (int32_t)(uint32_t)value;
-    }
+    set(y, i, value);
   }
 }
 

@@ -72,6 +72,7 @@ static dynq_status infer_f32(dynq_op_node *node) {
 
 #define NO_ATTRIBUTES {NULL, DYNQ_ATTRIBUTE_INT}
 #define ALPHA {"alpha", DYNQ_ATTRIBUTE_FLOAT}
+#define GAMMA {"gamma", DYNQ_ATTRIBUTE_FLOAT}
 #define BETA {"beta", DYNQ_ATTRIBUTE_FLOAT}
 
 FLOAT_OP(Floor, run_unary(node, DYNQ_UNARY_FLOOR, 0.0f, 0.0f), NO_ATTRIBUTES)
@@ -87,6 +88,12 @@ FLOAT_OP(Softsign, run_unary(node, DYNQ_UNARY_SOFTSIGN, 0.0f, 0.0f), NO_ATTRIBUT
 FLOAT_OP(HardSwish, run_unary(node, DYNQ_UNARY_HARD_SWISH, 1.0f / 6.0f, 0.5f), NO_ATTRIBUTES)
 FLOAT_OP(LeakyRelu, run_unary(node, DYNQ_UNARY_LEAKY_RELU, dynq_op_float(node, 0, 0.01f), 0.0f), ALPHA)
 FLOAT_OP(Elu, run_unary(node, DYNQ_UNARY_ELU, dynq_op_float(node, 0, 1.0f), 0.0f), ALPHA)
+FLOAT_OP(Selu,
+         run_unary(node, DYNQ_UNARY_SELU, dynq_op_float(node, 0, 1.67326319f), dynq_op_float(node, 1, 1.05070102f)),
+         ALPHA, GAMMA)
+FLOAT_OP(Celu, run_unary(node, DYNQ_UNARY_CELU, dynq_op_float(node, 0, 1.0f), 0.0f), ALPHA)
+FLOAT_OP(Mish, run_unary(node, DYNQ_UNARY_MISH, 0.0f, 0.0f), NO_ATTRIBUTES)
+FLOAT_OP(ThresholdedRelu, run_unary(node, DYNQ_UNARY_THRESHOLD, dynq_op_float(node, 0, 1.0f), 0.0f), ALPHA)
 FLOAT_OP(HardSigmoid,
          run_unary(node, DYNQ_UNARY_HARD_SIGMOID, dynq_op_float(node, 0, 0.2f), dynq_op_float(node, 1, 0.5f)), ALPHA,
          BETA)
@@ -130,29 +137,28 @@ const dynq_op dynq_op_Gelu = {.name = "Gelu",
 
 /* ---- Abs, Neg, Sign: of integers too; what does not fit wraps ---- */
 
-static dynq_status check_number(const dynq_op_tensor *x) {
-  return x->dtype == DYNQ_FLOAT32 || x->dtype == DYNQ_INT64 || x->dtype == DYNQ_INT32
-             ? DYNQ_OK
-             : dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "X is %s; expected float32, int64 or int32",
-                         dynq_dtype_name(x->dtype));
-}
-
 static dynq_status infer_number(dynq_op_node *node) {
   const dynq_op_tensor *x = node->inputs[0];
-  DYNQ_TRY(check_number(x));
+  if (x->dtype == DYNQ_BOOL) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "X is bool; expected numbers");
+  }
   dynq_op_set_output(node, 0, x->dtype, x->rank, x->dims);
   return DYNQ_OK;
 }
 
 static int64_t get(const dynq_op_tensor *t, size_t i) {
-  return t->dtype == DYNQ_INT64 ? ((const int64_t *)t->data)[i] : ((const int32_t *)t->data)[i];
+  return t->dtype == DYNQ_UINT8  ? ((const uint8_t *)t->data)[i]
+         : t->dtype == DYNQ_INT8 ? ((const int8_t *)t->data)[i]
+                                 : dynq_op_value(t, i);
 }
 
 static void set(const dynq_op_tensor *t, size_t i, uint64_t value) {
   if (t->dtype == DYNQ_INT64) {
     ((int64_t *)t->data)[i] = (int64_t)value;
-  } else {
+  } else if (t->dtype == DYNQ_INT32) {
     ((int32_t *)t->data)[i] = (int32_t)(uint32_t)value;
+  } else {
+    ((uint8_t *)t->data)[i] = (uint8_t)value;
   }
 }
 

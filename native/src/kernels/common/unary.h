@@ -49,6 +49,14 @@ V_INLINE vf unary_of(const dynq_unary function, vf x, vf alpha, vf beta) {
     return vf_mul(x, vf_min(one, vf_max(zero, vf_add(vf_mul(alpha, x), beta))));
   case DYNQ_UNARY_CLAMP:
     return vf_min(beta, vf_max(alpha, x));
+  case DYNQ_UNARY_SELU:
+    return vf_mul(beta, vf_select(vf_lt(x, zero), vf_mul(alpha, v_expm1(x)), x));
+  case DYNQ_UNARY_CELU:
+    return vf_select(vf_lt(x, zero), vf_mul(alpha, v_expm1(vf_div(x, alpha))), x);
+  case DYNQ_UNARY_MISH:
+    return vf_mul(x, v_tanh(v_softplus(x)));
+  case DYNQ_UNARY_THRESHOLD:
+    return vf_select(vf_lt(alpha, x), x, vf_mul(zero, vf_max(zero, x))); /* a NaN stays one */
   }
   return x;
 }
