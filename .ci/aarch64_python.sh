@@ -17,6 +17,17 @@ not_here=(
   "tests/python/test_bench_linear.py::test_the_tables_fit_the_terminal_and_name_layers_where_there_is_room[80]"
   "tests/python/test_bench_linear.py::test_the_tables_fit_the_terminal_and_name_layers_where_there_is_room[120]"
 )
+# ONNX Runtime's float32 over whole encoders, and 150 million weights to quantize. The smaller encoder stays, in int8 on
+# every instruction set.
+not_here+=(
+  tests/python/test_onnx_models.py::test_minilm_in_float_is_what_onnx_runtime_gives
+  tests/python/test_onnx_models.py::test_minilm_in_int8_is_close_and_a_quarter_of_the_size
+  tests/python/test_onnx_models.py::test_minilm_with_int8_attention_is_close
+  tests/python/test_onnx_models.py::test_an_imported_bert_is_the_one_that_is_written_by_hand
+  tests/python/test_onnx_models.py::test_a_shipped_model_in_float_is_what_onnx_runtime_gives
+  tests/python/test_onnx_models.py::test_a_shipped_model_in_int8_is_close
+  tests/python/test_onnx_memory.py::test_the_peak_is_the_result_and_a_tensor
+)
 # What computes in NumPy or scikit-learn alone, without dynq.
 not_here+=(
   tests/python/test_documents.py::test_the_coefficients_are_those_of_the_fit
@@ -83,5 +94,7 @@ passed = {f"{c.get('classname').replace('.', '/')}.py::{c.get('name')}" for c in
 missing = set(collected) - passed
 assert missing == set(left_out), f"did not run, or do not exist: {sorted(missing ^ set(left_out))}"
 files = {str(path) for path in Path("tests/python").glob("test_*.py")}
-assert {name.split("::")[0] for name in passed} == files
+left_out_files = {name.split("::")[0] for name in left_out}
+passed_files = {name.split("::")[0] for name in passed}
+assert passed_files | left_out_files == files, files ^ passed_files
 PY

@@ -18,6 +18,8 @@ from onnx_models import model, node, two_layers, value
 
 import dynq
 from dynq.importers.onnx import to_graph
+from dynq.importers.onnx.convert import CONVERTERS
+from dynq.model import op_names
 
 F = np.float32
 
@@ -354,6 +356,12 @@ def test_inputs_with_open_sizes_without_names_are_independent() -> None:
 def test_inputs_that_are_initializers_too_are_constants() -> None:
     proto = model([node("Add", "x w", "y")], {**X, "w": ("float32", [4])}, "y", {"w": normal(4)})
     assert [v.name for v in dynq.from_onnx(proto).inputs] == ["x"]
+
+
+def test_every_op_that_the_runtime_has_can_be_imported() -> None:
+    to_graph(two_layers())  # fills the table
+    converters = {op for domain, op in CONVERTERS if domain == ""}
+    assert not {op for op in op_names() if not op.startswith("dynq.")} - converters
 
 
 def test_without_the_onnx_package_it_says_what_to_install() -> None:
