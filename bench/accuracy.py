@@ -4,7 +4,7 @@ all-MiniLM-L6-v2 embeds the sentences of vaderSentiment's data (Hutto and Gilber
 negative). A logistic regression is fitted on float32 embeddings of tweets and classifies 800 held-out sentences of each
 domain by embeddings of each runtime. Also: the cosine of the token outputs to float32, mean over all tokens.
 
-    python bench/accuracy.py                  # fetches the model (80 MB) and the data (25 MB) with pip
+    python bench/accuracy.py                  # fetches the model (80 MB) and the data (2 MB) with pip
     python bench/accuracy.py --sentences 200  # quicker
 
 Needs onnxruntime, safetensors, tokenizers, scikit-learn.
