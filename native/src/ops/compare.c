@@ -72,24 +72,38 @@ COMPARISON(Xor, infer_logic, [DYNQ_BOOL] = xor_bool);
 
 /* ---- Where: operands are the output, the condition, x and y; their bits are copied ---- */
 
+/* The three first loops are those that a compiler vectorises: neither of x and y, or one of them, is a constant. */
 #define CHOOSE(T)                                                                                                      \
   static void choose_##T(const void *context, size_t n, char *const *at, const ptrdiff_t *stride) {                    \
+    const ptrdiff_t size = (ptrdiff_t)sizeof(T);                                                                       \
+    const bool whole = stride[0] == size && stride[1] == 1;                                                            \
+    T *out = (T *)(void *)at[0];                                                                                       \
+    const uint8_t *condition = (const uint8_t *)at[1];                                                                 \
+    const T *x = (const T *)(const void *)at[2], *y = (const T *)(const void *)at[3];                                  \
     (void)context;                                                                                                     \
-    if (stride[0] == (ptrdiff_t)sizeof(T) && stride[1] == 1 && stride[2] == (ptrdiff_t)sizeof(T) &&                    \
-        stride[3] == (ptrdiff_t)sizeof(T)) {                                                                           \
-      T *out = (T *)(void *)at[0];                                                                                     \
-      const uint8_t *condition = (const uint8_t *)at[1];                                                               \
-      const T *x = (const T *)(const void *)at[2], *y = (const T *)(const void *)at[3];                                \
+    if (whole && stride[2] == size && stride[3] == size) {                                                             \
       DYNQ_INDEPENDENT for (size_t i = 0; i < n; i++) {                                                                \
         const T a = x[i], b = y[i];                                                                                    \
         out[i] = condition[i] != 0 ? a : b;                                                                            \
       }                                                                                                                \
-      return;                                                                                                          \
-    }                                                                                                                  \
-    for (size_t i = 0; i < n; i++) {                                                                                   \
-      const ptrdiff_t at_i = (ptrdiff_t)i;                                                                             \
-      const size_t from = at[1][at_i * stride[1]] != 0 ? 2 : 3;                                                        \
-      *(T *)(void *)(at[0] + at_i * stride[0]) = *(const T *)(const void *)(at[from] + at_i * stride[from]);           \
+    } else if (whole && stride[2] == size && stride[3] == 0) {                                                         \
+      const T b = *y;                                                                                                  \
+      DYNQ_INDEPENDENT for (size_t i = 0; i < n; i++) {                                                                \
+        const T a = x[i];                                                                                              \
+        out[i] = condition[i] != 0 ? a : b;                                                                            \
+      }                                                                                                                \
+    } else if (whole && stride[2] == 0 && stride[3] == size) {                                                         \
+      const T a = *x;                                                                                                  \
+      DYNQ_INDEPENDENT for (size_t i = 0; i < n; i++) {                                                                \
+        const T b = y[i];                                                                                              \
+        out[i] = condition[i] != 0 ? a : b;                                                                            \
+      }                                                                                                                \
+    } else {                                                                                                           \
+      for (size_t i = 0; i < n; i++) {                                                                                 \
+        const ptrdiff_t at_i = (ptrdiff_t)i;                                                                           \
+        const size_t from = at[1][at_i * stride[1]] != 0 ? 2 : 3;                                                      \
+        *(T *)(void *)(at[0] + at_i * stride[0]) = *(const T *)(const void *)(at[from] + at_i * stride[from]);         \
+      }                                                                                                                \
     }                                                                                                                  \
   }
 CHOOSE(float)

@@ -216,19 +216,11 @@ static dynq_status infer_conv(dynq_op_node *node) {
 /* One kernel element times the places of a plane of x that it meets, which are all but those in the pads. */
 static void add_element(const dynq_window *w, size_t row, size_t column, int16_t weight, const int16_t *x,
                         uint32_t *to) {
-  const size_t down = row * w->dilation[0], right = column * w->dilation[1];
-  /* Of the outputs of a row the first whose place is not in the left pad, and the first one behind the input. */
-  const size_t step = w->stride[1], left = w->before[1], limit = left + w->in[1];
-  size_t first = right < left ? (left - right + step - 1) / step : 0;
-  size_t end = right < limit ? (limit - right + step - 1) / step : 0;
-  end = end < w->out[1] ? end : w->out[1];
-  first = first < end ? first : end;
-  for (size_t i = 0; i < w->out[0] && first < end; i++) {
-    const size_t place = i * w->stride[0] + down;
-    if (place >= w->before[0] && place < w->before[0] + w->in[0]) {
-      const int16_t *line = x + (place - w->before[0]) * w->in[1] + (first * step + right - left);
-      add_products(end - first, weight, line, step, to + i * w->out[1] + first);
-    }
+  size_t top, bottom, left, right, line, place;
+  dynq_window_places(w, 0, row, &top, &bottom, &line);
+  dynq_window_places(w, 1, column, &left, &right, &place);
+  for (size_t i = top; i < bottom && left < right; i++, line += w->stride[0]) {
+    add_products(right - left, weight, x + line * w->in[1] + place, w->stride[1], to + i * w->out[1] + left);
   }
 }
 

@@ -17,90 +17,109 @@ enum {
 typedef struct pool_job {
   dynq_window window;
   const void *x;
-  void *y;        /* or NULL */
-  int64_t *index; /* or NULL */
+  void *y;
+  int64_t *index;
   bool column_major, include_pads;
 } pool_job;
 
-/* What output `i` of a plane of outputs covers: elements [begin, end) of the kernel along each axis. */
-typedef struct window_box {
-  size_t begin[2], end[2], first[2];
-} window_box;
-
-static window_box box_of(const dynq_window *w, size_t i) {
-  window_box b;
-  dynq_window_range(w, 0, i / w->out[1], &b.begin[0], &b.end[0], &b.first[0]);
-  dynq_window_range(w, 1, i % w->out[1], &b.begin[1], &b.end[1], &b.first[1]);
-  return b;
-}
-
-/* ---- Max ---- */
-
-#define MAX_PLANES(name, T, LEAST, IS_LARGER, RESULT)                                                                  \
-  static void name(const void *arg, size_t begin, size_t end) {                                                        \
-    const pool_job *job = arg;                                                                                         \
+/* Row `row` of all planes of the output. One kernel element after another is taken into the whole row, which is the
+ * order of each of its outputs. */
+#define TAKE_IN(name, T, STATEMENT)                                                                                    \
+  static void name(const pool_job *job, size_t row) {                                                                  \
     const dynq_window *w = &job->window;                                                                               \
-    const size_t in_plane = w->in[0] * w->in[1], out_plane = w->out[0] * w->out[1];                                    \
-    for (size_t at = begin; at < end; at++) {                                                                          \
-      const size_t plane = at / out_plane;                                                                             \
-      const T *x = (const T *)job->x + plane * in_plane;                                                               \
-      const window_box b = box_of(w, at % out_plane);                                                                  \
-      T best = LEAST;                                                                                                  \
-      int64_t row_of_best = -1, column_of_best = -1;                                                                   \
-      size_t row = b.first[0];                                                                                         \
-      for (size_t i = b.begin[0]; i < b.end[0]; i++, row += w->dilation[0]) {                                          \
-        size_t column = b.first[1];                                                                                    \
-        for (size_t j = b.begin[1]; j < b.end[1]; j++, column += w->dilation[1]) {                                     \
-          const T a = x[row * w->in[1] + column];                                                                      \
-          if (IS_LARGER || row_of_best < 0) {                                                                          \
-            best = a;                                                                                                  \
-            row_of_best = (int64_t)row;                                                                                \
-            column_of_best = (int64_t)column;                                                                          \
-          }                                                                                                            \
+    const T *plane = (const T *)job->x + row / w->out[0] * (w->in[0] * w->in[1]);                                      \
+    T *out = (T *)job->y + row * w->out[1];                                                                            \
+    const size_t step = w->stride[1];                                                                                  \
+    size_t r, last_row, line;                                                                                          \
+    dynq_window_range(w, 0, row % w->out[0], &r, &last_row, &line);                                                    \
+    for (; r < last_row; r++, line += w->dilation[0]) {                                                                \
+      for (size_t c = 0; c < w->kernel[1]; c++) {                                                                      \
+        size_t begin, end, place;                                                                                      \
+        dynq_window_places(w, 1, c, &begin, &end, &place);                                                             \
+        DYNQ_INDEPENDENT for (size_t i = begin; i < end; i++) {                                                        \
+          const T a = plane[line * w->in[1] + place + (i - begin) * step], b = out[i];                                 \
+          out[i] = STATEMENT;                                                                                          \
         }                                                                                                              \
-      }                                                                                                                \
-      if (job->y != NULL) {                                                                                            \
-        ((T *)job->y)[at] = RESULT;                                                                                    \
-      }                                                                                                                \
-      if (job->index != NULL) {                                                                                        \
-        const int64_t place = job->column_major ? column_of_best * (int64_t)w->in[0] + row_of_best                     \
-                                                : row_of_best * (int64_t)w->in[1] + column_of_best;                    \
-        job->index[at] = row_of_best < 0 ? -1 : (int64_t)(plane * in_plane) + place;                                   \
       }                                                                                                                \
     }                                                                                                                  \
   }
-MAX_PLANES(max_float32, float, -INFINITY, (best == best && !(a <= best)), dynq_one_nan(best))
-MAX_PLANES(max_uint8, uint8_t, 0, (a > best), best)
-MAX_PLANES(max_int8, int8_t, INT8_MIN, (a > best), best)
+TAKE_IN(take_float32, float, ((a != a || b != b) ? NAN : a > b ? a : b))
+TAKE_IN(take_uint8, uint8_t, (a > b ? a : b))
+TAKE_IN(take_int8, int8_t, (a > b ? a : b))
+TAKE_IN(add_float32, float, (a + b))
 
-/* ---- Average ---- */
+#define MAX_ROWS(name, T, LEAST, take)                                                                                 \
+  static void name(const void *arg, size_t begin, size_t end) {                                                        \
+    const pool_job *job = arg;                                                                                         \
+    const size_t n = job->window.out[1];                                                                               \
+    for (size_t row = begin; row < end; row++) {                                                                       \
+      for (size_t i = 0; i < n; i++) {                                                                                 \
+        ((T *)job->y)[row * n + i] = LEAST;                                                                            \
+      }                                                                                                                \
+      take(job, row);                                                                                                  \
+    }                                                                                                                  \
+  }
+MAX_ROWS(max_float32, float, -INFINITY, take_float32)
+MAX_ROWS(max_uint8, uint8_t, 0, take_uint8)
+MAX_ROWS(max_int8, int8_t, INT8_MIN, take_int8)
 
-static void average_planes(const void *arg, size_t begin, size_t end) {
+/* Where the largest are: whole planes, one output after another. */
+#define MAX_PLACES(name, T, IS_LARGER)                                                                                 \
+  static void name(const void *arg, size_t begin, size_t end) {                                                        \
+    const pool_job *job = arg;                                                                                         \
+    const dynq_window *w = &job->window;                                                                               \
+    for (size_t at = begin; at < end; at++) {                                                                          \
+      const size_t plane = at / (w->out[0] * w->out[1]) * (w->in[0] * w->in[1]);                                       \
+      const T *x = (const T *)job->x + plane;                                                                          \
+      size_t r, last_row, row, first_column, last_column, first;                                                       \
+      int64_t best_row = -1, best_column = -1;                                                                         \
+      T best = 0;                                                                                                      \
+      dynq_window_range(w, 0, at / w->out[1] % w->out[0], &r, &last_row, &row);                                        \
+      dynq_window_range(w, 1, at % w->out[1], &first_column, &last_column, &first);                                    \
+      for (; r < last_row; r++, row += w->dilation[0]) {                                                               \
+        size_t column = first;                                                                                         \
+        for (size_t c = first_column; c < last_column; c++, column += w->dilation[1]) {                                \
+          const T a = x[row * w->in[1] + column];                                                                      \
+          if (best_row < 0 || (IS_LARGER)) {                                                                           \
+            best = a;                                                                                                  \
+            best_row = (int64_t)row;                                                                                   \
+            best_column = (int64_t)column;                                                                             \
+          }                                                                                                            \
+        }                                                                                                              \
+      }                                                                                                                \
+      const int64_t place =                                                                                            \
+          job->column_major ? best_column * (int64_t)w->in[0] + best_row : best_row * (int64_t)w->in[1] + best_column; \
+      job->index[at] = best_row < 0 ? -1 : (int64_t)plane + place;                                                     \
+    }                                                                                                                  \
+  }
+MAX_PLACES(places_float32, float, best == best && !(a <= best))
+MAX_PLACES(places_uint8, uint8_t, a > best)
+MAX_PLACES(places_int8, int8_t, a > best)
+
+/* How many elements window `index` of axis d covers; with pads: those that were asked for, since with ceil_mode a window
+ * may reach beyond them. */
+static size_t covered(const dynq_window *w, size_t d, size_t index, bool include_pads) {
+  size_t begin, end, first;
+  if (include_pads) {
+    const size_t left = w->before[d] + w->in[d] + w->after[d] - index * w->stride[d];
+    const size_t fits = (left + w->dilation[d] - 1) / w->dilation[d];
+    return fits < w->kernel[d] ? fits : w->kernel[d];
+  }
+  dynq_window_range(w, d, index, &begin, &end, &first);
+  return end - begin;
+}
+
+static void average_rows(const void *arg, size_t begin, size_t end) {
   const pool_job *job = arg;
-  const dynq_window *w = &job->window;
-  const size_t in_plane = w->in[0] * w->in[1], out_plane = w->out[0] * w->out[1];
-  for (size_t at = begin; at < end; at++) {
-    const float *x = (const float *)job->x + at / out_plane * in_plane;
-    const size_t window[2] = {at % out_plane / w->out[1], at % w->out[1]};
-    const window_box b = box_of(w, at % out_plane);
-    size_t count = (b.end[0] - b.begin[0]) * (b.end[1] - b.begin[1]);
-    float sum = 0.0f;
-    size_t row = b.first[0];
-    for (size_t i = b.begin[0]; i < b.end[0]; i++, row += w->dilation[0]) {
-      size_t column = b.first[1];
-      for (size_t j = b.begin[1]; j < b.end[1]; j++, column += w->dilation[1]) {
-        sum += x[row * w->in[1] + column];
-      }
+  const size_t n = job->window.out[1];
+  for (size_t row = begin; row < end; row++) {
+    float *y = (float *)job->y + row * n;
+    memset(y, 0, n * sizeof *y);
+    add_float32(job, row);
+    const size_t rows = covered(&job->window, 0, row % job->window.out[0], job->include_pads);
+    for (size_t i = 0; i < n; i++) {
+      y[i] = dynq_one_nan(y[i] / (float)(rows * covered(&job->window, 1, i, job->include_pads)));
     }
-    if (job->include_pads) { /* those that were asked for; with ceil_mode a window may reach beyond them */
-      count = 1;
-      for (size_t d = 0; d < 2; d++) {
-        const size_t left = w->before[d] + w->in[d] + w->after[d] - window[d] * w->stride[d];
-        const size_t fits = (left + w->dilation[d] - 1) / w->dilation[d];
-        count *= fits < w->kernel[d] ? fits : w->kernel[d];
-      }
-    }
-    ((float *)job->y)[at] = dynq_one_nan(sum / (float)count);
   }
 }
 
@@ -140,19 +159,24 @@ static size_t work_of(const dynq_window *w, size_t count) {
   return dynq_size_mul(count, dynq_size_mul(sizeof(float), dynq_size_mul(w->kernel[0], w->kernel[1])));
 }
 
+typedef void (*pool_body)(const void *arg, size_t begin, size_t end);
+
 static dynq_status run_max(const dynq_op_node *node) {
+  static const pool_body rows[] = {[DYNQ_FLOAT32] = max_float32, [DYNQ_UINT8] = max_uint8, [DYNQ_INT8] = max_int8};
+  static const pool_body places[] = {
+      [DYNQ_FLOAT32] = places_float32, [DYNQ_UINT8] = places_uint8, [DYNQ_INT8] = places_int8};
   const dynq_op_tensor *x = node->inputs[0], *y = dynq_op_output(node, 0), *index = dynq_op_output(node, 1);
   pool_job job;
   DYNQ_TRY(read_pool(node, &job));
-  job.y = y != NULL ? y->data : NULL;
-  job.index = index != NULL ? index->data : NULL;
-  job.column_major = dynq_op_int(node, STORAGE_ORDER, 0) != 0;
-  const size_t count = y != NULL ? y->count : index->count;
-  dynq_op_parallel(node, count, work_of(&job.window, count),
-                   x->dtype == DYNQ_FLOAT32 ? max_float32
-                   : x->dtype == DYNQ_UINT8 ? max_uint8
-                                            : max_int8,
-                   &job);
+  if (y != NULL && y->count != 0) {
+    job.y = y->data;
+    dynq_op_parallel(node, y->count / job.window.out[1], work_of(&job.window, y->count), rows[x->dtype], &job);
+  }
+  if (index != NULL) {
+    job.index = index->data;
+    job.column_major = dynq_op_int(node, STORAGE_ORDER, 0) != 0;
+    dynq_op_parallel(node, index->count, work_of(&job.window, index->count), places[x->dtype], &job);
+  }
   return DYNQ_OK;
 }
 
@@ -162,7 +186,9 @@ static dynq_status run_average(const dynq_op_node *node) {
   DYNQ_TRY(read_pool(node, &job));
   job.y = y->data;
   job.include_pads = dynq_op_int(node, COUNT_INCLUDE_PAD, 0) != 0;
-  dynq_op_parallel(node, y->count, work_of(&job.window, y->count), average_planes, &job);
+  if (y->count != 0) {
+    dynq_op_parallel(node, y->count / job.window.out[1], work_of(&job.window, y->count), average_rows, &job);
+  }
   return DYNQ_OK;
 }
 

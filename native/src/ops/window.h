@@ -37,4 +37,15 @@ static inline void dynq_window_range(const dynq_window *w, size_t d, size_t inde
   *first = start + *begin * step - edge;
 }
 
+/* The windows [*begin, *end) of axis d whose kernel element `element` lies in the input, the first one at *place. */
+static inline void dynq_window_places(const dynq_window *w, size_t d, size_t element, size_t *begin, size_t *end,
+                                      size_t *place) {
+  const size_t offset = element * w->dilation[d], step = w->stride[d], edge = w->before[d], limit = edge + w->in[d];
+  *begin = offset < edge ? (edge - offset + step - 1) / step : 0;
+  *end = offset < limit ? (limit - offset + step - 1) / step : 0;
+  *end = *end < w->out[d] ? *end : w->out[d];
+  *begin = *begin < *end ? *begin : *end;
+  *place = *begin * step + offset - edge;
+}
+
 #endif
