@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from dynq.demo.bert_onnx import bert_onnx
+
 KINDS = {
     "float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "float64": TensorProto.DOUBLE,
     "int64": TensorProto.INT64, "int32": TensorProto.INT32, "bool": TensorProto.BOOL,
@@ -64,3 +66,22 @@ def two_layers(seed: int = 0) -> onnx.ModelProto:
             "v": rng.standard_normal((32, 8), np.float32) / 6,
         },
     )  # fmt: skip
+
+
+def small_bert(opset: int) -> onnx.ModelProto:
+    """A BERT encoder of two layers with random weights."""
+    rng = np.random.default_rng(0)
+    config = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 16, "layer_norm_eps": 1e-12}
+    shapes = {"embeddings.word_embeddings": (50, 16), "embeddings.position_embeddings": (512, 16),
+              "embeddings.token_type_embeddings": (2, 16)}  # fmt: skip
+    for i in range(2):
+        prefix = f"encoder.layer.{i}."
+        shapes |= {f"{prefix}attention.self.{name}": (16, 16) for name in ("query", "key", "value")}
+        shapes |= {f"{prefix}attention.output.dense": (16, 16), f"{prefix}intermediate.dense": (32, 16)}
+        shapes[f"{prefix}output.dense"] = (16, 32)
+    tensors = {f"{name}.weight": rng.standard_normal(shape, np.float32) / 4 for name, shape in shapes.items()}
+    tensors |= {f"{name}.bias": rng.standard_normal(shape[0], np.float32) for name, shape in shapes.items()}
+    norms = ["embeddings.LayerNorm"]
+    norms += [f"encoder.layer.{i}.{name}.LayerNorm" for i in range(2) for name in ("attention.output", "output")]
+    tensors |= {f"{n}.{part}": rng.standard_normal(16, np.float32) for n in norms for part in ("weight", "bias")}
+    return bert_onnx(tensors, config, opset)

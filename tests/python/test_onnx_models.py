@@ -11,14 +11,14 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
+from onnx_models import small_bert
 from tokenizers import Tokenizer
 
 import dynq
 from dynq.demo.bert import load_bert
-from dynq.demo.bert_onnx import bert_onnx, export_bert
+from dynq.demo.bert_onnx import export_bert
 from dynq.demo.minilm import SENTENCES, find_model
 
 runtime = pytest.importorskip("onnxruntime")
@@ -136,24 +136,6 @@ def test_the_same_bits_on_every_isa_and_for_any_batch(isa: str, vital: Path, fee
     assert np.array_equal(model.run(feed)["onnx::Shape_422"], want)
     one = {name: array[:1] for name, array in feed.items()}
     assert np.array_equal(model.run(one)["onnx::Shape_422"], want[:1])
-
-
-def small_bert(opset: int) -> onnx.ModelProto:
-    rng = np.random.default_rng(0)
-    config = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 16, "layer_norm_eps": 1e-12}
-    shapes = {"embeddings.word_embeddings": (50, 16), "embeddings.position_embeddings": (512, 16),
-              "embeddings.token_type_embeddings": (2, 16)}  # fmt: skip
-    for i in range(2):
-        prefix = f"encoder.layer.{i}."
-        shapes |= {f"{prefix}attention.self.{name}": (16, 16) for name in ("query", "key", "value")}
-        shapes |= {f"{prefix}attention.output.dense": (16, 16), f"{prefix}intermediate.dense": (32, 16)}
-        shapes[f"{prefix}output.dense"] = (16, 32)
-    tensors = {f"{name}.weight": rng.standard_normal(shape, np.float32) / 4 for name, shape in shapes.items()}
-    tensors |= {f"{name}.bias": rng.standard_normal(shape[0], np.float32) for name, shape in shapes.items()}
-    norms = ["embeddings.LayerNorm"]
-    norms += [f"encoder.layer.{i}.{name}.LayerNorm" for i in range(2) for name in ("attention.output", "output")]
-    tensors |= {f"{n}.{part}": rng.standard_normal(16, np.float32) for n in norms for part in ("weight", "bias")}
-    return bert_onnx(tensors, config, opset)
 
 
 @pytest.mark.parametrize("opset", [13, 17, 21])

@@ -122,6 +122,29 @@ def _where(node: Node) -> _Result:
     return [(values[1].dtype or values[2].dtype, broadcast(*(value.shape for value in values)))]
 
 
+@_rule("DequantizeLinear")
+def _dequantize_linear(node: Node) -> _Result:
+    return [("float32", _in(node, 0).shape)]
+
+
+@_rule("QuantizeLinear")
+def _quantize_linear(node: Node) -> _Result:
+    zero_point = node.input(2)
+    names = {0: "uint8", 2: "uint8", 3: "int8"}  # ONNX's TensorProto.DataType
+    dtype = names[int(node.attributes.get("output_dtype", 0))] if zero_point is None else zero_point.dtype  # type: ignore[arg-type]
+    return [(dtype, _in(node, 0).shape)]
+
+
+@_rule("DynamicQuantizeLinear")
+def _dynamic_quantize_linear(node: Node) -> _Result:
+    return [("uint8", _in(node, 0).shape), ("float32", ()), ("uint8", ())]
+
+
+@_rule("MatMulInteger")
+def _matmul_integer(node: Node) -> _Result:
+    return [("int32", shape) for _, shape in _matmul(node) or []]
+
+
 @_rule("Cast")
 def _cast(node: Node) -> _Result:
     names = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool"}  # ONNX's TensorProto.DataType

@@ -7,7 +7,7 @@ import numpy as np
 from ...._arguments import Array
 from ....graph import Value
 from ....weights import QuantizedWeight
-from ..attributes import INT, one_of, unused
+from ..attributes import INT, Rule, one_of, unused
 from ..convert import Call, Result, converter
 from .pointwise import passes
 
@@ -17,7 +17,8 @@ passes("QuantizeLinear", since=13, axis=INT)
 passes("QuantizeLinear", since=19, axis=INT, saturate=unused())
 passes(
     "QuantizeLinear", since=21,
-    axis=INT, saturate=unused(), block_size=one_of(0), output_dtype=one_of(0, 2, 3), precision=one_of(0, 1),
+    axis=INT, saturate=unused(), block_size=one_of(0), output_dtype=one_of(0, 2, 3),
+    precision=Rule("int", (0, 1), keep=False),
 )  # fmt: skip
 passes("DequantizeLinear")
 passes("DequantizeLinear", since=13, axis=INT)
