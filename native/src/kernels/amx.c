@@ -106,20 +106,29 @@ V_INLINE void step_two(const size_t P, const uint8_t *lhs, size_t lhs_stride, co
   }
 }
 
-V_INLINE void tiles_two(const size_t P, const steps *k, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,
-                        size_t panel_stride, int32_t *acc, size_t acc_stride) {
-  ZERO(0);
-  ZERO(1);
-  ZERO(2);
-  ZERO(3);
+V_INLINE void tiles_two(const size_t P, bool add, const steps *k, const uint8_t *lhs, size_t lhs_stride,
+                        const int8_t *rhs, size_t panel_stride, int32_t *acc, size_t acc_stride) {
+  int32_t *const other = acc + TILE_ROWS * acc_stride;
+  const size_t stride = acc_stride * sizeof *acc;
+  if (!add) {
+    ZERO(0);
+    ZERO(1);
+    ZERO(2);
+    ZERO(3);
+  } else {
+    LOAD(0, acc, stride);
+    LOAD(2, other, stride);
+    if (P == 2) {
+      LOAD(1, acc + DYNQ_PANEL, stride);
+      LOAD(3, other + DYNQ_PANEL, stride);
+    }
+  }
   for (size_t s = 0; s < k->count; s++) {
     step_two(P, lhs + s * LINE, lhs_stride, rhs + s * TILE_BYTES, panel_stride);
   }
   if (k->last != NULL) {
     step_two(P, k->last, LINE, rhs + k->last_weights, panel_stride);
   }
-  int32_t *const other = acc + TILE_ROWS * acc_stride;
-  const size_t stride = acc_stride * sizeof *acc;
   STORE(0, acc, stride);
   STORE(2, other, stride);
   if (P == 2) {
@@ -147,19 +156,32 @@ V_INLINE void step_one(const size_t P, const uint8_t *lhs, size_t lhs_stride, co
   }
 }
 
-V_INLINE void tiles_one(const size_t P, const steps *k, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,
-                        size_t panel_stride, int32_t *acc, size_t acc_stride) {
-  ZERO(0);
-  ZERO(1);
-  ZERO(2);
-  ZERO(3);
+V_INLINE void tiles_one(const size_t P, bool add, const steps *k, const uint8_t *lhs, size_t lhs_stride,
+                        const int8_t *rhs, size_t panel_stride, int32_t *acc, size_t acc_stride) {
+  const size_t stride = acc_stride * sizeof *acc;
+  if (!add) {
+    ZERO(0);
+    ZERO(1);
+    ZERO(2);
+    ZERO(3);
+  } else {
+    LOAD(0, acc, stride);
+    if (P >= 2) {
+      LOAD(1, acc + DYNQ_PANEL, stride);
+    }
+    if (P >= 3) {
+      LOAD(2, acc + 2 * DYNQ_PANEL, stride);
+    }
+    if (P >= 4) {
+      LOAD(3, acc + 3 * DYNQ_PANEL, stride);
+    }
+  }
   for (size_t s = 0; s < k->count; s++) {
     step_one(P, lhs + s * LINE, lhs_stride, rhs + s * TILE_BYTES, panel_stride);
   }
   if (k->last != NULL) {
     step_one(P, k->last, LINE, rhs + k->last_weights, panel_stride);
   }
-  const size_t stride = acc_stride * sizeof *acc;
   STORE(0, acc, stride);
   if (P >= 2) {
     STORE(1, acc + DYNQ_PANEL, stride);
@@ -180,18 +202,9 @@ static void copy_last(size_t m, size_t bytes, const uint8_t *end, size_t lhs_str
   }
 }
 
-static void tile(size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,
-                 size_t panel_stride, int32_t *acc, size_t acc_stride) {
-  if (m == 1) {
-    stream_tile(m, panels, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
-    return;
-  }
-  if (groups == 0) {
-    for (size_t i = 0; i < m; i++) {
-      memset(acc + i * acc_stride, 0, panels * DYNQ_PANEL * sizeof *acc);
-    }
-    return;
-  }
+/* At least 2 rows and one group. */
+static void multiply(bool add, size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride,
+                     const int8_t *rhs, size_t panel_stride, int32_t *acc, size_t acc_stride) {
   _Alignas(LINE) uint8_t last[DYNQ_MAX_TILE_ROWS * LINE];
   const size_t ragged = groups > TILE_ROWS ? groups % TILE_ROWS : 0;
   steps k = {.count = groups > TILE_ROWS ? groups / TILE_ROWS : 1};
@@ -207,26 +220,46 @@ static void tile(size_t m, size_t panels, size_t groups, const uint8_t *lhs, siz
     step = panels < most ? panels : most;
     if (m > TILE_ROWS) {
       if (step == 2) {
-        tiles_two(2, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+        tiles_two(2, add, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
       } else {
-        tiles_two(1, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+        tiles_two(1, add, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
       }
       continue;
     }
     switch (step) {
     case 1:
-      tiles_one(1, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+      tiles_one(1, add, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
       break;
     case 2:
-      tiles_one(2, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+      tiles_one(2, add, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
       break;
     case 3:
-      tiles_one(3, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+      tiles_one(3, add, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
       break;
     default:
-      tiles_one(4, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+      tiles_one(4, add, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
       break;
     }
+  }
+}
+
+static void tile(size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,
+                 size_t panel_stride, int32_t *acc, size_t acc_stride) {
+  if (m == 1) {
+    stream_tile(m, panels, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+  } else if (groups == 0) {
+    for (size_t i = 0; i < m; i++) {
+      memset(acc + i * acc_stride, 0, panels * DYNQ_PANEL * sizeof *acc);
+    }
+  } else {
+    multiply(false, m, panels, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+  }
+}
+
+static void add(size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,
+                size_t panel_stride, int32_t *acc, size_t acc_stride) {
+  if (groups != 0) {
+    multiply(true, m, panels, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
   }
 }
 
@@ -243,7 +276,13 @@ static uint64_t peak(uint64_t rounds) {
   return rounds * 4 * TILE_ROWS * DYNQ_PANEL * LINE;
 }
 
-static const dynq_gemm_kernels gemm = {
-    .rows = 2 * TILE_ROWS, .panels = 2, .lhs_signed = false, .leave = leave, .tile = tile, .peak = peak};
+static const dynq_gemm_kernels gemm = {.rows = 2 * TILE_ROWS,
+                                       .panels = 2,
+                                       .lhs_signed = false,
+                                       .leave = leave,
+                                       .tile = tile,
+                                       .add = add,
+                                       .block_groups = 192,
+                                       .peak = peak};
 
 const dynq_isa_kernels dynq_isa_amx = {.gemm = &gemm};

@@ -6,12 +6,12 @@
 
 #include "../alloc.h"
 #include "../arguments.h"
+#include "../cache.h"
 #include "../threads.h"
 
 #include <stdatomic.h>
 
 enum {
-  BLOCK_BYTES = 128 * 1024,         /* quantized rows that a thread works on at a time: they stay in its L2 */
   SMALL_BYTES = 4096,               /* a left operand up to this size lives on the stack */
   MACS_PER_THREAD = 2 * 1024 * 1024 /* 10 to 20 µs of one core: several times what waking a thread costs */
 };
@@ -120,7 +120,7 @@ dynq_status dynq_gemm_run(const dynq_gemm *gemm, const dynq_threads *threads, si
   const size_t macs = dynq_size_mul(m, w->info.data_bytes);
   run r = {.gemm = gemm, .k = k};
   r.workers = macs / MACS_PER_THREAD > 1 ? at_most(count, macs / MACS_PER_THREAD) : 1;
-  const size_t fitting = BLOCK_BYTES / (k + 1) / tile_rows * tile_rows;
+  const size_t fitting = dynq_cache_share() / (k + 1) / tile_rows * tile_rows;
   r.block_rows = at_most(fitting != 0 ? fitting : tile_rows, m);
   /* By rows saves a wake-up, but each thread reads all weights; so the weights are few or the rows many. */
   const bool rows = r.workers == 1 || (m >= 2 * r.workers * tile_rows && (w->info.data_bytes <= 1 << 20 || m >= n));

@@ -41,16 +41,17 @@ V_INLINE void place_rows(const size_t R, const uint8_t *base[MOST_ROWS / BASE_RO
   }
 }
 
-/* R rows x 1 panel, S steps of k at a time with sums of their own, to cover the latency. */
-V_INLINE void stream_rows(const size_t R, const size_t S, size_t groups, const uint8_t *lhs, size_t lhs_stride,
-                          const int8_t *rhs, int32_t *acc, size_t acc_stride) {
+/* R rows x 1 panel, S steps of k at a time with sums of their own, to cover the latency. add: to acc. */
+V_INLINE void stream_rows(const size_t R, const size_t S, bool add, size_t groups, const uint8_t *lhs,
+                          size_t lhs_stride, const int8_t *rhs, int32_t *acc, size_t acc_stride) {
   const uint8_t *base[MOST_ROWS / BASE_ROWS];
   place_rows(R, base, lhs, lhs_stride);
   __m512i sum[MOST_ROWS][8];
 #pragma GCC unroll 12
   for (size_t r = 0; r < R; r++) {
+    sum[r][0] = add ? _mm512_load_si512(acc + r * acc_stride) : _mm512_setzero_si512();
 #pragma GCC unroll 8
-    for (size_t s = 0; s < S; s++) {
+    for (size_t s = 1; s < S; s++) {
       sum[r][s] = _mm512_setzero_si512();
     }
   }
@@ -166,39 +167,44 @@ V_INLINE void few_rows(const size_t R, const size_t S, size_t groups, const uint
   }
 }
 
+OWN_FUNCTION void four_panels(size_t m, size_t groups, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,
+                              size_t panel_stride, int32_t *acc, size_t acc_stride) {
+  switch (m) {
+  case 1:
+    few_rows(1, 4, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+    break;
+  case 2:
+    few_rows(2, 2, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+    break;
+  case 3:
+    few_rows(3, 1, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+    break;
+  default:
+    few_rows(4, 1, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+    break;
+  }
+}
+
 /* m rows, 1 to STREAM_ROWS, x `panels` panels; the arguments are those of dynq_gemm_kernels.tile. */
 V_INLINE void stream_tile(size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride,
                           const int8_t *rhs, size_t panel_stride, int32_t *acc, size_t acc_stride) {
   for (; panels >= STREAM_PANELS;
        panels -= STREAM_PANELS, rhs += STREAM_PANELS * panel_stride, acc += STREAM_PANELS * DYNQ_PANEL) {
-    switch (m) {
-    case 1:
-      few_rows(1, 4, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
-      break;
-    case 2:
-      few_rows(2, 2, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
-      break;
-    case 3:
-      few_rows(3, 1, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
-      break;
-    default:
-      few_rows(4, 1, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
-      break;
-    }
+    four_panels(m, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
   }
   for (; panels != 0; panels--, rhs += panel_stride, acc += DYNQ_PANEL) {
     switch (m) {
     case 1:
-      stream_rows(1, 8, groups, lhs, lhs_stride, rhs, acc, acc_stride);
+      stream_rows(1, 8, false, groups, lhs, lhs_stride, rhs, acc, acc_stride);
       break;
     case 2:
-      stream_rows(2, 8, groups, lhs, lhs_stride, rhs, acc, acc_stride);
+      stream_rows(2, 8, false, groups, lhs, lhs_stride, rhs, acc, acc_stride);
       break;
     case 3:
-      stream_rows(3, 4, groups, lhs, lhs_stride, rhs, acc, acc_stride);
+      stream_rows(3, 4, false, groups, lhs, lhs_stride, rhs, acc, acc_stride);
       break;
     default:
-      stream_rows(4, 4, groups, lhs, lhs_stride, rhs, acc, acc_stride);
+      stream_rows(4, 4, false, groups, lhs, lhs_stride, rhs, acc, acc_stride);
       break;
     }
   }
