@@ -20,9 +20,10 @@ typedef struct run {
   const dynq_gemm *gemm;
   size_t k, workers;
   size_t block_rows, row_blocks, panel_blocks;
+  bool rows;       /* split by rows, not by panels */
   dynq_lhs shared; /* by panels: all rows */
   char *memory;    /* by rows: one block of rows for each worker */
-  size_t memory_each;
+  size_t memory_each, memory_bytes;
   _Atomic size_t next;
   _Atomic bool nonfinite, overflow;
 } run;
@@ -80,58 +81,73 @@ static void panels_task(void *arg, size_t index) {
 
 static size_t at_most(size_t a, size_t b) { return a < b ? a : b; }
 
-static dynq_status by_rows(run *r, const dynq_threads *threads) {
-  _Alignas(64) char small[SMALL_BYTES];
+/* How the work is split, and the memory that takes. */
+static void plan(run *r, size_t count) {
+  const dynq_gemm *g = r->gemm;
+  const size_t m = g->m, n = g->weight->info.n, bytes = g->weight->info.data_bytes, tile_rows = g->kernels->gemm->rows;
+  const size_t macs = dynq_size_mul(m, bytes);
+  r->k = g->weight->info.k;
+  r->workers = macs / MACS_PER_THREAD > 1 ? at_most(count, macs / MACS_PER_THREAD) : 1;
+  const size_t fitting = dynq_cache_share() / (r->k + 1) / tile_rows * tile_rows;
+  r->block_rows = at_most(fitting != 0 ? fitting : tile_rows, m);
+  /* By rows saves a wake-up, but each thread reads all weights; so the weights are few or the rows many. */
+  r->rows = r->workers == 1 || (m >= 2 * r->workers * tile_rows && (bytes <= 1 << 20 || m >= n));
+  if (r->rows) {
+    const size_t each = (m + r->workers - 1) / r->workers;
+    r->block_rows = at_most(r->block_rows, each);
+  }
+  r->row_blocks = (m + r->block_rows - 1) / r->block_rows;
   r->memory_each = dynq_lhs_bytes(r->block_rows, r->k);
-  const size_t bytes = dynq_size_mul(r->workers, r->memory_each);
-  r->memory = bytes <= SMALL_BYTES ? small : dynq_alloc(bytes);
-  if (r->memory == NULL) {
-    return dynq_fail_memory(bytes);
-  }
-  dynq_parallel(threads, r->workers, rows_task, r, r->workers);
-  if (r->memory != small) {
-    dynq_free(r->memory);
-  }
-  return DYNQ_OK;
+  r->memory_bytes = r->rows ? dynq_size_mul(r->workers, r->memory_each) : dynq_lhs_bytes(m, r->k);
 }
 
-static dynq_status by_panels(run *r, const dynq_threads *threads) {
+static void by_rows(run *r, const dynq_threads *threads) {
+  dynq_parallel(threads, r->workers, rows_task, r, r->workers);
+}
+
+static void by_panels(run *r, const dynq_threads *threads) {
   const dynq_weight *w = r->gemm->weight;
-  const size_t bytes = dynq_lhs_bytes(r->gemm->m, r->k);
-  void *memory = dynq_alloc(bytes);
-  if (memory == NULL) {
-    return dynq_fail_memory(bytes);
-  }
-  dynq_lhs_place(&r->shared, memory, r->gemm->m, r->k, w->info.zero_point != NULL);
+  dynq_lhs_place(&r->shared, r->memory, r->gemm->m, r->k, w->info.zero_point != NULL);
   r->panel_blocks = at_most(w->panels, r->workers * 4);
   const size_t fillers = r->gemm->m * r->k >= 65536 ? r->workers : 1;
   dynq_parallel(threads, fillers, fill_task, r, r->row_blocks);
   dynq_parallel(threads, r->workers, panels_task, r, r->row_blocks * r->panel_blocks);
-  dynq_free(memory);
-  return DYNQ_OK;
+}
+
+static bool is_empty(const dynq_gemm *g) { return g->m == 0 || g->weight->info.n == 0; }
+
+size_t dynq_gemm_memory_bytes(const dynq_gemm *gemm, size_t count) {
+  run r = {.gemm = gemm};
+  if (!is_empty(gemm)) {
+    plan(&r, count);
+  }
+  return r.memory_bytes;
 }
 
 dynq_status dynq_gemm_run(const dynq_gemm *gemm, const dynq_threads *threads, size_t count) {
-  const dynq_weight *w = gemm->weight;
-  const size_t m = gemm->m, n = w->info.n, k = w->info.k, tile_rows = gemm->kernels->gemm->rows;
-  if (m == 0 || n == 0) {
+  _Alignas(64) char small[SMALL_BYTES];
+  run r = {.gemm = gemm};
+  if (is_empty(gemm)) {
     return DYNQ_OK;
   }
-  const size_t macs = dynq_size_mul(m, w->info.data_bytes);
-  run r = {.gemm = gemm, .k = k};
-  r.workers = macs / MACS_PER_THREAD > 1 ? at_most(count, macs / MACS_PER_THREAD) : 1;
-  const size_t fitting = dynq_cache_share() / (k + 1) / tile_rows * tile_rows;
-  r.block_rows = at_most(fitting != 0 ? fitting : tile_rows, m);
-  /* By rows saves a wake-up, but each thread reads all weights; so the weights are few or the rows many. */
-  const bool rows = r.workers == 1 || (m >= 2 * r.workers * tile_rows && (w->info.data_bytes <= 1 << 20 || m >= n));
-  if (rows) {
-    const size_t each = (m + r.workers - 1) / r.workers;
-    r.block_rows = at_most(r.block_rows, each);
+  plan(&r, count);
+  r.memory = r.memory_bytes <= SMALL_BYTES ? small : gemm->memory;
+  if (r.memory == NULL) {
+    r.memory = dynq_alloc(r.memory_bytes);
+    if (r.memory == NULL) {
+      return dynq_fail_memory(r.memory_bytes);
+    }
   }
-  r.row_blocks = (m + r.block_rows - 1) / r.block_rows;
-  DYNQ_TRY(rows ? by_rows(&r, threads) : by_panels(&r, threads));
+  if (r.rows) {
+    by_rows(&r, threads);
+  } else {
+    by_panels(&r, threads);
+  }
+  if (r.memory != small && r.memory != gemm->memory) {
+    dynq_free(r.memory);
+  }
   if (atomic_load(&r.overflow)) {
-    return dynq_fail(DYNQ_ERROR_OVERFLOW, "acc: a sum over k = %zu does not fit into int32", k);
+    return dynq_fail(DYNQ_ERROR_OVERFLOW, "acc: a sum over k = %zu does not fit into int32", r.k);
   }
   return atomic_load(&r.nonfinite) ? dynq_fail(DYNQ_NONFINITE, "x holds a NaN or an infinity") : DYNQ_OK;
 }
