@@ -22,6 +22,8 @@ typedef struct dynq_gemm_kernels {
   size_t rows;     /* rows of a full tile, at most DYNQ_MAX_TILE_ROWS; tile() takes 1 to this many */
   size_t panels;   /* panels of a full tile: the width that the rows of a block are run through at a time */
   bool lhs_signed; /* the left operand is int8 (else uint8) */
+  /* About how many products a core does in a nanosecond, in practice: how many threads a call is worth follows. */
+  size_t macs_per_nanosecond;
   /* Called in each thread before its first tile() and after its last one of a call; NULL where not needed. */
   void (*enter)(void);
   void (*leave)(void);

@@ -278,6 +278,7 @@ static uint64_t peak(uint64_t rounds) {
 
 static const dynq_gemm_kernels gemm = {.rows = 2 * TILE_ROWS,
                                        .panels = 2,
+                                       .macs_per_nanosecond = 1000,
                                        .lhs_signed = false,
                                        .leave = leave,
                                        .tile = tile,

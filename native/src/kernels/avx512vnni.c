@@ -129,7 +129,13 @@ static uint64_t peak(uint64_t rounds) {
 }
 
 /* A block of two panels is 32 KB of L1. */
-static const dynq_gemm_kernels gemm = {
-    .rows = MOST_ROWS, .panels = 2, .lhs_signed = false, .tile = tile, .add = add, .block_groups = 256, .peak = peak};
+static const dynq_gemm_kernels gemm = {.rows = MOST_ROWS,
+                                       .panels = 2,
+                                       .macs_per_nanosecond = 400,
+                                       .lhs_signed = false,
+                                       .tile = tile,
+                                       .add = add,
+                                       .block_groups = 256,
+                                       .peak = peak};
 
 const dynq_isa_kernels dynq_isa_avx512vnni = {.gemm = &gemm, .vector = DYNQ_VECTOR_KERNELS};
