@@ -135,6 +135,7 @@ static void measure(layer *layers, size_t count, const dynq_kernels *kernels, si
     for (size_t i = 0; i < count; i++) {
       layer *l = &layers[i];
       if (r < l->rounds) {
+        run_layer(l); /* other layers' weights came between */
         l->seconds[r] = time_layer(l, l->calls);
         l->read_seconds[r] = bench_read(read, threads, data, l->weight_bytes, 0.25 * o->seconds);
       }

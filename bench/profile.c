@@ -50,6 +50,13 @@ static void tile(size_t m, size_t panels, size_t groups, const uint8_t *lhs, siz
   note(BENCH_GEMM, start);
 }
 
+static void add(size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,
+                size_t panel_stride, int32_t *acc, size_t acc_stride) {
+  const uint64_t start = bench_ticks();
+  real->gemm->add(m, panels, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+  note(BENCH_GEMM, start);
+}
+
 static void epilogue(const dynq_epilogue_tile *t) {
   const uint64_t start = bench_ticks();
   real->vector.epilogue(t);
@@ -72,6 +79,7 @@ void bench_profile(const dynq_kernels *kernels, size_t threads, void (*call)(voi
   real = kernels;
   overhead = least_between_readings();
   gemm.tile = tile;
+  gemm.add = gemm.add != NULL ? add : NULL;
   timed.gemm = &gemm;
   timed.vector.range = range;
   timed.vector.quantize = quantize;

@@ -22,6 +22,8 @@ typedef struct dynq_gemm_kernels {
   size_t rows;     /* rows of a full tile, at most DYNQ_MAX_TILE_ROWS; tile() takes 1 to this many */
   size_t panels;   /* panels of a full tile: the width that the rows of a block are run through at a time */
   bool lhs_signed; /* the left operand is int8 (else uint8) */
+  /* About how many products a core does in a nanosecond, in practice: how many threads a call is worth follows. */
+  size_t macs_per_nanosecond;
   /* Called in each thread before its first tile() and after its last one of a call; NULL where not needed. */
   void (*enter)(void);
   void (*leave)(void);
@@ -31,6 +33,12 @@ typedef struct dynq_gemm_kernels {
    *   acc: rows acc_stride elements apart, 64-byte aligned, acc_stride a multiple of 16 */
   void (*tile)(size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,
                size_t panel_stride, int32_t *acc, size_t acc_stride);
+  /* The same, but acc[i][j] += sum; for m of at least rows / 2. NULL: the whole K is multiplied at once. Where it is
+   * there, a K of more than block_groups groups is multiplied in blocks, each by many rows, so that the weights of a
+   * block stay in the nearest cache. */
+  void (*add)(size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,
+              size_t panel_stride, int32_t *acc, size_t acc_stride);
+  size_t block_groups; /* a multiple of 16; 0 without add */
   /* For benchmarks: the instructions that multiply and add in tile(), on registers alone, `rounds` times; returns
    * how many products that was. No tile of these instructions is faster. NULL: portable C, which knows no such. */
   uint64_t (*peak)(uint64_t rounds);

@@ -3,8 +3,9 @@
  *
  * It starts when first needed. Each worker owns a slot with one atomic state:
  *   IDLE -> ASSIGNED (the caller, new job) -> RUNNING (the worker took it) -> IDLE (the worker, done)
- * A caller that has run out of tasks takes back what is still ASSIGNED, so it never waits for a worker that
- * has not woken up. A worker without a job spins for a while, then sleeps. One caller at a time has the pool;
+ * Task 0 is the caller's, the next ones are given to the workers in their order, the others go to who comes first: what
+ * a thread has in its cache it meets again when the same call comes again. A caller that has run out of tasks takes
+ * back what is still ASSIGNED, so it never waits for a worker that has not woken up. A worker without a job spins for a while, then sleeps. One caller at a time has the pool;
  * another one meanwhile works alone. A forked child starts with an empty pool.
  */
 
@@ -16,6 +17,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <time.h>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -30,9 +32,10 @@ typedef struct job {
   _Atomic size_t next;
 } job;
 
-static void job_work(job *j) {
+/* Task `first`, then those that no thread has been given. */
+static void job_work(job *j, size_t first) {
   const fp_state fp = fp_enter();
-  for (size_t i = atomic_fetch_add(&j->next, 1); i < j->count; i = atomic_fetch_add(&j->next, 1)) {
+  for (size_t i = first; i < j->count; i = atomic_fetch_add(&j->next, 1)) {
     j->task(j->arg, i);
   }
   fp_leave(fp);
@@ -48,12 +51,15 @@ static void job_task(void *arg, size_t index) {
 /* ---- Workers ---- */
 
 enum { IDLE, ASSIGNED, RUNNING, STOPPED };
-enum { SPINS = 1000 }; /* 10 to 50 µs: a pause takes some 40 cycles or, on Intel since Skylake, 140 */
+/* How long a thread looks for work before it sleeps. To wake it takes 10 to 50 µs, as long as many a layer; between two
+ * layers of a model, or two calls of a loop in Python, there is less than this. */
+enum { SPIN_NANOSECONDS = 100000, PAUSES = 16 /* between two looks at the clock */ };
 
 typedef struct worker {
   _Alignas(64) _Atomic int state;
   _Atomic bool asleep;
-  job *job; /* written by the caller before ASSIGNED */
+  job *job; /* written by the caller before ASSIGNED, as is ... */
+  size_t first;
   pthread_t thread;
   pthread_mutex_t mutex;
   pthread_cond_t wake;
@@ -73,18 +79,27 @@ static void relax(void) {
 #endif
 }
 
+static uint64_t nanoseconds(void) {
+  struct timespec t;
+  (void)clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
 static bool has_work(worker *w) {
   const int state = atomic_load(&w->state);
   return state == ASSIGNED || state == STOPPED;
 }
 
 static void wait_for_work(worker *w) {
-  for (int i = 0; i < SPINS; i++) {
-    if (has_work(w)) {
-      return;
+  const uint64_t end = nanoseconds() + SPIN_NANOSECONDS;
+  do {
+    for (int i = 0; i < PAUSES; i++) {
+      if (has_work(w)) {
+        return;
+      }
+      relax();
     }
-    relax();
-  }
+  } while (nanoseconds() < end);
   (void)pthread_mutex_lock(&w->mutex);
   atomic_store(&w->asleep, true);
   while (!has_work(w)) {
@@ -100,7 +115,7 @@ static void *worker_main(void *arg) {
     wait_for_work(w);
     int expected = ASSIGNED;
     if (atomic_compare_exchange_strong(&w->state, &expected, RUNNING)) {
-      job_work(w->job);
+      job_work(w->job, w->first);
       atomic_store(&w->state, IDLE);
     } else if (expected == STOPPED) {
       return NULL;
@@ -156,23 +171,34 @@ __attribute__((destructor)) static void stop_workers(void) {
   (void)pthread_mutex_unlock(&pool.mutex);
 }
 
+/* Until a worker that is RUNNING is done. */
+static void wait_for(worker *w) {
+  const uint64_t end = nanoseconds() + SPIN_NANOSECONDS;
+  while (atomic_load(&w->state) != IDLE) {
+    for (int i = 0; i < PAUSES && atomic_load(&w->state) != IDLE; i++) {
+      relax();
+    }
+    if (nanoseconds() > end) {
+      (void)sched_yield();
+    }
+  }
+}
+
 static void pool_run(job *j, size_t helpers) {
   helpers = start_workers(helpers);
+  atomic_init(&j->next, helpers + 1);
   for (size_t i = 0; i < helpers; i++) {
     pool.workers[i].job = j;
+    pool.workers[i].first = i + 1;
     hand_over(&pool.workers[i], ASSIGNED);
   }
-  job_work(j);
+  job_work(j, 0);
   for (size_t i = 0; i < helpers; i++) {
     int expected = ASSIGNED;
-    if (!atomic_compare_exchange_strong(&pool.workers[i].state, &expected, IDLE)) {
-      for (size_t spins = 0; atomic_load(&pool.workers[i].state) != IDLE; spins++) {
-        if (spins < SPINS) {
-          relax();
-        } else {
-          (void)sched_yield();
-        }
-      }
+    if (atomic_compare_exchange_strong(&pool.workers[i].state, &expected, IDLE)) {
+      job_work(j, i + 1);
+    } else {
+      wait_for(&pool.workers[i]);
     }
   }
 }
@@ -190,6 +216,7 @@ void dynq_parallel(const dynq_threads *threads, size_t workers, void (*task)(voi
     pool_run(&j, helpers);
     (void)pthread_mutex_unlock(&pool.mutex);
   } else {
-    job_work(&j);
+    atomic_init(&j.next, 1);
+    job_work(&j, 0);
   }
 }

@@ -195,16 +195,14 @@ typedef struct worker {
   size_t wrong;
 } worker;
 
-/* A tile of each thread's own shape and contents keeps them while the other thread works on its own. */
+/* A tile of each thread's own shape and contents keeps them while the other thread works on its own. (What a new thread
+ * begins with is not asked: Linux hands it the configuration of the one that made it, the emulator none.) */
 static void *work(void *argument) {
-  static const uint8_t none[CONFIG_BYTES];
   worker *w = argument;
   const uint8_t rows[8] = {w->rows}, colsb[8] = {64};
   uint8_t config[CONFIG_BYTES], stored[CONFIG_BYTES], in[TILE_BYTES], out[TILE_BYTES];
   const size_t stride = 64, bytes = w->rows * stride;
   config_make(config, rows, colsb);
-  store_config(stored);
-  w->wrong += memcmp(stored, none, sizeof none) != 0; /* a new thread has no tiles */
   load_config(config);
   for (size_t turn = 0; turn < TURNS; turn++) {
     memset(in, w->fill + (int)turn, sizeof in);

@@ -4,6 +4,8 @@
  */
 #include "check_api.h"
 
+#include "threads.h"
+
 #include <dirent.h>
 #include <float.h>
 #include <pthread.h>
@@ -19,7 +21,8 @@
 #endif
 
 /* A linear that is split among threads, with what it gives on one. */
-enum { M = 24, N = 512, K = 512, CALLERS = 8, CALLS = 20, FORKS = 200 };
+/* Worth two threads with every instruction set (ops/gemm.c). */
+enum { M = 32, N = 512, K = 512, CALLERS = 8, CALLS = 20, FORKS = 200 };
 static float x[M * K], w[N * K], expected[M * N];
 static dynq_weight *weight;
 
@@ -105,6 +108,33 @@ static void check_threads(void) {
   CHECK(pthread_join(changer, NULL) == 0);
   CHECK(atomic_load(&wrong) == 0);
   CHECK_STATUS(DYNQ_OK, dynq_set_num_threads(4));
+  check_end();
+}
+
+/* ---- The pool ---- */
+
+enum { MOST_TASKS = 40 };
+
+static void count_task(void *arg, size_t index) {
+  _Atomic int *times = arg;
+  atomic_fetch_add(&times[index], 1);
+}
+
+/* Whether a worker wakes in time or the caller takes its task back. */
+static void check_tasks(void) {
+  check_begin("", "each task runs once");
+  for (size_t repeat = 0; repeat < (CHECK_TSAN ? 200 : 2000); repeat++) {
+    const size_t workers = random_between(1, 6), count = random_below(MOST_TASKS);
+    _Atomic int times[MOST_TASKS];
+    for (size_t i = 0; i < MOST_TASKS; i++) {
+      atomic_init(&times[i], 0);
+    }
+    check_case("%zu workers, %zu tasks", workers, count);
+    dynq_parallel(NULL, workers, count_task, times, count);
+    for (size_t i = 0; i < MOST_TASKS; i++) {
+      CHECK(atomic_load(&times[i]) == (i < count ? 1 : 0));
+    }
+  }
   check_end();
 }
 
@@ -276,6 +306,7 @@ void check_concurrency(void) {
   prepare();
   if (weight != NULL) {
     check_threads();
+    check_tasks();
     check_forks();
   }
   check_environment();

@@ -47,8 +47,13 @@ static void tile(size_t m, size_t panels, size_t groups, const uint8_t *lhs, siz
 }
 
 static void check_shape(const dynq_kernels *scalar, const char *name, size_t rows, size_t panels, bool lhs_signed) {
-  const dynq_gemm_kernels gemm = {
-      .rows = rows, .panels = panels, .lhs_signed = lhs_signed, .enter = enter, .leave = leave, .tile = tile};
+  const dynq_gemm_kernels gemm = {.rows = rows,
+                                  .panels = panels,
+                                  .macs_per_nanosecond = 1,
+                                  .lhs_signed = lhs_signed,
+                                  .enter = enter,
+                                  .leave = leave,
+                                  .tile = tile};
   const dynq_kernels kernels = {.name = name, .gemm = &gemm, .vector = scalar->vector};
   tile_rows = rows;
   tile_signed = lhs_signed;

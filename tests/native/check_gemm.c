@@ -28,6 +28,21 @@ static void reference_tile(const dynq_gemm_kernels *gemm, const tile_case *c, co
 /* All rows but the last are a stride long. */
 static size_t span(size_t count, size_t stride, size_t last) { return (count - 1) * stride + last; }
 
+/* add: the products of `expected`, onto sums that were there. */
+static void add_case(const dynq_gemm_kernels *gemm, const tile_case *c, const uint8_t *lhs, const int8_t *rhs,
+                     int32_t *expected, int32_t *acc, size_t acc_count) {
+  fill_bytes(BYTES_RANDOM, acc, acc_count * sizeof *acc);
+  for (size_t i = 0; i < c->m; i++) {
+    for (size_t j = 0; j < c->acc_stride && i * c->acc_stride + j < acc_count; j++) {
+      const size_t at = i * c->acc_stride + j;
+      const uint32_t sum = (uint32_t)acc[at] + (j < c->panels * DYNQ_PANEL ? (uint32_t)expected[at] : 0);
+      memcpy(&expected[at], &sum, sizeof sum);
+    }
+  }
+  gemm->add(c->m, c->panels, c->groups, lhs, c->lhs_stride, rhs, c->panel_stride, acc, c->acc_stride);
+  check_same("acc, added to", CHECK_S32, expected, acc, acc_count);
+}
+
 static void run_case(const dynq_gemm_kernels *gemm, tile_case c, int lhs_fill, int rhs_fill) {
   static int32_t expected[DYNQ_MAX_TILE_ROWS * 12 * DYNQ_PANEL];
   const size_t row_bytes = c.groups * DYNQ_GROUP, panel_bytes = c.groups * DYNQ_PANEL * DYNQ_GROUP;
@@ -48,6 +63,9 @@ static void run_case(const dynq_gemm_kernels *gemm, tile_case c, int lhs_fill, i
   reference_tile(gemm, &c, lhs, rhs, expected);
   gemm->tile(c.m, c.panels, c.groups, lhs, c.lhs_stride, rhs, c.panel_stride, acc, c.acc_stride);
   check_same("acc", CHECK_S32, expected, acc, acc_count);
+  if (gemm->add != NULL && c.m >= gemm->rows / 2) {
+    add_case(gemm, &c, lhs, rhs, expected, acc, acc_count);
+  }
   guards_release();
 }
 
@@ -60,6 +78,7 @@ void check_gemm_kernels(const dynq_kernels *kernels, bool quick) {
   enum { PAIRS = sizeof pairs / sizeof pairs[0] };
   check_begin(kernels->name, "gemm_tile");
   CHECK(gemm->rows >= 1 && gemm->rows <= DYNQ_MAX_TILE_ROWS && gemm->panels >= 1);
+  CHECK((gemm->add != NULL) == (gemm->block_groups != 0) && gemm->block_groups % 16 == 0);
   if (gemm->enter != NULL) {
     gemm->enter();
   }

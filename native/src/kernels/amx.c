@@ -13,8 +13,10 @@
  * another, so nothing is packed or copied.
  *   17 to 32 rows: 2 x 2 tiles of sums, 2 of the left operand, 2 of weights: all 8. A step of 64 k is 4 tdpbusd (64
  *     cycles) for 4 tileloadd (32 cycles), so the bound is 1024 MAC a cycle; what a step reads is 4 KB in 64 cycles.
- *   5 to 16 rows: 1 x 4 tiles of sums; the tile of weights bounds 4 tdpbusd by 5 tileloadd (40 cycles).
- *   1 to 4 rows: a tile would be mostly empty, and the weights bound both ways of doing it; the stream of avx512vnni.c.
+ *   2 to 16 rows: 1 x 4 tiles of sums; the tile of weights bounds 4 tdpbusd by 5 tileloadd (40 cycles). A tile that is
+ *     mostly empty takes as long as a full one and yet less than vpdpbusd: measured on a Xeon with weights in L2, a panel
+ *     row takes 0.47 ns with 2 to 12 rows, in few_rows 0.38 with 1 row, 0.44 with 2, 0.5 with 3 and 0.7 with 4.
+ *   1 row: the few_rows of avx512vnni.c.
  * Ragged rows are shapes of tiles. Where K is no multiple of 64, the last step takes the last 64 k again, with zeros on the
  * left for those that were multiplied before: one configuration serves the whole K, since another would cost as much as
  * three steps. K below 64 is a shape, too.
@@ -104,20 +106,29 @@ V_INLINE void step_two(const size_t P, const uint8_t *lhs, size_t lhs_stride, co
   }
 }
 
-V_INLINE void tiles_two(const size_t P, const steps *k, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,
-                        size_t panel_stride, int32_t *acc, size_t acc_stride) {
-  ZERO(0);
-  ZERO(1);
-  ZERO(2);
-  ZERO(3);
+V_INLINE void tiles_two(const size_t P, bool add, const steps *k, const uint8_t *lhs, size_t lhs_stride,
+                        const int8_t *rhs, size_t panel_stride, int32_t *acc, size_t acc_stride) {
+  int32_t *const other = acc + TILE_ROWS * acc_stride;
+  const size_t stride = acc_stride * sizeof *acc;
+  if (!add) {
+    ZERO(0);
+    ZERO(1);
+    ZERO(2);
+    ZERO(3);
+  } else {
+    LOAD(0, acc, stride);
+    LOAD(2, other, stride);
+    if (P == 2) {
+      LOAD(1, acc + DYNQ_PANEL, stride);
+      LOAD(3, other + DYNQ_PANEL, stride);
+    }
+  }
   for (size_t s = 0; s < k->count; s++) {
     step_two(P, lhs + s * LINE, lhs_stride, rhs + s * TILE_BYTES, panel_stride);
   }
   if (k->last != NULL) {
     step_two(P, k->last, LINE, rhs + k->last_weights, panel_stride);
   }
-  int32_t *const other = acc + TILE_ROWS * acc_stride;
-  const size_t stride = acc_stride * sizeof *acc;
   STORE(0, acc, stride);
   STORE(2, other, stride);
   if (P == 2) {
@@ -145,19 +156,32 @@ V_INLINE void step_one(const size_t P, const uint8_t *lhs, size_t lhs_stride, co
   }
 }
 
-V_INLINE void tiles_one(const size_t P, const steps *k, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,
-                        size_t panel_stride, int32_t *acc, size_t acc_stride) {
-  ZERO(0);
-  ZERO(1);
-  ZERO(2);
-  ZERO(3);
+V_INLINE void tiles_one(const size_t P, bool add, const steps *k, const uint8_t *lhs, size_t lhs_stride,
+                        const int8_t *rhs, size_t panel_stride, int32_t *acc, size_t acc_stride) {
+  const size_t stride = acc_stride * sizeof *acc;
+  if (!add) {
+    ZERO(0);
+    ZERO(1);
+    ZERO(2);
+    ZERO(3);
+  } else {
+    LOAD(0, acc, stride);
+    if (P >= 2) {
+      LOAD(1, acc + DYNQ_PANEL, stride);
+    }
+    if (P >= 3) {
+      LOAD(2, acc + 2 * DYNQ_PANEL, stride);
+    }
+    if (P >= 4) {
+      LOAD(3, acc + 3 * DYNQ_PANEL, stride);
+    }
+  }
   for (size_t s = 0; s < k->count; s++) {
     step_one(P, lhs + s * LINE, lhs_stride, rhs + s * TILE_BYTES, panel_stride);
   }
   if (k->last != NULL) {
     step_one(P, k->last, LINE, rhs + k->last_weights, panel_stride);
   }
-  const size_t stride = acc_stride * sizeof *acc;
   STORE(0, acc, stride);
   if (P >= 2) {
     STORE(1, acc + DYNQ_PANEL, stride);
@@ -178,18 +202,9 @@ static void copy_last(size_t m, size_t bytes, const uint8_t *end, size_t lhs_str
   }
 }
 
-static void tile(size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,
-                 size_t panel_stride, int32_t *acc, size_t acc_stride) {
-  if (m <= STREAM_ROWS) {
-    stream_tile(m, panels, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
-    return;
-  }
-  if (groups == 0) {
-    for (size_t i = 0; i < m; i++) {
-      memset(acc + i * acc_stride, 0, panels * DYNQ_PANEL * sizeof *acc);
-    }
-    return;
-  }
+/* At least 2 rows and one group. */
+static void multiply(bool add, size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride,
+                     const int8_t *rhs, size_t panel_stride, int32_t *acc, size_t acc_stride) {
   _Alignas(LINE) uint8_t last[DYNQ_MAX_TILE_ROWS * LINE];
   const size_t ragged = groups > TILE_ROWS ? groups % TILE_ROWS : 0;
   steps k = {.count = groups > TILE_ROWS ? groups / TILE_ROWS : 1};
@@ -205,26 +220,46 @@ static void tile(size_t m, size_t panels, size_t groups, const uint8_t *lhs, siz
     step = panels < most ? panels : most;
     if (m > TILE_ROWS) {
       if (step == 2) {
-        tiles_two(2, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+        tiles_two(2, add, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
       } else {
-        tiles_two(1, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+        tiles_two(1, add, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
       }
       continue;
     }
     switch (step) {
     case 1:
-      tiles_one(1, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+      tiles_one(1, add, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
       break;
     case 2:
-      tiles_one(2, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+      tiles_one(2, add, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
       break;
     case 3:
-      tiles_one(3, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+      tiles_one(3, add, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
       break;
     default:
-      tiles_one(4, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+      tiles_one(4, add, &k, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
       break;
     }
+  }
+}
+
+static void tile(size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,
+                 size_t panel_stride, int32_t *acc, size_t acc_stride) {
+  if (m == 1) {
+    stream_tile(m, panels, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+  } else if (groups == 0) {
+    for (size_t i = 0; i < m; i++) {
+      memset(acc + i * acc_stride, 0, panels * DYNQ_PANEL * sizeof *acc);
+    }
+  } else {
+    multiply(false, m, panels, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+  }
+}
+
+static void add(size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,
+                size_t panel_stride, int32_t *acc, size_t acc_stride) {
+  if (groups != 0) {
+    multiply(true, m, panels, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
   }
 }
 
@@ -241,7 +276,14 @@ static uint64_t peak(uint64_t rounds) {
   return rounds * 4 * TILE_ROWS * DYNQ_PANEL * LINE;
 }
 
-static const dynq_gemm_kernels gemm = {
-    .rows = 2 * TILE_ROWS, .panels = 2, .lhs_signed = false, .leave = leave, .tile = tile, .peak = peak};
+static const dynq_gemm_kernels gemm = {.rows = 2 * TILE_ROWS,
+                                       .panels = 2,
+                                       .macs_per_nanosecond = 1000,
+                                       .lhs_signed = false,
+                                       .leave = leave,
+                                       .tile = tile,
+                                       .add = add,
+                                       .block_groups = 192,
+                                       .peak = peak};
 
 const dynq_isa_kernels dynq_isa_amx = {.gemm = &gemm};

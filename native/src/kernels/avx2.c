@@ -98,6 +98,7 @@ static uint64_t peak(uint64_t rounds) {
   return rounds * 8 * 16;
 }
 
-static const dynq_gemm_kernels gemm = {.rows = 4, .panels = 1, .lhs_signed = false, .tile = tile, .peak = peak};
+static const dynq_gemm_kernels gemm = {
+    .rows = 4, .panels = 1, .macs_per_nanosecond = 40, .lhs_signed = false, .tile = tile, .peak = peak};
 
 const dynq_isa_kernels dynq_isa_avx2 = {.gemm = &gemm, .vector = DYNQ_VECTOR_KERNELS};

@@ -117,6 +117,7 @@ static uint64_t peak(uint64_t rounds) {
   return rounds * 8 * 32;
 }
 
-static const dynq_gemm_kernels gemm = {.rows = ROWS, .panels = 2, .lhs_signed = false, .tile = tile, .peak = peak};
+static const dynq_gemm_kernels gemm = {
+    .rows = ROWS, .panels = 2, .macs_per_nanosecond = 80, .lhs_signed = false, .tile = tile, .peak = peak};
 
 const dynq_isa_kernels dynq_isa_avx512 = {.gemm = &gemm, .vector = DYNQ_VECTOR_KERNELS};

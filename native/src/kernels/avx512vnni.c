@@ -22,15 +22,16 @@
 
 #include "common/stream_avx512vnni.h"
 
-/* R rows x 2 panels. */
-V_INLINE void tile_block(const size_t R, size_t groups, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,
-                         size_t panel_stride, int32_t *acc, size_t acc_stride) {
+/* R rows x 2 panels; add: to acc. */
+V_INLINE void tile_block(const size_t R, bool add, size_t groups, const uint8_t *lhs, size_t lhs_stride,
+                         const int8_t *rhs, size_t panel_stride, int32_t *acc, size_t acc_stride) {
   const uint8_t *base[MOST_ROWS / BASE_ROWS];
   place_rows(R, base, lhs, lhs_stride);
   __m512i sum[MOST_ROWS][2];
 #pragma GCC unroll 12
   for (size_t r = 0; r < R; r++) {
-    sum[r][0] = sum[r][1] = _mm512_setzero_si512();
+    sum[r][0] = add ? _mm512_load_si512(acc + r * acc_stride) : _mm512_setzero_si512();
+    sum[r][1] = add ? _mm512_load_si512(acc + r * acc_stride + DYNQ_PANEL) : _mm512_setzero_si512();
   }
   for (size_t g = 0; g < groups; g++) {
     const __m512i w0 = _mm512_load_si512(rhs + g * ROW_BYTES);
@@ -51,9 +52,9 @@ V_INLINE void tile_block(const size_t R, size_t groups, const uint8_t *lhs, size
 }
 
 #define LAST_PANEL(R, S)                                                                                               \
-  OWN_FUNCTION void last_panel_##R(size_t groups, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,            \
+  OWN_FUNCTION void last_panel_##R(bool add, size_t groups, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,  \
                                    int32_t *acc, size_t acc_stride) {                                                  \
-    stream_rows(R, S, groups, lhs, lhs_stride, rhs, acc, acc_stride);                                                  \
+    stream_rows(R, S, add, groups, lhs, lhs_stride, rhs, acc, acc_stride);                                             \
   }
 LAST_PANEL(5, 4)
 LAST_PANEL(6, 4)
@@ -65,21 +66,18 @@ LAST_PANEL(11, 2)
 LAST_PANEL(12, 2)
 #undef LAST_PANEL
 
-static void (*const last_panel[MOST_ROWS - STREAM_ROWS])(size_t, const uint8_t *, size_t, const int8_t *, int32_t *,
-                                                         size_t) = {
+static void (*const last_panel[MOST_ROWS - STREAM_ROWS])(bool, size_t, const uint8_t *, size_t, const int8_t *,
+                                                         int32_t *, size_t) = {
     last_panel_5, last_panel_6, last_panel_7, last_panel_8, last_panel_9, last_panel_10, last_panel_11, last_panel_12};
 
-static void tile(size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,
-                 size_t panel_stride, int32_t *acc, size_t acc_stride) {
-  if (m <= STREAM_ROWS) {
-    stream_tile(m, panels, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
-    return;
-  }
+/* More than STREAM_ROWS rows. */
+OWN_FUNCTION void blocks(bool add, size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride,
+                         const int8_t *rhs, size_t panel_stride, int32_t *acc, size_t acc_stride) {
   for (; panels >= 2; panels -= 2, rhs += 2 * panel_stride, acc += 2 * DYNQ_PANEL) {
     switch (m) {
 #define BLOCK(R)                                                                                                       \
   case R:                                                                                                              \
-    tile_block(R, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);                                        \
+    tile_block(R, add, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);                                   \
     break;
       BLOCK(5)
       BLOCK(6)
@@ -93,8 +91,22 @@ static void tile(size_t m, size_t panels, size_t groups, const uint8_t *lhs, siz
     }
   }
   if (panels != 0) {
-    last_panel[m - STREAM_ROWS - 1](groups, lhs, lhs_stride, rhs, acc, acc_stride);
+    last_panel[m - STREAM_ROWS - 1](add, groups, lhs, lhs_stride, rhs, acc, acc_stride);
   }
+}
+
+static void tile(size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,
+                 size_t panel_stride, int32_t *acc, size_t acc_stride) {
+  if (m <= STREAM_ROWS) {
+    stream_tile(m, panels, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+  } else {
+    blocks(false, m, panels, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
+  }
+}
+
+static void add(size_t m, size_t panels, size_t groups, const uint8_t *lhs, size_t lhs_stride, const int8_t *rhs,
+                size_t panel_stride, int32_t *acc, size_t acc_stride) {
+  blocks(true, m, panels, groups, lhs, lhs_stride, rhs, panel_stride, acc, acc_stride);
 }
 
 /* 24 sums: at a latency of 5 and 2 a cycle, 10 would do if nothing ever came late; in assembly, since a compiler would
@@ -116,6 +128,14 @@ static uint64_t peak(uint64_t rounds) {
   return rounds * 24 * 64;
 }
 
-static const dynq_gemm_kernels gemm = {.rows = MOST_ROWS, .panels = 2, .lhs_signed = false, .tile = tile, .peak = peak};
+/* A block of two panels is 32 KB of L1. */
+static const dynq_gemm_kernels gemm = {.rows = MOST_ROWS,
+                                       .panels = 2,
+                                       .macs_per_nanosecond = 400,
+                                       .lhs_signed = false,
+                                       .tile = tile,
+                                       .add = add,
+                                       .block_groups = 256,
+                                       .peak = peak};
 
 const dynq_isa_kernels dynq_isa_avx512vnni = {.gemm = &gemm, .vector = DYNQ_VECTOR_KERNELS};

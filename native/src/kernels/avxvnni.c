@@ -134,6 +134,7 @@ static uint64_t peak(uint64_t rounds) {
   return rounds * 14 * 32;
 }
 
-static const dynq_gemm_kernels gemm = {.rows = ROWS, .panels = 1, .lhs_signed = false, .tile = tile, .peak = peak};
+static const dynq_gemm_kernels gemm = {
+    .rows = ROWS, .panels = 1, .macs_per_nanosecond = 200, .lhs_signed = false, .tile = tile, .peak = peak};
 
 const dynq_isa_kernels dynq_isa_avxvnni = {.gemm = &gemm};

@@ -34,6 +34,6 @@ static uint64_t peak(uint64_t rounds) {
 }
 
 static const dynq_gemm_kernels gemm = {
-    .rows = SDOT_ROWS, .panels = 1, .lhs_signed = true, .tile = sdot_tile, .peak = peak};
+    .rows = SDOT_ROWS, .panels = 1, .macs_per_nanosecond = 60, .lhs_signed = true, .tile = sdot_tile, .peak = peak};
 
 const dynq_isa_kernels dynq_isa_neon_dotprod = {.gemm = &gemm, .vector = DYNQ_VECTOR_KERNELS};

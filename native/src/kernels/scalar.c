@@ -24,6 +24,7 @@ static void tile(size_t m, size_t panels, size_t groups, const uint8_t *lhs, siz
   }
 }
 
-static const dynq_gemm_kernels gemm = {.rows = 4, .panels = 1, .lhs_signed = false, .tile = tile};
+static const dynq_gemm_kernels gemm = {
+    .rows = 4, .panels = 1, .macs_per_nanosecond = 3, .lhs_signed = false, .tile = tile};
 
 const dynq_isa_kernels dynq_isa_scalar = {.gemm = &gemm, .vector = DYNQ_VECTOR_KERNELS};

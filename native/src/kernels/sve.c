@@ -117,6 +117,6 @@ static uint64_t peak(uint64_t rounds) {
 }
 
 static const dynq_gemm_kernels gemm = {
-    .rows = SVE_ROWS, .panels = SVE_PANELS, .lhs_signed = true, .tile = tile, .peak = peak};
+    .rows = SVE_ROWS, .panels = SVE_PANELS, .macs_per_nanosecond = 120, .lhs_signed = true, .tile = tile, .peak = peak};
 
 const dynq_isa_kernels dynq_isa_sve = {.gemm = &gemm, .vector = DYNQ_VECTOR_KERNELS};

@@ -133,7 +133,11 @@ static uint64_t peak(uint64_t rounds) {
   return rounds * 12 * 2 * svcntb();
 }
 
-static const dynq_gemm_kernels gemm = {
-    .rows = I8MM_ROWS, .panels = I8MM_PANELS, .lhs_signed = true, .tile = tile, .peak = peak};
+static const dynq_gemm_kernels gemm = {.rows = I8MM_ROWS,
+                                       .panels = I8MM_PANELS,
+                                       .macs_per_nanosecond = 120,
+                                       .lhs_signed = true,
+                                       .tile = tile,
+                                       .peak = peak};
 
 const dynq_isa_kernels dynq_isa_sve_i8mm = {.gemm = &gemm};

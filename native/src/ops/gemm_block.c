@@ -7,21 +7,24 @@
 
 enum {
   BUFFER = 2048,                           /* accumulators of a tile: 8 KB of int32 */
+  STRIP = 8192,                            /* accumulators of the tiles that share a block of k: 32 KB */
   CHUNK_GROUPS = DYNQ_EXACT_K / DYNQ_GROUP /* k of a wide sum that still fit int32 */
 };
 _Static_assert(DYNQ_MAX_TILE_ROWS * DYNQ_PANEL * 4 <= BUFFER, "a full tile of up to 4 panels fits the buffer");
+_Static_assert(BUFFER <= STRIP, "so it does a strip");
 
 /* Rows and columns of the outputs that a tile covers. */
 typedef struct tile {
   size_t lhs_row, row, rows, panel, panels, column, columns;
 } tile;
 
-static void multiply(const dynq_gemm *g, const dynq_lhs *lhs, const tile *t, size_t group, size_t groups,
+static void multiply(const dynq_gemm *g, const dynq_lhs *lhs, const tile *t, size_t group, size_t groups, bool add,
                      int32_t *acc) {
   const dynq_weight *w = g->weight;
-  g->kernels->gemm->tile(t->rows, t->panels, groups, lhs->data + t->lhs_row * lhs->stride + group * DYNQ_GROUP,
-                         lhs->stride, w->info.data + t->panel * w->panel_stride + group * DYNQ_PANEL * DYNQ_GROUP,
-                         w->panel_stride, acc, t->panels * DYNQ_PANEL);
+  (add ? g->kernels->gemm->add : g->kernels->gemm->tile)(
+      t->rows, t->panels, groups, lhs->data + t->lhs_row * lhs->stride + group * DYNQ_GROUP, lhs->stride,
+      w->info.data + t->panel * w->panel_stride + group * DYNQ_PANEL * DYNQ_GROUP, w->panel_stride, acc,
+      t->panels * DYNQ_PANEL);
 }
 
 /* Sums to float32 outputs; `acc` or `acc_f32`. */
@@ -70,6 +73,14 @@ static void write_s32(const dynq_gemm *g, const dynq_lhs *lhs, const tile *t, co
   }
 }
 
+static void write(const dynq_gemm *g, const dynq_lhs *lhs, const tile *t, const int32_t *acc) {
+  if (g->y != NULL) {
+    write_f32(g, lhs, t, acc, NULL);
+  } else {
+    write_s32(g, lhs, t, acc);
+  }
+}
+
 /* A K too large for int32: sums of 65 536 k at a time, combined in int64. */
 static bool wide_tile(const dynq_gemm *g, const dynq_lhs *lhs, const tile *t) {
   _Alignas(64) int32_t part[BUFFER / 4];
@@ -80,7 +91,7 @@ static bool wide_tile(const dynq_gemm *g, const dynq_lhs *lhs, const tile *t) {
   memset(sums, 0, t->rows * columns * sizeof *sums);
   for (size_t group = 0; group < g->weight->groups; group += CHUNK_GROUPS) {
     const size_t left = g->weight->groups - group;
-    multiply(g, lhs, t, group, left < CHUNK_GROUPS ? left : CHUNK_GROUPS, part);
+    multiply(g, lhs, t, group, left < CHUNK_GROUPS ? left : CHUNK_GROUPS, false, part);
     for (size_t i = 0; i < t->rows * columns; i++) {
       sums[i] += part[i];
     }
@@ -108,13 +119,46 @@ static bool run_tile(const dynq_gemm *g, const dynq_lhs *lhs, const tile *t) {
     return wide_tile(g, lhs, t);
   }
   _Alignas(64) int32_t acc[BUFFER];
-  multiply(g, lhs, t, 0, g->weight->groups, acc);
-  if (g->y != NULL) {
-    write_f32(g, lhs, t, acc, NULL);
-  } else {
-    write_s32(g, lhs, t, acc);
-  }
+  multiply(g, lhs, t, 0, g->weight->groups, false, acc);
+  write(g, lhs, t, acc);
   return true;
+}
+
+/* Panels from `panel` on, as many as a tile has: their columns. */
+static tile tile_of_panels(const dynq_gemm *g, size_t panel, size_t panel_end, size_t step) {
+  tile t = {.panel = panel, .panels = panel_end - panel < step ? panel_end - panel : step};
+  t.column = panel * DYNQ_PANEL;
+  const size_t columns = g->weight->info.n - t.column;
+  t.columns = columns < t.panels * DYNQ_PANEL ? columns : t.panels * DYNQ_PANEL;
+  return t;
+}
+
+/* Row tile `index` of `tiles`, as even as they go: 14 rows are 7 and 7, not 12 and 2. */
+static void place_rows(tile *t, size_t row, size_t rows, size_t index, size_t tiles) {
+  const size_t end = rows * (index + 1) / tiles;
+  t->lhs_row = rows * index / tiles;
+  t->rows = end - t->lhs_row;
+  t->row = row + t->lhs_row;
+}
+
+/* Row tiles [first, last) of `tiles`: each block of k by all of them, before the next one. */
+static void run_strip(const dynq_gemm *g, const dynq_lhs *lhs, size_t row, size_t rows, size_t first, size_t last,
+                      size_t tiles, tile t) {
+  _Alignas(64) int32_t acc[STRIP];
+  const size_t groups = g->weight->groups, most = g->kernels->gemm->block_groups;
+  const size_t blocks = (groups + most - 1) / most, each = (groups + 16 * blocks - 1) / (16 * blocks) * 16;
+  const size_t tile_size = g->kernels->gemm->rows * t.panels * DYNQ_PANEL;
+  for (size_t group = 0; group < groups; group += each) {
+    const size_t left = groups - group;
+    for (size_t i = first; i < last; i++) {
+      int32_t *sums = acc + (i - first) * tile_size;
+      place_rows(&t, row, rows, i, tiles);
+      multiply(g, lhs, &t, group, left < each ? left : each, group != 0, sums);
+      if (left <= each) {
+        write(g, lhs, &t, sums);
+      }
+    }
+  }
 }
 
 bool dynq_gemm_block(const dynq_gemm *gemm, const dynq_lhs *lhs, size_t row, size_t rows, size_t panel,
@@ -127,19 +171,22 @@ bool dynq_gemm_block(const dynq_gemm *gemm, const dynq_lhs *lhs, size_t row, siz
   const size_t buffer = dynq_weight_is_wide(gemm->weight) ? BUFFER / 4 : BUFFER;
   const size_t most = tiles > 0 ? buffer / DYNQ_PANEL / ((rows + tiles - 1) / tiles) : 1;
   const size_t step = tiles == 1 || most < kernels->panels ? most : kernels->panels;
+  const bool in_blocks = tiles > 1 && kernels->add != NULL && gemm->weight->groups > kernels->block_groups &&
+                         !dynq_weight_is_wide(gemm->weight);
+  const size_t strip = STRIP / (kernels->rows * step * DYNQ_PANEL);
   if (kernels->enter != NULL) {
     kernels->enter();
   }
   for (; panel < panel_end; panel += step) {
-    tile t = {.panel = panel, .panels = panel_end - panel < step ? panel_end - panel : step};
-    t.column = panel * DYNQ_PANEL;
-    const size_t columns = gemm->weight->info.n - t.column;
-    t.columns = columns < t.panels * DYNQ_PANEL ? columns : t.panels * DYNQ_PANEL;
-    for (size_t i = 0; i < tiles; i++) { /* as even as they go: 14 rows are 7 and 7, not 12 and 2 */
-      const size_t end = rows * (i + 1) / tiles;
-      t.lhs_row = rows * i / tiles;
-      t.rows = end - t.lhs_row;
-      t.row = row + t.lhs_row;
+    tile t = tile_of_panels(gemm, panel, panel_end, step);
+    if (in_blocks) {
+      for (size_t i = 0; i < tiles; i += strip) {
+        run_strip(gemm, lhs, row, rows, i, i + strip < tiles ? i + strip : tiles, tiles, t);
+      }
+      continue;
+    }
+    for (size_t i = 0; i < tiles; i++) {
+      place_rows(&t, row, rows, i, tiles);
       fits &= run_tile(gemm, lhs, &t);
     }
   }
