@@ -109,6 +109,15 @@ def test_a_product_whose_integers_are_read_too_is_not_fused() -> None:
         assert ("dynq.Linear" in [op for _, op in built.nodes]) == (outputs not in ("i y", "f y"))
 
 
+def test_a_product_that_takes_the_integers_without_their_zero_point_is_not_fused() -> None:
+    nodes = [
+        node("DynamicQuantizeLinear", "x", "q s z"), node("MatMulInteger", "q w", "i"),
+        node("Cast", "i", "f", to=1), node("Mul", "s k", "t"), node("Mul", "f t", "y"),
+    ]  # fmt: skip
+    constants = {"w": rng.integers(-127, 128, (8, 3)).astype(np.int8), "k": np.array(0.5, F)}
+    same_bits(model(nodes, {"x": ("float32", ["n", 8])}, "y", constants), x=rng.standard_normal((4, 8), F))
+
+
 def microsoft(op: str, inputs: str, outputs: str, **attributes: Any) -> onnx.NodeProto:
     return helper.make_node(
         op, [n if n != "-" else "" for n in inputs.split()], outputs.split(), op, domain="com.microsoft", **attributes
