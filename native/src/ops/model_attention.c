@@ -297,9 +297,10 @@ static void run_block(head *h, size_t row, size_t rows) {
     kernels->matmul(rows, a->t, a->d, q, a->q_stride, h->k_panels, DYNQ_PANEL, DYNQ_PANEL * a->d, h->scores,
                     a->t_padded);
   }
-  for (size_t i = 0; i < rows; i++) {
+  const size_t alike = a->mask_steps[2] == 0 ? rows : 1; /* with one row of the mask */
+  for (size_t i = 0; i < rows; i += alike) {
     float *scores = h->scores + i * a->t_padded;
-    kernels->softmax(a->t, scores, a->scale, mask_of(h, row + i), scores);
+    kernels->softmax(alike, a->t, scores, a->t_padded, a->scale, mask_of(h, row + i), scores, a->t_padded);
   }
   if (a->quantize) {
     multiply_quantized(h, h->v_weight, rows, h->scores, a->t_padded, y, a->v_width);

@@ -57,7 +57,7 @@ V_INLINE void softmax_load(const bool whole, size_t n, size_t i, const float *x,
 }
 
 /* The last values, fewer than 16, stay in registers. */
-static void vector_softmax(size_t n, const float *x, float scale, const float *mask, float *y) {
+static void softmax_row(size_t n, const float *x, float scale, const float *mask, float *y) {
   const vf factor = vf_set1(scale), nan = vi_as_f(vi_set1(V_NAN));
   const size_t whole = n / REDUCE_LANES * REDUCE_LANES;
   vf lanes[REDUCE_VECTORS], last[REDUCE_VECTORS], t[REDUCE_VECTORS];
@@ -97,6 +97,56 @@ static void vector_softmax(size_t n, const float *x, float scale, const float *m
     } else {
       vf_store_n(y + i, n - i, p);
     }
+  }
+}
+
+#if defined(DYNQ_VEC_AVX512_H) || defined(DYNQ_VEC_AVX2_H)
+enum { SOFTMAX_ROWS = V_MOST / REDUCE_VECTORS };
+
+/* R rows of up to 16 values, which take turns; the same as above. */
+V_INLINE void softmax_short_rows(const size_t R, size_t n, const float *x, size_t x_stride, float scale,
+                                 const float *mask, float *y, size_t y_stride) {
+  enum { ALL = SOFTMAX_ROWS * REDUCE_VECTORS };
+  const vf factor = vf_set1(scale), nan = vi_as_f(vi_set1(V_NAN)), least = vf_set1(-INFINITY), zero = vf_set1(0.0f);
+  vf t[ALL], lanes[ALL], inverse[SOFTMAX_ROWS];
+  EACH_OF(R) {
+    vf *row = t + w * REDUCE_VECTORS, *to = lanes + w * REDUCE_VECTORS;
+    softmax_load(false, n, 0, x + w * x_stride, factor, mask, row);
+    EACH_LANES { to[v] = reduce_two(DYNQ_REDUCTION_MAX, least, row[v]); }
+  }
+  EACH_OF(R) {
+    const vf max = vf_set1(reduce_lanes(DYNQ_REDUCTION_MAX, lanes + w * REDUCE_VECTORS));
+    EACH_LANES { t[w * REDUCE_VECTORS + v] = vf_sub(t[w * REDUCE_VECTORS + v], max); }
+  }
+  softmax_exp_of(R * REDUCE_VECTORS, t);
+  EACH_OF(R) {
+    EACH_LANES { lanes[w * REDUCE_VECTORS + v] = vf_add(zero, t[w * REDUCE_VECTORS + v]); }
+  }
+  EACH_OF(R) { inverse[w] = vf_set1(1.0f / reduce_lanes(DYNQ_REDUCTION_SUM, lanes + w * REDUCE_VECTORS)); }
+  EACH_OF(R) {
+    for (size_t v = 0, i = 0; i < n; v++, i += V_LANES) {
+      const vf p = vf_replace_nan(vf_mul(t[w * REDUCE_VECTORS + v], inverse[w]), nan);
+      if (n - i >= V_LANES) {
+        vf_store(y + w * y_stride + i, p);
+      } else {
+        vf_store_n(y + w * y_stride + i, n - i, p);
+      }
+    }
+  }
+}
+
+#endif
+
+static void vector_softmax(size_t m, size_t n, const float *x, size_t x_stride, float scale, const float *mask,
+                           float *y, size_t y_stride) {
+  size_t i = 0;
+#if defined(DYNQ_VEC_AVX512_H) || defined(DYNQ_VEC_AVX2_H)
+  for (; n <= REDUCE_LANES && i + SOFTMAX_ROWS <= m; i += SOFTMAX_ROWS) {
+    softmax_short_rows(SOFTMAX_ROWS, n, x + i * x_stride, x_stride, scale, mask, y + i * y_stride, y_stride);
+  }
+#endif
+  for (; i < m; i++) {
+    softmax_row(n, x + i * x_stride, scale, mask, y + i * y_stride);
   }
 }
 
