@@ -181,7 +181,7 @@ static double exact_softmax(size_t n, const double *t, double *p) {
 }
 
 static void check_softmax(const dynq_kernels *k, const dynq_kernels *scalar) {
-  static float expected[6 * MOST];
+  static float expected[6 * (MOST + 1)];
   static double t[MOST], p[MOST];
   check_begin(k->name, "softmax");
   for (size_t l = 0; l < LENGTHS; l++) {
