@@ -138,8 +138,9 @@ typedef struct dynq_vector_kernels {
   float (*reduce)(dynq_reduction reduction, size_t n, const float *x);
   /* log of the sum of e^x. */
   float (*log_sum_exp)(size_t n, const float *x);
-  /* y = softmax(x * scale + mask); mask may be NULL, y may be x. */
-  void (*softmax)(size_t n, const float *x, float scale, const float *mask, float *y);
+  /* Each of m rows: y = softmax(x * scale + mask). mask is one row for all, or NULL; y may be x, with its stride. */
+  void (*softmax)(size_t m, size_t n, const float *x, size_t x_stride, float scale, const float *mask, float *y,
+                  size_t y_stride);
   /* y = x - log of the sum of e^x; y may be x. */
   void (*log_softmax)(size_t n, const float *x, float *y);
   /* Of m rows of n values, one after another: y = (x - mean) * (1 / sqrt(variance + epsilon)) * scale + bias, n > 0.

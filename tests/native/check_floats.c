@@ -181,14 +181,14 @@ static double exact_softmax(size_t n, const double *t, double *p) {
 }
 
 static void check_softmax(const dynq_kernels *k, const dynq_kernels *scalar) {
-  static float expected[MOST];
+  static float expected[6 * (MOST + 1)];
   static double t[MOST], p[MOST];
   check_begin(k->name, "softmax");
   for (size_t l = 0; l < LENGTHS; l++) {
     for (int kind = 0; kind < KINDS; kind++) {
-      const size_t n = length_of(l);
+      const size_t n = length_of(l), m = random_below(7), stride = n + random_below(2), size = m * stride;
       const bool in_place = random_below(2) != 0;
-      float *x = values(kind, n), *y = in_place ? x : guarded_f32(n), *mask = NULL;
+      float *x = values(kind, size), *y = in_place ? x : guarded_f32(size), *mask = NULL;
       const float scale = random_below(3) == 0 ? 1.0f : random_unit() * 2.0f;
       if (random_below(2) != 0) {
         mask = guarded_f32(n);
@@ -196,20 +196,24 @@ static void check_softmax(const dynq_kernels *k, const dynq_kernels *scalar) {
           mask[i] = random_below(3) == 0 ? -INFINITY : random_below(2) == 0 ? -10000.0f : 0.0f;
         }
       }
-      for (size_t i = 0; i < n && kind == FILL_UNIT; i++) {
+      for (size_t i = 0; i < size && kind == FILL_UNIT; i++) {
         x[i] = random_unit() * 20.0f;
       }
-      for (size_t i = 0; i < n; i++) {
-        t[i] = (double)(x[i] * scale + (mask != NULL ? mask[i] : 0.0f));
+      check_case("m %zu, n %zu, scale %g, %s, %s%s", m, n, (double)scale, mask != NULL ? "mask" : "no mask",
+                 kind_name(kind), in_place ? ", in place" : "");
+      memcpy(expected, y, size * sizeof *y);
+      for (size_t r = 0; r < m; r++) {
+        scalar->vector.softmax(1, n, x + r * stride, stride, scale, mask, expected + r * stride, stride);
       }
-      check_case("n %zu, scale %g, %s, %s%s", n, (double)scale, mask != NULL ? "mask" : "no mask", kind_name(kind),
-                 in_place ? ", in place" : "");
-      scalar->vector.softmax(n, x, scale, mask, expected);
-      k->vector.softmax(n, x, scale, mask, y);
-      check_same("y", CHECK_F32, expected, y, n);
+      float before[MOST];
+      memcpy(before, x, (m != 0 ? n : 0) * sizeof *x);
+      k->vector.softmax(m, n, x, stride, scale, mask, y, stride);
+      check_same("y", CHECK_F32, expected, y, size);
+      for (size_t i = 0; i < n && m != 0; i++) {
+        t[i] = (double)(before[i] * scale + (mask != NULL ? mask[i] : 0.0f));
+      }
       const double log_sum = exact_softmax(n, t, p);
-      for (size_t i = 0; i < n && is_scalar(k);
-           i++) { /* x - max, each e^x, their sum in n / 16 steps, 1 / sum, times */
+      for (size_t i = 0; i < n && m != 0 && is_scalar(k); i++) { /* x - max, each e^x, their sum, 1 / sum, times */
         const double steps = 6.0 + (double)n / 16 + 2.0 * fmin(fabs(t[i] - log_sum), 110.0);
         near("a share", p[i], y[i], p[i] * steps * 0x1p-23 + 2e-35);
       }

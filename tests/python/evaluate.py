@@ -73,7 +73,8 @@ def _linear(a: Any, x: Array, w: Array, bias: Any = None, residual: Any = None) 
 
 
 def _softmax(x: Array, axis: int) -> Array:
-    e = np.exp(x - x.max(axis=axis, keepdims=True))
+    with np.errstate(invalid="ignore"):  # all of them -infinity
+        e = np.exp(x - x.max(axis=axis, keepdims=True))
     return e / e.sum(axis=axis, keepdims=True)
 
 
@@ -83,9 +84,11 @@ def _attention(a: Any, q: Array, k: Any = None, v: Any = None, mask: Any = None)
         q, k, v = np.split(q, 3, axis=-1)
     q, k, v = (t.reshape(*t.shape[:2], heads, -1).transpose(0, 2, 1, 3) for t in (q, k, v))
     scores = q @ k.swapaxes(-1, -2) * a.get("scale", 1 / math.sqrt(q.shape[-1]))
+    flags = mask if mask is not None and mask.dtype == bool else np.True_
     if mask is not None and mask.dtype == bool:
         mask = np.where(mask, 0, -np.inf)
-    y = _softmax(scores if mask is None else scores + mask, -1) @ v
+    p = _softmax(scores if mask is None else scores + mask, -1)
+    y = np.where(np.broadcast_to(flags, p.shape).any(axis=-1, keepdims=True), p, 0) @ v
     return y.transpose(0, 2, 1, 3).reshape(y.shape[0], y.shape[2], -1)
 
 
@@ -123,6 +126,7 @@ _MATH: dict[str, Any] = {
     "Exp": lambda a, x: np.exp(x),
     "Pow": lambda a, x, y: x**y,
     "Gelu": lambda a, x: _gelu(x, a.get("approximate", "none")),
+    "IsNaN": lambda a, x: np.isnan(x),
     "Softmax": lambda a, x: _softmax(x, a.get("axis", -1)),
     "LayerNormalization": _layer_norm,
     "BatchNormalization": _batch_norm,

@@ -10,6 +10,8 @@ from evaluate import evaluate
 
 from dynq.graph import Graph, Value
 from dynq.graph.passes import optimize
+from dynq.graph.passes._rewrite import Uses
+from dynq.graph.passes.attention import _Mask, _mask
 
 RNG = np.random.default_rng(7)
 
@@ -471,6 +473,7 @@ def write_attention(
     fill: tuple[Value, Any, bool] | None = None,
     twice: bool = False,
     flat: bool = False,
+    guard: bool = False,
     reshape_to: tuple[int, ...] = (0, -1, HEADS, SIZE),
 ) -> Value:
     """As transformers exports BERT."""
@@ -509,7 +512,10 @@ def write_attention(
         scores = g.where(condition, *((scores, low) if other_side else (low, scores)))
     if mask is not None:
         scores = scores + mask
-    y = g.transpose(g.softmax(scores) @ v, [0, 2, 1, 3])
+    p = g.softmax(scores)
+    if guard:
+        p = g.where(g.node("IsNaN", [p]), np.float32(0), p)
+    y = g.transpose(p @ v, [0, 2, 1, 3])
     return g.reshape(y, target((0, -1, width), x))
 
 
@@ -540,6 +546,45 @@ def test_attention_with_scores_that_are_filled_in_is_found(low: Any, other_side:
     mask = g.input("mask", ("batch", 1, 1, 5)) if masked else None
     after = optimized(g, write_attention(g, x, mask=mask, fill=(condition, low, other_side)))
     assert ops(after)[-1] == "dynq.Attention" and "Softmax" not in ops(after)
+
+
+@pytest.mark.parametrize("fill", [False, True])
+@pytest.mark.parametrize("hides", [False, True])
+@pytest.mark.parametrize("known", [False, True])
+def test_attention_whose_bool_mask_may_leave_no_key_is_found(fill: bool, hides: bool, known: bool) -> None:
+    """As torch exports scaled_dot_product_attention; here the first query looks at nothing."""
+    g = Graph()
+    x = g.input("x", ("batch", 5, HEADS * SIZE))
+    flags = np.tri(5, k=-1, dtype=bool)
+    condition = g.constant(~flags if hides else flags)
+    if not known:  # all of it is looked at
+        condition = g.node("Greater" if hides else "Less", [g.input("mask", ("batch", 1, 1, 5)), np.float32(99)])
+    sides = (np.float32(-np.inf), np.float32(0))
+    if fill:
+        y = write_attention(g, x, guard=True, fill=(condition, np.float32(-np.inf), not hides))
+    else:
+        y = write_attention(g, x, guard=True, mask=g.where(condition, *(sides if hides else sides[::-1])))
+    after = optimized(g, y)
+    assert ops(after)[-1] == "dynq.Attention" and "Softmax" not in ops(after)
+    assert after.nodes[-1].inputs[3].dtype == "bool"  # type: ignore[union-attr]
+
+
+def test_zeros_for_nan_with_a_mask_of_floats_stay() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 5, HEADS * SIZE))
+    y = write_attention(g, x, guard=True, mask=g.input("mask", (5, 5)))
+    assert "dynq.Attention" not in ops(optimized(g, y))
+
+
+def test_a_mask_that_fills_twice_fills_once() -> None:
+    """The lowest number twice would be -infinity, and a row of that NaN."""
+    lowest = np.finfo(np.float32).min
+    masks = [np.tri(5, k=k, dtype=bool) for k in (-1, 0)]
+    graph = Graph()
+    values = [_Mask(graph.constant(mask), (0.0, float(lowest))) for mask in masks]
+    total = _mask(Uses(graph), values)
+    assert total is not None
+    assert np.array_equal(graph.build(total)(), np.where(masks[0] & masks[1], np.float32(0), lowest))
 
 
 def test_a_filler_that_is_not_so_low_stays() -> None:

@@ -199,3 +199,39 @@ def test_merged_layers_give_the_bits_of_each() -> None:
 
 def mask_of(g: Graph) -> Value:
     return next(value for value in g.inputs if value.name == "mask")
+
+
+def test_a_weight_packed_in_pieces_is_the_weight_packed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [normal(n, 6) for n in (24, 40, 3, 1, 300)]
+    whole = dynq.quantize_weight(np.concatenate(parts))
+    for most, count in ((1, 1), (3, 3), (1000, 23)):
+        monkeypatch.setattr("dynq.graph.deferred._PIECES", most)
+        monkeypatch.setattr("dynq.graph.deferred._ELEMENTS_AT_ONCE", 1)
+        pieces = list(PackedLater("a", parts).pieces())
+        assert len(pieces) == count
+        for expected, *got in zip(whole._arrays()[:3], *(piece._arrays()[:3] for piece in pieces), strict=True):
+            assert np.array_equal(np.concatenate(got), expected)
+
+
+def test_the_report_tells_of_a_weight_that_is_kept_in_two_forms() -> None:
+    table = normal(16, 8)
+    g = Graph()
+    h = g.embedding(table, g.input("ids", ("time",), "int64"), name="words")
+    _, rows = quantized(g, g.linear(h, table, name="logits"))
+    assert rows["logits"].why == "its weight is constant; an embedding has it too, in another form"
+    g = Graph()
+    h = g.linear(g.input("x", ("time", 8)), table, name="logits")
+    y = g.embedding(g.constant(table), g.input("ids", ("time",), "int64"), name="words")
+    _, rows = quantized(g, h, y)
+    assert rows["words"].why == "its table is constant; a linear layer has it too, in another form"
+
+
+def test_a_weight_that_others_read_too_is_not_merged_with_its_siblings() -> None:
+    g = Graph()
+    x = g.input("x", ("batch", 8))
+    shared, own = normal(8, 8), normal(8, 8)
+    a = g.linear(x, shared, name="a")
+    y = g.linear(a, shared, name="later")
+    after, _ = quantized(g, y, g.linear(x, own, name="b"))
+    assert {node.name for node in after.nodes} == {"a", "b", "later"}
+    assert len(after.constants()) == 2

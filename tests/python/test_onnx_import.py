@@ -68,12 +68,12 @@ def test_keep_float_takes_names_of_onnx_nodes() -> None:
     assert [row.node for row in kept.report().kept_float] == ["second"]
 
 
-@pytest.mark.parametrize("axis", [-3, -1, 0, 1, 2])
+@pytest.mark.parametrize("axis", [-3, -1, 0, 1, 2, None])
 @pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
-def test_softmax_before_opset_13_is_over_all_axes_behind(op: str, axis: int) -> None:
+def test_softmax_before_opset_13_is_over_all_axes_behind(op: str, axis: int | None) -> None:
     x = normal(2, 3, 4)
     # The reference evaluator takes the one axis here: so by the operator's text.
-    flat = x.reshape(int(np.prod(x.shape[: axis % 3])), -1)
+    flat = x.reshape(int(np.prod(x.shape[: (1 if axis is None else axis) % 3])), -1)
     e = np.exp(flat)
     want = e / e.sum(1, keepdims=True)
     got = run(model([node(op, "x", "y", axis=axis)], X, "y", opset=11), x=x)["y"]
@@ -325,6 +325,14 @@ def test_external_data_outside_of_the_folder_are_refused(tmp_path: Path, locatio
         dynq.from_onnx(path)
 
 
+def test_external_data_are_refused_where_the_way_there_leads_up(tmp_path: Path) -> None:
+    path = external(tmp_path)
+    (tmp_path / "sub").mkdir()
+    relocate(path, location="sub/../m.data")
+    with pytest.raises(dynq.InvalidModelError, match="expected a file in the model's folder"):
+        dynq.from_onnx(path)
+
+
 @pytest.mark.parametrize(
     "entries", [{"offset": "100000"}, {"offset": "-4"}, {"length": "4"}, {"length": "x"}, {"offset": "9" * 30}]
 )
@@ -346,6 +354,12 @@ def test_the_model_that_is_handed_in_stays_as_it_was() -> None:
     before = proto.SerializeToString(deterministic=True)
     dynq.from_onnx(proto)
     assert proto.SerializeToString(deterministic=True) == before
+
+
+def test_a_wrong_shape_of_an_output_is_the_exporters_mistake() -> None:
+    proto = model([node("MatMul", "x w", "y")], {"x": ("float32", ["n", 4])}, "", {"w": normal(4, 2)})
+    proto.graph.output.append(value("y", "float32", ["n", 3]))
+    assert run(proto, x=normal(5, 4))["y"].shape == (5, 2)
 
 
 def test_inputs_with_open_sizes_without_names_are_independent() -> None:

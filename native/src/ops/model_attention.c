@@ -1,5 +1,5 @@
 /*
- * dynq.Attention: softmax(q k^T scale + mask) v, for each head.
+ * dynq.Attention: softmax(q k^T scale + mask) v, for each head. A query to which a bool mask leaves no key gets zeros.
  *
  * A task is one head of one sequence, or some of its queries: k and v are packed once, then blocks of queries go through
  * both products while their scores are in the nearest cache.
@@ -197,6 +197,7 @@ typedef struct head {
   dynq_weight *k_weight, *v_weight;
   void *lhs_memory;
   const void *mask_written; /* the part of the mask that mask_row holds */
+  bool blind;               /* that part is bool and leaves no key */
   bool finite;
 } head;
 
@@ -263,9 +264,12 @@ static const float *mask_of(head *h, size_t row) {
   }
   const void *from = mask->dtype == DYNQ_BOOL ? (const void *)flags : (const void *)values;
   if (h->mask_written != from) {
+    bool any = mask->dtype == DYNQ_FLOAT32;
     for (size_t i = 0; i < a->t; i++) {
       h->mask_row[i] = mask->dtype == DYNQ_FLOAT32 ? values[i * step] : flags[i * step] != 0 ? 0.0f : -INFINITY;
+      any |= mask->dtype == DYNQ_BOOL && flags[i * step] != 0;
     }
+    h->blind = !any;
     h->mask_written = from;
   }
   return h->mask_row;
@@ -297,9 +301,15 @@ static void run_block(head *h, size_t row, size_t rows) {
     kernels->matmul(rows, a->t, a->d, q, a->q_stride, h->k_panels, DYNQ_PANEL, DYNQ_PANEL * a->d, h->scores,
                     a->t_padded);
   }
-  for (size_t i = 0; i < rows; i++) {
+  const size_t alike = a->mask_steps[2] == 0 ? rows : 1; /* with one row of the mask */
+  for (size_t i = 0; i < rows; i += alike) {
     float *scores = h->scores + i * a->t_padded;
-    kernels->softmax(a->t, scores, a->scale, mask_of(h, row + i), scores);
+    const float *mask = mask_of(h, row + i);
+    if (h->blind) {
+      memset(scores, 0, ((alike - 1) * a->t_padded + a->t) * sizeof *scores);
+    } else {
+      kernels->softmax(alike, a->t, scores, a->t_padded, a->scale, mask, scores, a->t_padded);
+    }
   }
   if (a->quantize) {
     multiply_quantized(h, h->v_weight, rows, h->scores, a->t_padded, y, a->v_width);

@@ -1,5 +1,5 @@
 /*
- * dynq.Embedding: rows of an int8 table, each with its scale.
+ * dynq.Embedding: rows of an int8 table, each with its scale. A row whose scale is not finite is NaN.
  */
 #include "../alloc.h"
 #include "../model/op.h"
@@ -7,6 +7,7 @@
 #include "../status.h"
 #include "../threads.h"
 
+#include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -38,6 +39,7 @@ typedef struct job {
   const dynq_op_node *node;
   size_t parts;
   _Atomic size_t bad; /* an index out of range; SIZE_MAX: none */
+  _Atomic bool nonfinite;
 } job;
 
 static void look_up(void *arg, size_t part) {
@@ -54,8 +56,15 @@ static void look_up(void *arg, size_t part) {
       return;
     }
     const size_t row = (size_t)(given < 0 ? given + count : given);
-    j->node->kernels->vector.dequantize(width, (const uint8_t *)rows->data + row * width, true, scale[row], 0,
-                                        (float *)j->node->outputs[0]->data + i * width);
+    float *y = (float *)j->node->outputs[0]->data + i * width;
+    if (isfinite(scale[row])) {
+      j->node->kernels->vector.dequantize(width, (const uint8_t *)rows->data + row * width, true, scale[row], 0, y);
+      continue;
+    }
+    atomic_store(&j->nonfinite, true);
+    for (size_t column = 0; column < width; column++) {
+      y[column] = NAN;
+    }
   }
 }
 
@@ -68,9 +77,11 @@ static dynq_status run(const dynq_op_node *node) {
     dynq_parallel(node->threads, j.parts, look_up, &j, j.parts);
   }
   const size_t bad = atomic_load(&j.bad);
-  return bad == SIZE_MAX ? DYNQ_OK
-                         : dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "index %lld, the table has %zu rows",
-                                     (long long)dynq_op_value(indices, bad), node->inputs[ROWS]->dims[0]);
+  if (bad != SIZE_MAX) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "index %lld, the table has %zu rows",
+                     (long long)dynq_op_value(indices, bad), node->inputs[ROWS]->dims[0]);
+  }
+  return atomic_load(&j.nonfinite) ? dynq_fail(DYNQ_NONFINITE, "a scale is NaN or an infinity") : DYNQ_OK;
 }
 
 const dynq_op dynq_op_Embedding = {

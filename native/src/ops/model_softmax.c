@@ -28,12 +28,13 @@ static dynq_status find_rows(const dynq_op_node *node, rows *r) {
   return DYNQ_OK;
 }
 
-static void run_row(const rows *r, const float *x, float *y) {
+static void run_lines(const rows *r, size_t m, const float *x, float *y) {
   const dynq_vector_kernels *kernels = &r->node->kernels->vector;
-  if (r->logarithm) {
-    kernels->log_softmax(r->n, x, y);
-  } else {
-    kernels->softmax(r->n, x, 1.0f, NULL, y);
+  if (!r->logarithm) {
+    kernels->softmax(m, r->n, x, r->n, 1.0f, NULL, y, r->n);
+  }
+  for (size_t i = 0; r->logarithm && i < m; i++) {
+    kernels->log_softmax(r->n, x + i * r->n, y + i * r->n);
   }
 }
 
@@ -43,16 +44,16 @@ static void task(void *arg, size_t part) {
   float *y = r->node->outputs[0]->data, *row = r->inner != 1 ? (float *)r->node->scratch + part * r->n : NULL;
   size_t line, end;
   dynq_share(r->outer * r->inner, r->parts, part, &line, &end);
+  if (r->inner == 1) {
+    run_lines(r, end - line, x + line * r->n, y + line * r->n);
+    return;
+  }
   for (; line < end; line++) {
-    if (r->inner == 1) {
-      run_row(r, x + line * r->n, y + line * r->n);
-      continue;
-    }
     const size_t at = line / r->inner * r->n * r->inner + line % r->inner;
     for (size_t i = 0; i < r->n; i++) {
       row[i] = x[at + i * r->inner];
     }
-    run_row(r, row, row);
+    run_lines(r, 1, row, row);
     for (size_t i = 0; i < r->n; i++) {
       y[at + i * r->inner] = row[i];
     }

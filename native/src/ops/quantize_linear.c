@@ -80,7 +80,7 @@ const dynq_op dynq_op_DynamicQuantizeLinear = {.name = "DynamicQuantizeLinear",
 
 /* ---- QuantizeLinear, DequantizeLinear: one scale and zero-point for all, or one for each place of an axis ---- */
 
-enum { AXIS, BLOCK_SIZE, OUTPUT_DTYPE };
+enum { AXIS, BLOCK_SIZE, OUTPUT_DTYPE, /* of QuantizeLinear alone: */ SATURATE, PRECISION };
 
 /* Where the scale of an element is: scale[i / inner % count]. */
 typedef struct scale_axis {
@@ -171,7 +171,10 @@ static dynq_status infer_quantize(dynq_op_node *node) {
   dynq_dtype dtype = DYNQ_UINT8;
   DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_FLOAT));
   DYNQ_TRY(dynq_op_expect(node, 1, DYNQ_SET_FLOAT));
-  const int64_t asked = dynq_op_int(node, OUTPUT_DTYPE, 0);
+  const int64_t asked = dynq_op_int(node, OUTPUT_DTYPE, 0), precision = dynq_op_int(node, PRECISION, 0);
+  if (precision != 0 && precision != 1) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "precision is %lld; expected 0 or 1 (float32)", (long long)precision);
+  }
   if (asked != 0) {
     DYNQ_TRY(dynq_op_dtype_of_onnx(asked, &dtype));
   }
@@ -198,7 +201,7 @@ static dynq_status run_quantize(const dynq_op_node *node) {
   return DYNQ_OK;
 }
 
-/* `saturate` and `precision` are about floats of 8 bits, which dynq does not have. */
+/* `saturate` is about floats of 8 bits, which dynq does not have. */
 const dynq_op dynq_op_QuantizeLinear = {.name = "QuantizeLinear",
                                         .min_inputs = 2,
                                         .max_inputs = 3,
@@ -207,7 +210,8 @@ const dynq_op dynq_op_QuantizeLinear = {.name = "QuantizeLinear",
                                         .attributes = {{"axis", DYNQ_ATTRIBUTE_INT},
                                                        {"block_size", DYNQ_ATTRIBUTE_INT},
                                                        {"output_dtype", DYNQ_ATTRIBUTE_INT},
-                                                       {"saturate", DYNQ_ATTRIBUTE_INT}},
+                                                       {"saturate", DYNQ_ATTRIBUTE_INT},
+                                                       {"precision", DYNQ_ATTRIBUTE_INT}},
                                         .infer = infer_quantize,
                                         .run = run_quantize};
 

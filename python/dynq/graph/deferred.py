@@ -1,9 +1,9 @@
-"""Constants that are made when the file is written."""
+"""Constants that are made when the file is written, piece by piece, so that no second copy of one is in memory."""
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,11 @@ from ..errors import NonFiniteError
 from ..weights import QuantizedWeight, quantize_weight
 
 __all__ = ["ArrayLater", "PackedLater", "drop_pages", "nonfinite"]
+
+
+_ELEMENTS_AT_ONCE = 1 << 20
+_PIECES = 8  # at most: where channels are columns, each piece reads every page of its weight
+_PANEL = 16  # channels that are packed together
 
 
 class PackedLater:
@@ -25,26 +30,40 @@ class PackedLater:
         self.parts = parts
         self.shape: tuple[int, ...] = (sum(part.shape[0] for part in parts), parts[0].shape[1])
 
-    def make(self) -> Array | QuantizedWeight:
-        w = self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts)
-        try:
-            return quantize_weight(w)
-        except NonFiniteError as error:
-            raise nonfinite(self.node) from error
-        finally:
-            for part in self.parts:
-                drop_pages(part)
+    def pieces(self) -> Iterator[QuantizedWeight]:
+        n, k = self.shape
+        step = max(_ELEMENTS_AT_ONCE // max(k, 1), -(-n // _PIECES), 1)
+        step = -(-step // _PANEL) * _PANEL
+        for begin in range(0, max(n, 1), step):
+            rows = _rows(self.parts, begin, begin + step)
+            try:
+                yield quantize_weight(rows[0] if len(rows) == 1 else np.concatenate(rows))
+            except NonFiniteError as error:
+                raise nonfinite(self.node) from error
+            finally:
+                for part in rows:
+                    drop_pages(part)
+
+
+def _rows(parts: list[Array], begin: int, end: int) -> list[Array]:
+    """Rows [begin, end) of what lies one below the other."""
+    result = []
+    for part in parts:
+        if begin < part.shape[0] and end > 0:
+            result.append(part[max(begin, 0) : end])
+        begin, end = begin - part.shape[0], end - part.shape[0]
+    return result or parts[:1]
 
 
 class ArrayLater:
-    """An array that is yet to be computed."""
+    """An array that is yet to be computed, by a function that gives it in pieces of rows."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: str, function: Callable[[], Array]) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: str, function: Callable[[], Iterator[Array]]) -> None:
         self.shape = shape
         self.dtype: str | None = dtype
         self._function = function
 
-    def make(self) -> Array | QuantizedWeight:
+    def pieces(self) -> Iterator[Array]:
         return self._function()
 
 

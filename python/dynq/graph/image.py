@@ -47,9 +47,7 @@ def write_image(graph: Graph, notes: Mapping[str, str]) -> Array:
     for begin, end in layout.pads:
         data[begin:end] = 0
     for value in constants:
-        for offset, part in zip(offsets[value], _parts(value), strict=True):
-            _store(part, data[offset : offset + part.nbytes])
-            drop_pages(part)
+        _store(value, data, offsets[value])
     text["crc32"] = f"{crc32(data[len(plan) :]):08x}"
     image[:start] = np.frombuffer(_header(text, layout.entries), UINT8)
     return image
@@ -118,20 +116,25 @@ def _header(notes: Mapping[str, str], entries: Mapping[str, Any]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def _parts(value: Value) -> tuple[Array, ...]:
+def _store(value: Value, data: Array, offsets: tuple[int, ...]) -> None:
+    """The arrays of a constant into the data, each at its offset: row-major and little-endian."""
     constant = value.constant
-    made = constant.make() if isinstance(constant, Deferred) else constant
-    if isinstance(made, QuantizedWeight):
-        data, scale, column_sum, zero_point = made._arrays()
+    at = list(offsets)
+    for piece in constant.pieces() if isinstance(constant, Deferred) else [constant]:
+        for i, part in enumerate(_arrays(piece)):
+            if part.size:
+                to = data[at[i] : at[i] + part.nbytes].view(part.dtype.newbyteorder("<"))
+                to.reshape(part.shape)[...] = part
+                drop_pages(part)
+            at[i] += part.nbytes
+
+
+def _arrays(constant: Array | QuantizedWeight | None) -> tuple[Array, ...]:
+    if isinstance(constant, QuantizedWeight):
+        data, scale, column_sum, zero_point = constant._arrays()
         return (data, scale, column_sum) if zero_point is None else (data, scale, column_sum, zero_point)
-    assert isinstance(made, np.ndarray)
-    return (made,)
-
-
-def _store(part: Array, to: Array) -> None:
-    """``part`` into the bytes ``to``, row-major and little-endian."""
-    if part.size:
-        to.view(part.dtype.newbyteorder("<")).reshape(part.shape)[...] = part
+    assert constant is not None
+    return (constant,)
 
 
 def _plan(graph: Graph, constants: list[Value], offsets: Mapping[Value, tuple[int, ...]], data_bytes: int) -> bytes:

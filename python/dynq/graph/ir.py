@@ -32,12 +32,13 @@ Attributes = dict[str, Attribute]
 
 @runtime_checkable
 class Deferred(Protocol):
-    """A constant that is made when the file is written, so that one of them at a time takes memory."""
+    """A constant that is made when the file is written, in pieces, so that one of them at a time takes memory."""
 
     shape: tuple[int, ...]
     dtype: str | None  # None: packed weights (N, K)
 
-    def make(self) -> Array | QuantizedWeight: ...
+    def pieces(self) -> Iterator[Array | QuantizedWeight]:
+        """Some rows after others; of packed weights whole panels of 16, but for the last piece."""
 
 
 class Value:

@@ -83,7 +83,8 @@ class Layers:
 
         Args:
             q, k, v: float32 (B, S, heads * D), (B, T, heads * D), (B, T, heads * E).
-            mask: added where float32, False: not looked at where bool; broadcast to (B, heads, S, T).
+            mask: added where float32; where bool, False: not looked at, and a query that looks at nothing gets zeros;
+                broadcast to (B, heads, S, T).
             scale: 1 / sqrt(D) unless given.
         """
         return self._one(

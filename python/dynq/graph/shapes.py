@@ -22,7 +22,8 @@ _TIMES = " * "  # between the names of sizes in that of their product
 _SAME = """
     Abs BatchNormalization Ceil Celu Clip CumSum Elu Erf Exp Floor Gelu GroupNormalization HardSigmoid HardSwish
     Identity InstanceNormalization LayerNormalization LeakyRelu Log LogSoftmax Mish Neg Not PRelu RMSNormalization
-    Reciprocal Relu Round Selu Sigmoid Sign Sin Cos Softmax Softplus Softsign Sqrt Tanh
+    Reciprocal Relu Round ScatterElements ScatterND Selu Sigmoid Sign Sin Cos Softmax Softplus Softsign Sqrt Tanh
+    ThresholdedRelu Trilu
 """
 _BINARY = "Add Sub Mul Div Pow Mod Min Max Mean Sum"
 _COMPARE = "Equal Less LessOrEqual Greater GreaterOrEqual And Or Xor"
@@ -114,6 +115,11 @@ def _binary(node: Node) -> _Result:
 @_rule(*_COMPARE.split())
 def _compare(node: Node) -> _Result:
     return [("bool", broadcast(_in(node, 0).shape, _in(node, 1).shape))]
+
+
+@_rule("IsInf", "IsNaN")
+def _is(node: Node) -> _Result:
+    return [("bool", _in(node, 0).shape)]
 
 
 @_rule("Where")

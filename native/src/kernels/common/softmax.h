@@ -57,7 +57,7 @@ V_INLINE void softmax_load(const bool whole, size_t n, size_t i, const float *x,
 }
 
 /* The last values, fewer than 16, stay in registers. */
-static void vector_softmax(size_t n, const float *x, float scale, const float *mask, float *y) {
+static void softmax_row(size_t n, const float *x, float scale, const float *mask, float *y) {
   const vf factor = vf_set1(scale), nan = vi_as_f(vi_set1(V_NAN));
   const size_t whole = n / REDUCE_LANES * REDUCE_LANES;
   vf lanes[REDUCE_VECTORS], last[REDUCE_VECTORS], t[REDUCE_VECTORS];
@@ -97,6 +97,67 @@ static void vector_softmax(size_t n, const float *x, float scale, const float *m
     } else {
       vf_store_n(y + i, n - i, p);
     }
+  }
+}
+
+#if defined(DYNQ_VEC_AVX512_H) || defined(DYNQ_VEC_AVX2_H)
+
+/* R rows of up to B times 16 values, which take turns; the same as above. */
+V_INLINE void softmax_short_rows(const size_t R, const size_t B, size_t n, const float *x, size_t x_stride, float scale,
+                                 const float *mask, float *y, size_t y_stride) {
+  enum { ROW = REDUCE_VECTORS };
+  const vf factor = vf_set1(scale), nan = vi_as_f(vi_set1(V_NAN));
+  vf t[V_MOST], lanes[V_MOST], by[V_MOST];
+  EACH_OF(R) {
+    EACH_LANES { lanes[w * ROW + v] = vf_set1(-INFINITY); }
+#pragma GCC unroll 2
+    for (size_t b = 0; b < B; b++) {
+      vf *block = t + (w * B + b) * ROW;
+      softmax_load(false, n, b * REDUCE_LANES, x + w * x_stride, factor, mask, block);
+      EACH_LANES { lanes[w * ROW + v] = reduce_two(DYNQ_REDUCTION_MAX, lanes[w * ROW + v], block[v]); }
+    }
+  }
+  EACH_OF(R) { by[w] = vf_set1(reduce_lanes(DYNQ_REDUCTION_MAX, lanes + w * ROW)); }
+  EACH_OF(R * B * ROW) { t[w] = vf_sub(t[w], by[w / (B * ROW)]); }
+  softmax_exp_of(R * B * ROW, t);
+  EACH_OF(R) {
+    EACH_LANES { lanes[w * ROW + v] = vf_set1(0.0f); }
+#pragma GCC unroll 2
+    for (size_t b = 0; b < B; b++) {
+      EACH_LANES { lanes[w * ROW + v] = vf_add(lanes[w * ROW + v], t[(w * B + b) * ROW + v]); }
+    }
+  }
+  EACH_OF(R) { by[w] = vf_set1(1.0f / reduce_lanes(DYNQ_REDUCTION_SUM, lanes + w * ROW)); }
+  EACH_OF(R * B * ROW) {
+    const size_t first = w % (B * ROW) * V_LANES;
+    float *to = y + w / (B * ROW) * y_stride + first;
+    const vf p = vf_replace_nan(vf_mul(t[w], by[w / (B * ROW)]), nan);
+    if (n >= first + V_LANES) {
+      vf_store(to, p);
+    } else if (n > first) {
+      vf_store_n(to, n - first, p);
+    }
+  }
+}
+
+#endif
+
+static void vector_softmax(size_t m, size_t n, const float *x, size_t x_stride, float scale, const float *mask,
+                           float *y, size_t y_stride) {
+  size_t i = 0;
+#if defined(DYNQ_VEC_AVX512_H) || defined(DYNQ_VEC_AVX2_H)
+  const size_t together = V_MOST / REDUCE_VECTORS;
+  for (; n <= REDUCE_LANES && i + together <= m; i += together) {
+    softmax_short_rows(together, 1, n, x + i * x_stride, x_stride, scale, mask, y + i * y_stride, y_stride);
+  }
+#endif
+#if defined(DYNQ_VEC_AVX512_H)
+  for (; n > REDUCE_LANES && n <= 2 * REDUCE_LANES && i + 2 <= m; i += 2) {
+    softmax_short_rows(2, 2, n, x + i * x_stride, x_stride, scale, mask, y + i * y_stride, y_stride);
+  }
+#endif
+  for (; i < m; i++) {
+    softmax_row(n, x + i * x_stride, scale, mask, y + i * y_stride);
   }
 }
 

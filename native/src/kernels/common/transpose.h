@@ -9,19 +9,23 @@
 #include <string.h>
 
 static void vector_pack_transposed(size_t n, size_t k, const float *from, size_t stride, float *to) {
+  const size_t whole = k / 4 * 4;
   for (size_t j = 0; j < n; j += DYNQ_PANEL, from += DYNQ_PANEL * stride, to += DYNQ_PANEL * k) {
-    const size_t rows = n - j < DYNQ_PANEL ? n - j : DYNQ_PANEL;
-    size_t i = 0;
-    if (rows == DYNQ_PANEL) {
-      for (; i + 4 <= k; i += 4) {
-        v_transpose(from + i, stride, to + i * DYNQ_PANEL);
-      }
-    } else if (k != 0) {
+    const size_t rows = n - j < DYNQ_PANEL ? n - j : DYNQ_PANEL, fours = rows / 4 * 4;
+    if (rows < DYNQ_PANEL) {
       memset(to, 0, k * DYNQ_PANEL * sizeof *to);
     }
-    for (size_t r = 0; r < rows; r++) {
-      for (size_t c = i; c < k; c++) {
-        to[c * DYNQ_PANEL + r] = from[r * stride + c];
+    for (size_t i = 0; i < whole; i += 4) {
+      if (rows == DYNQ_PANEL) {
+        v_transpose16(from + i, stride, to + i * DYNQ_PANEL);
+      }
+      for (size_t r = 0; rows != DYNQ_PANEL && r < fours; r += 4) {
+        v_transpose4(from + r * stride + i, stride, to + i * DYNQ_PANEL + r);
+      }
+    }
+    for (size_t r = 0; r < rows; r++) { /* what is left of each row, all of the last rows */
+      for (size_t i = r < fours ? whole : 0; i < k; i++) {
+        to[i * DYNQ_PANEL + r] = from[r * stride + i];
       }
     }
   }

@@ -68,6 +68,7 @@ static inline vi vi_xor(vi a, vi b) { return _mm256_xor_si256(a, b); }
 #define VI_SHR(a, bits) _mm256_srai_epi32((a), (bits))
 
 #include "factor_x86.h"
+#include "transpose_x86.h"
 
 static inline vi vi_sub_product(vi acc, vi factored, int32_t factor) {
   return _mm256_add_epi32(acc, _mm256_madd_epi16(factored, _mm256_set1_epi32(factor)));
@@ -114,7 +115,7 @@ static inline void v_store_clamped(uint8_t *p, vi a, vi b, vi c, vi d, int16_t z
 }
 
 /* Each half of a register takes four rows; the halves are transposed side by side. */
-static inline void v_transpose(const float *from, size_t stride, float *to) {
+static inline void v_transpose16(const float *from, size_t stride, float *to) {
   for (size_t half = 0; half < 16; half += 8, from += 8 * stride, to += 8) {
     __m256 row[4];
     for (size_t r = 0; r < 4; r++) {

@@ -65,6 +65,7 @@ static inline vi vi_xor(vi a, vi b) { return _mm512_xor_si512(a, b); }
 #define VI_SHR(a, bits) _mm512_srai_epi32((a), (bits))
 
 #include "factor_x86.h"
+#include "transpose_x86.h"
 
 static inline vi vi_sub_product(vi acc, vi factored, int32_t factor) {
 #if defined(__AVX512VNNI__)
@@ -103,7 +104,7 @@ static inline void v_store_clamped(uint8_t *p, vi a, vi b, vi c, vi d, int16_t z
 }
 
 /* Each quarter of a register takes four rows; the quarters are transposed side by side. */
-static inline void v_transpose(const float *from, size_t stride, float *to) {
+static inline void v_transpose16(const float *from, size_t stride, float *to) {
   __m512 row[4];
   for (size_t r = 0; r < 4; r++) {
     const float *p = from + r * stride;

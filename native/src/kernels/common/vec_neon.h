@@ -117,15 +117,18 @@ static inline void v_store_clamped(uint8_t *p, vi a, vi b, vi c, vi d, int16_t z
   vst1q_u8(p, veorq_u8(vreinterpretq_u8_s8(bytes), vdupq_n_u8(flip)));
 }
 
-static inline void v_transpose(const float *from, size_t stride, float *to) {
-  for (size_t quarter = 0; quarter < 16; quarter += 4, from += 4 * stride, to += 4) {
-    const float32x4_t r0 = vld1q_f32(from), r1 = vld1q_f32(from + stride);
-    const float32x4_t r2 = vld1q_f32(from + 2 * stride), r3 = vld1q_f32(from + 3 * stride);
-    const float32x4_t a = vzip1q_f32(r0, r2), b = vzip2q_f32(r0, r2), c = vzip1q_f32(r1, r3), d = vzip2q_f32(r1, r3);
-    vst1q_f32(to, vzip1q_f32(a, c));
-    vst1q_f32(to + 16, vzip2q_f32(a, c));
-    vst1q_f32(to + 32, vzip1q_f32(b, d));
-    vst1q_f32(to + 48, vzip2q_f32(b, d));
+static inline void v_transpose4(const float *from, size_t stride, float *to) {
+  const float32x4_t r0 = vld1q_f32(from), r1 = vld1q_f32(from + stride);
+  const float32x4_t r2 = vld1q_f32(from + 2 * stride), r3 = vld1q_f32(from + 3 * stride);
+  const float32x4_t a = vzip1q_f32(r0, r2), b = vzip2q_f32(r0, r2), c = vzip1q_f32(r1, r3), d = vzip2q_f32(r1, r3);
+  vst1q_f32(to, vzip1q_f32(a, c));
+  vst1q_f32(to + 16, vzip2q_f32(a, c));
+  vst1q_f32(to + 32, vzip1q_f32(b, d));
+  vst1q_f32(to + 48, vzip2q_f32(b, d));
+}
+static inline void v_transpose16(const float *from, size_t stride, float *to) {
+  for (size_t r = 0; r < 16; r += 4) {
+    v_transpose4(from + r * stride, stride, to + r);
   }
 }
 

@@ -124,12 +124,17 @@ static inline void v_store_clamped(uint8_t *p, vi a, vi b, vi c, vi d, int16_t z
   p[3] = v_clamp_byte(d, zero_point, low, flip);
 }
 
-/* to[c * 16 + r] = from[r * stride + c] for 16 r and 4 c. */
-static inline void v_transpose(const float *from, size_t stride, float *to) {
-  for (size_t r = 0; r < 16; r++) {
+/* to[c * 16 + r] = from[r * stride + c] for 4 c and 4 or 16 r. */
+static inline void v_transpose4(const float *from, size_t stride, float *to) {
+  for (size_t r = 0; r < 4; r++) {
     for (size_t c = 0; c < 4; c++) {
       to[c * 16 + r] = from[r * stride + c];
     }
+  }
+}
+static inline void v_transpose16(const float *from, size_t stride, float *to) {
+  for (size_t r = 0; r < 16; r += 4) {
+    v_transpose4(from + r * stride, stride, to + r);
   }
 }
 

@@ -2,7 +2,7 @@
 
 q, k and v (B, S, H * D) are reshaped to (B, S, H, D) and transposed to (B, H, S, D); then come q k^T, a scale (on the
 scores or on q and k before), masks that are added or fill in a very low number, Softmax, the product with v, and the
-way back to (B, S, H * D).
+way back to (B, S, H * D). With a bool mask torch makes zeros of the NaN that Softmax gives where no key is left.
 """
 
 from __future__ import annotations
@@ -42,12 +42,14 @@ def _rewrite(uses: Uses, softmax: Node) -> None:
     if x is None or softmax.attributes.get("axis", -1) not in (-1, 3):
         return
     scores = _scores(uses, x)
-    product = _next(uses, softmax, "MatMul")
+    guard = _zeros_for_nan(uses, softmax)
+    weights = softmax if guard is None else guard
+    product = _next(uses, weights, "MatMul")
     back = None if product is None else _next(uses, product, "Transpose")
     end = None if back is None else _next(uses, back, "Reshape")
     if scores is None or product is None or back is None or end is None or end.outputs[0] is None:
         return
-    if product.inputs[0] is not softmax.outputs[0] or back.attributes.get("perm") != [0, 2, 1, 3]:
+    if product.inputs[0] is not weights.outputs[0] or back.attributes.get("perm") != [0, 2, 1, 3]:
         return
     q, k, v = (
         _heads(scores.product.inputs[0], [0, 2, 1, 3]),
@@ -61,8 +63,11 @@ def _rewrite(uses: Uses, softmax: Node) -> None:
     shape = end.outputs[0].shape
     if len(batches) > 1 or len(lengths) > 1 or shape != (*_shape(q)[:2], v.heads * v.size):
         return
+    flags = None if guard is None else _looked_at(uses, scores.masks)
+    if guard is not None and flags is None and scores.masks:
+        return
     factor = scores.factor * q.factor * k.factor
-    uses.set_inputs(end, [q.value, k.value, v.value, _mask(uses, scores.masks)])
+    uses.set_inputs(end, [q.value, k.value, v.value, _mask(uses, scores.masks) if guard is None else flags])
     end.op, end.attributes = "dynq.Attention", {"heads": q.heads}
     if not close(factor, 1 / math.sqrt(q.size)):
         end.attributes["scale"] = factor
@@ -135,14 +140,44 @@ def _is_mask(value: Value, dtype: str) -> bool:
 
 
 def _mask(uses: Uses, masks: list[_Mask]) -> Value | None:
-    """All masks as one value to add."""
+    """All masks as one value to add. What is filled in swallows what was added before."""
     result: Value | None = None
     for mask in masks:
-        value = mask.value
         if mask.sides is not None:
-            value = uses.graph.node("Where", [value, *(np.float32(side) for side in mask.sides)])
-        result = value if result is None else uses.graph.node("Add", [result, value])
+            before = np.float32(0) if result is None else result
+            sides = [np.float32(side) if side else before for side in mask.sides]
+            result = uses.graph.node("Where", [mask.value, *sides])
+        else:
+            result = mask.value if result is None else uses.graph.node("Add", [result, mask.value])
     return result
+
+
+def _zeros_for_nan(uses: Uses, softmax: Node) -> Node | None:
+    """The Where of ``where(isnan(p), 0, p)``."""
+    p = softmax.outputs[0]
+    readers = [] if p is None or p in uses.outputs else uses.readers.get(p, [])
+    test = next((node for node in readers if node.op == "IsNaN"), None)
+    where = None if test is None or len(readers) != 2 else _next(uses, test, "Where")
+    if test is None or where is None or where not in readers or where.inputs[0] is not test.outputs[0]:
+        return None
+    return where if scalar(where.inputs[1]) == 0 and where.inputs[2] is p else None
+
+
+def _looked_at(uses: Uses, masks: list[_Mask]) -> Value | None:
+    """The bool mask behind the only one of ``masks``, if that is 0 where it is true and -infinity elsewhere."""
+    if len(masks) != 1:
+        return None
+    value, sides = masks[0].value, masks[0].sides
+    if sides is None and value.array is not None:
+        known = np.isin(value.array, (0, -np.inf)).all()
+        return uses.graph.constant(value.array == 0) if known else None
+    numbers: tuple[float | None, ...] = sides or ()
+    where = is_op(value, "Where") if sides is None else None
+    if where is not None and where.inputs[0] is not None:
+        value, numbers = where.inputs[0], (scalar(where.inputs[1]), scalar(where.inputs[2]))
+    if not _is_mask(value, "bool") or numbers not in ((0, -math.inf), (-math.inf, 0)):
+        return None
+    return value if numbers[0] == 0 else uses.graph.node("Not", [value])
 
 
 def _leads_to_product(value: Value) -> bool:

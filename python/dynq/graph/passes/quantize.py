@@ -107,7 +107,13 @@ def _linear(graph: Graph, node: Node, options: Options, made: dict[tuple[Value, 
         made[weight, "int8"] = (graph.constant_for(PackedLater(node.name, [array]), weight),)
     node.inputs[1] = made[weight, "int8"][0]
     _set_scheme(node, options)
-    return Row(node.name, "int8 linear", "its weight is constant", 4 * n * k, after)
+    why = "its weight is constant" + _stored_twice(weight, "rows", "an embedding", made)
+    return Row(node.name, "int8 linear", why, 4 * n * k, after)
+
+
+def _stored_twice(value: Value, kind: str, reader: str, made: dict[tuple[Value, str], tuple[Value, ...]]) -> str:
+    """A linear layer reads panels of its weight and an embedding rows: a weight of both is there in both forms."""
+    return f"; {reader} has it too, in another form" if (value, kind) in made else ""
 
 
 def _clip_after(graph: Graph, node: Node) -> None:
@@ -144,14 +150,15 @@ def _embedding(
     if (table, "rows") not in made:
         name, scales = node.name, _Scales(array)
         rows = ArrayLater((v, d), "int8", lambda: _quantize_rows(name, array, scales()))
-        scale = ArrayLater((v,), "float32", scales)
+        scale = ArrayLater((v,), "float32", lambda: iter([scales()]))
         made[table, "rows"] = (
             graph.constant_for(rows, table),
             graph.constant_for(scale, table, ".scale"),
         )
     node.op, node.attributes = "dynq.Embedding", {}
     node.inputs = [*made[table, "rows"], indices]
-    return Row(node.name, "int8 embedding", "its table is constant", array.nbytes, v * (d + 4))
+    why = "its table is constant" + _stored_twice(table, "int8", "a linear layer", made)
+    return Row(node.name, "int8 embedding", why, array.nbytes, v * (d + 4))
 
 
 class _Scales:
@@ -170,16 +177,14 @@ class _Scales:
         return self._scales
 
 
-def _quantize_rows(node: str, table: Array, scales: Array) -> Array:
+def _quantize_rows(node: str, table: Array, scales: Array) -> Iterator[Array]:
     if not np.all(np.isfinite(scales)):
         raise nonfinite(node)
-    rows = np.empty(table.shape, INT8)
     at = 0
     for part in _pieces(table):
         end = at + part.shape[0]
-        rows[at:end] = np.clip(np.rint(part / scales[at:end, None]), -127, 127)
+        yield np.clip(np.rint(part / scales[at:end, None]), -127, 127).astype(INT8)
         at = end
-    return rows
 
 
 def _pieces(table: Array) -> Iterator[Array]:

@@ -21,7 +21,7 @@ def merge_siblings(graph: Graph) -> list[tuple[str, list[str]]]:
     users = graph.users()
     for node in graph.nodes:
         weight = node.input(1)
-        if node.op == "dynq.Linear" and node.input(3) is None and weight is not None and _parts(weight) is not None:
+        if node.op == "dynq.Linear" and node.input(3) is None and weight is not None and _is_own(weight, users):
             bias = node.input(2)
             if bias is None or bias.array is not None:
                 attention = _attention(node, users)
@@ -31,8 +31,7 @@ def merge_siblings(graph: Graph) -> list[tuple[str, list[str]]]:
     merged = []
     for nodes in groups.values():
         nodes.sort(key=lambda node: _place(node, users))
-        weights = {node.inputs[1] for node in nodes}
-        if len(nodes) > 1 and len(weights) == len(nodes):
+        if len(nodes) > 1:
             merged.append((nodes[0].name, [node.name for node in nodes]))
             _merge(graph, nodes)
     graph.sort()
@@ -79,6 +78,11 @@ def _merge(graph: Graph, nodes: list[Node]) -> None:
         if output is not None:
             output.producer = split
     graph.insert_after(first, split)
+
+
+def _is_own(weight: Value, users: dict[Value, list[Node]]) -> bool:
+    """Not packed yet, and no other node reads it, which would take a copy of its own."""
+    return _parts(weight) is not None and len(users[weight]) == 1
 
 
 def _parts(weight: Value | None) -> list[Array] | None:

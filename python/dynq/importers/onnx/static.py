@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import TensorProto, defs, helper
 from onnx.reference import ReferenceEvaluator
 
 from ..._arguments import Array
@@ -14,7 +14,7 @@ from ...graph import Node, Value
 __all__ = ["evaluate"]
 
 _LARGEST = 4096  # elements: larger values are nobody's condition
-_OPSET = 24
+_OPSET = min(24, defs.onnx_opset_version())
 
 
 def evaluate(value: Value, depth: int = 64) -> Array | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from ...._arguments import Array
@@ -35,8 +37,8 @@ class PackedIntegers:
         self._scale = np.ones((), np.float32) if scale is None else scale
         self.shape = (int(b.shape[1]), int(b.shape[0]))
 
-    def make(self) -> QuantizedWeight:
-        return QuantizedWeight.from_integers(self._b.T, self._scale)
+    def pieces(self) -> Iterator[QuantizedWeight]:
+        yield QuantizedWeight.from_integers(self._b.T, self._scale)
 
     def scaled(self, scale: Array) -> PackedIntegers:
         """The same integers with a scale, one or one for each channel."""

@@ -118,7 +118,7 @@ _resize = {
 @converter("Resize", since=11, also=_resize)
 @converter(
     "Resize", since=18, also=_resize,
-    antialias=one_of(0), axes=INTS, keep_aspect_ratio_policy=one_of("stretch"),
+    antialias=one_of(0), axes=INTS, keep_aspect_ratio_policy=one_of("stretch", "not_larger", "not_smaller"),
 )  # fmt: skip
 def resize(call: Call) -> Result:
     """roi and scales may be given and empty where they do not count."""

@@ -19,9 +19,8 @@ passes("ConvInteger", also=_window, dilations=INTS, group=INT)
 
 @converter("AveragePool", also=_average)
 @converter("AveragePool", since=19, also=_average, dilations=INTS)
-@converter("MaxPool", also=_window, ceil_mode=one_of(0, 1), dilations=INTS, storage_order=one_of(0))
+@converter("MaxPool", also=_window, ceil_mode=one_of(0, 1), dilations=INTS, storage_order=one_of(0, 1))
 def pool(call: Call) -> Result:
-    call.only_first_output()
     rank = call.rank(0)
     if rank not in (3, 4):
         raise Unsupported(f"{call.op} of {rank} dimensions")
