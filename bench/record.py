@@ -1,7 +1,7 @@
-"""Append one line to bench/history/NAME.jsonl: ``record.py PATH/TO/dynq-bench NAME``.
+"""Append one line to bench/history/NAME.jsonl: ``record.py PATH/TO/dynq-bench NAME`` or ``record.py FILE.json NAME``.
 
 The line holds the commit, the CPU and what ``dynq-bench linear`` measured for each instruction set and number of
-threads.
+threads, or what a ``dynq bench ... --json`` wrote into the file.
 """
 
 import json
@@ -26,7 +26,23 @@ def measure(program: str, isa: str, threads: int) -> list[dict[str, object]]:
     return [record for record in records if record.pop("record") == "linear"]
 
 
-def main(program: str, name: str) -> None:
+def measure_all(program: str) -> dict[str, object]:
+    results = [
+        result
+        for isa in dynq.isa.supported()
+        for threads in sorted({1, dynq.get_num_threads()})
+        for result in measure(program, isa, threads)
+    ]
+    return {"results": results}
+
+
+def read(source: str) -> dict[str, object]:
+    four_digits = {"parse_float": lambda text: float(f"{float(text):.4g}")}
+    content: dict[str, object] = json.loads(Path(source).read_text(encoding="utf-8"), **four_digits)
+    return content
+
+
+def main(source: str, name: str) -> None:
     commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], check=True, capture_output=True, text=True)
     cpu = cpuinfo.get_cpu_info()
     line = {
@@ -34,12 +50,7 @@ def main(program: str, name: str) -> None:
         "commit": commit.stdout.strip(),
         "cpu": cpu.get("brand_raw"),
         "family_model_stepping": [cpu.get("family"), cpu.get("model"), cpu.get("stepping")],
-        "results": [
-            result
-            for isa in dynq.isa.supported()
-            for threads in sorted({1, dynq.get_num_threads()})
-            for result in measure(program, isa, threads)
-        ],
+        **(read(source) if source.endswith(".json") else measure_all(source)),
     }
     with (HISTORY / f"{name}.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
