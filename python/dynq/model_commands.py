@@ -20,9 +20,11 @@ from ._arguments import Array
 from ._report import console, json_option, print_json
 from .errors import Error, FileFormatError
 from .model import Model, ModelValue, load
+from .report import Row
 
 __all__ = ["compare", "inspect", "quantize", "run"]
 
+_SHOWN = 4  # nodes that stayed float for one reason
 _existing = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -41,9 +43,10 @@ def quantize(
     """Make a .dynq file of an ONNX model."""
     from .importers.onnx import to_graph
 
+    errors = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
-        console=Console(stderr=True), transient=True, disable=as_json,
+        console=errors, transient=True, disable=as_json or not errors.is_terminal,
     ) as progress:  # fmt: skip
         task = progress.add_task("reading", total=3)
         graph = to_graph(source)
@@ -60,11 +63,12 @@ def quantize(
             raise Error(f"{output} cannot be written: {error.strerror}") from error
         progress.update(task, advance=1)
     report = model.report()
-    kept = [(row.node, row.why) for row in report.kept_float]
+    kept = report.kept_float
     before, after = _size_with_data(source), output.stat().st_size
     if as_json:
         facts = {"bytes_before": before, "bytes_after": after, "ops": _ops(model)}
-        print_json({**facts, "kept_float": [{"node": node, "why": why} for node, why in kept]})
+        floats = [{"node": row.node, "became": row.became, "why": row.why} for row in kept]
+        print_json({**facts, "kept_float": floats})
         return
     table = Table("", "before", "after", title=f"{source.name} -> {output.name}", title_justify="left")
     table.add_row("file", _size(before), f"{_size(after)} ({before / max(after, 1):.1f} x smaller)")
@@ -74,10 +78,20 @@ def quantize(
     page.print(table)
     page.print(_ops_table(model))
     if kept:
-        floats = Table("stayed float", "why")
-        for node, why in kept:
-            floats.add_row(node, why)
-        page.print(floats)
+        page.print(_floats_table(kept))
+
+
+def _floats_table(rows: tuple[Row, ...]) -> Table:
+    """What stayed float, by kind and reason."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        reasons.setdefault((row.became.removeprefix("float "), row.why), []).append(row.node)
+    table = Table("stayed float", "why", "nodes")
+    table.columns[2].overflow = "fold"
+    for (what, why), nodes in reasons.items():
+        more = f" and {len(nodes) - _SHOWN} more" if len(nodes) > _SHOWN else ""
+        table.add_row(what, why, ", ".join(nodes[:_SHOWN]) + more)
+    return table
 
 
 @click.command()
@@ -236,6 +250,9 @@ def _inputs(model: Model, files: tuple[str, ...], shapes: tuple[str, ...], seed:
     sizes: dict[str, int] = {}
     for name in given.keys() | wanted.keys():
         shape = given[name].shape if name in given else wanted[name]
+        expected = by_name[name]
+        if len(shape) != len(expected.shape or ()):
+            raise click.UsageError(f"input {name!r} has shape {_dims(shape)}; expected {_shape_text(expected)}")
         sizes.update((d, n) for d, n in zip(by_name[name].shape or (), shape, strict=False) if isinstance(d, str))
     rng = np.random.default_rng(seed)
     for value in model.inputs:

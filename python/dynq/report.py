@@ -37,8 +37,8 @@ class Report:
 
     @property
     def kept_float(self) -> tuple[Row, ...]:
-        """Rows of weights that are not quantized."""
-        return tuple(row for row in self.rows if row.bytes_before and row.bytes_after >= row.bytes_before)
+        """Rows of what could be int8 and is not."""
+        return tuple(row for row in self.rows if row.became.startswith("float "))
 
     def to_json(self) -> str:
         return json.dumps([dataclasses.astuple(row) for row in self.rows], separators=(",", ":"))
@@ -51,6 +51,8 @@ class Report:
         from rich.table import Table  # takes as long to import as dynq itself
 
         table = Table("node", "became", "why", "bytes before", "after")
+        for column in table.columns[:3]:
+            column.overflow = "fold"  # a name that is cut is no name
         for column in table.columns[3:]:
             column.justify = "right"
         for row in self.rows:

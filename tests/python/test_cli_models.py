@@ -43,7 +43,19 @@ def test_quantize_tells_sizes_ops_and_what_stayed_float(folder: Path) -> None:
     facts = json.loads(done.stdout)
     assert facts["bytes_after"] == (folder / "k.dynq").stat().st_size
     assert facts["bytes_before"] == (folder / "m.onnx").stat().st_size
-    assert [row["node"] for row in facts["kept_float"]] == ["second"]
+    kept = {"node": "second", "became": "float linear", "why": "keep_float has 'second'"}
+    assert facts["kept_float"] == [kept]
+
+
+def test_names_of_nodes_are_shown_whole(tmp_path: Path) -> None:
+    name = "/model/encoder/layer.0/attention/self/query/MatMul" * 2
+    nodes = [node("MatMul", "x w", "y", name)]
+    onnx.save(
+        model(nodes, {"x": ("float32", ["n", 64])}, "y", {"w": np.ones((64, 8), np.float32)}), tmp_path / "m.onnx"
+    )
+    done = invoke("quantize", tmp_path / "m.onnx", "-o", tmp_path / "m.dynq", "--no-quantize")
+    shown = done.output + invoke("inspect", tmp_path / "m.dynq").output
+    assert shown.count(name[:20]) >= 2 and "…" not in shown
 
 
 def test_the_size_before_counts_external_data(folder: Path) -> None:
@@ -118,6 +130,7 @@ def test_run_gives_equal_names_equal_sizes_and_indices_that_are_in_the_table(tmp
         (["--shape", "x=3x"], "expected sizes like 1x128"),
         (["--shape", "z=3x64"], "NAME one of x"),
         (["--shape", "x=3x63"], "expected float32 (n, 64)"),
+        (["--shape", "x=64"], "input 'x' has shape 64; expected n x 64"),
         (["--input", "x=nothing.npy"], "nothing.npy is not an array"),
         (["--shape", "x=99999999999x64"], "cannot be made"),
     ],

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx_models import small_bert
 
 import dynq
 
@@ -17,11 +19,24 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_readme_example_runs() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
+    code = re.findall(r"```python\n(.+?)```", text, re.DOTALL)[0]
     printed = subprocess.check_output([sys.executable, "-c", code], text=True)
     shape, difference = printed.rsplit(" ", 1)
     assert shape == "(8, 256)"
     assert 0 < float(difference) < 0.5
+
+
+def test_the_readme_brings_a_model_from_onnx_to_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    onnx.save(small_bert(17), "model.onnx")
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Whole models")[2]
+    commands, code = (re.findall(rf"```{language}\n(.+?)```", text, re.DOTALL)[0] for language in ("sh", "python"))
+    assert len(commands.splitlines()) == 4
+    for command in commands.splitlines():
+        subprocess.run([sys.executable, "-m", *command.split()], check=True, capture_output=True)
+    names: dict[str, Any] = {"dynq": dynq, **dict.fromkeys(("ids", "mask", "types"), np.ones((2, 9), np.int64))}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["outputs"]["last_hidden_state"].shape == (2, 9, 16)
 
 
 def test_the_examples_of_models_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,7 +182,7 @@ def test_building_leaves_the_graph_as_it_was() -> None:
 def test_keep_float_names_what_exists() -> None:
     g, x = small()
     y = g.linear(x, np.eye(3, dtype=np.float32), name="a")
-    with pytest.raises(ValueError, match=r"keep_float has 'b\.\*', which no node is called"):
+    with pytest.raises(ValueError, match=r"keep_float has 'b\.\*', which is no node that is left"):
         g.build(y, keep_float=["a", "b.*"])
 
 

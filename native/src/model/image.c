@@ -21,14 +21,13 @@ static dynq_status find_data(dynq_model *model, const unsigned char *bytes, size
   for (size_t i = 0; i < LENGTH_BYTES; i++) {
     length |= (uint64_t)bytes[i] << 8 * i;
   }
-  if (length > size - LENGTH_BYTES) {
-    return dynq_fail(DYNQ_ERROR_FORMAT,
-                     "the header takes %llu bytes of %zu; expected a .dynq file: truncated, or another format",
-                     (unsigned long long)length, size);
-  }
-  if ((length + LENGTH_BYTES) % ALIGN != 0 || bytes[LENGTH_BYTES] != '{') {
+  if ((length + LENGTH_BYTES) % ALIGN != 0 || size == LENGTH_BYTES || bytes[LENGTH_BYTES] != '{') {
     return dynq_fail(DYNQ_ERROR_FORMAT,
                      "not a .dynq file: expected a JSON header and data that begin at a multiple of %d", ALIGN);
+  }
+  if (length > size - LENGTH_BYTES) {
+    return dynq_fail(DYNQ_ERROR_FORMAT, "truncated: the header takes %llu bytes; the file has %zu",
+                     (unsigned long long)length, size);
   }
   model->data = bytes + LENGTH_BYTES + length;
   model->data_bytes = size - LENGTH_BYTES - (size_t)length;

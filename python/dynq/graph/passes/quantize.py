@@ -47,7 +47,8 @@ def quantize_graph(graph: Graph, options: Options) -> list[Row]:
         p for p in options.keep_float if not any(n.name == p or fnmatch.fnmatchcase(n.name, p) for n in graph.nodes)
     ]
     if unused:
-        raise ValueError(f"keep_float has {', '.join(map(repr, unused))}, which no node is called")
+        names = ", ".join(map(repr, unused))
+        raise ValueError(f"keep_float has {names}, which is no node that is left after the passes; report() lists them")
     rows: dict[str, Row] = {}
     made: dict[tuple[Value, str], tuple[Value, ...]] = {}  # a weight that several nodes share is kept once
     for node in list(graph.nodes):
