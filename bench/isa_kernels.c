@@ -59,6 +59,53 @@ static void run_activate(const bench_kernel *kernel, const dynq_kernels *kernels
   }
 }
 
+static void run_sum(const bench_kernel *kernel, const dynq_kernels *kernels, const bench_work *work, size_t first,
+                    size_t count) {
+  (void)kernel;
+  for (size_t u = first; count-- > 0; u = next(work, u)) {
+    (void)kernels->vector.reduce(DYNQ_REDUCTION_SUM, work->length, input(work, u));
+  }
+}
+
+static void run_softmax(const bench_kernel *kernel, const dynq_kernels *kernels, const bench_work *work, size_t first,
+                        size_t count) {
+  (void)kernel;
+  for (size_t u = first; count-- > 0; u = next(work, u)) {
+    kernels->vector.softmax(1, work->length, input(work, u), work->length, 1.0f, NULL, output(work, u), work->length);
+  }
+}
+
+static const float *ones(void) {
+  static float scale[LONGEST_ROW];
+  for (size_t i = 0; scale[LONGEST_ROW - 1] == 0.0f && i < LONGEST_ROW; i++) {
+    scale[i] = 1.0f;
+  }
+  return scale;
+}
+
+static void run_layer_norm(const bench_kernel *kernel, const dynq_kernels *kernels, const bench_work *work,
+                           size_t first, size_t count) {
+  (void)kernel;
+  for (size_t u = first; count-- > 0; u = next(work, u)) {
+    kernels->vector.layer_norm(1, work->length, input(work, u), 1e-5f, ones(), ones(), output(work, u), NULL, NULL);
+  }
+}
+
+static void run_rms_norm(const bench_kernel *kernel, const dynq_kernels *kernels, const bench_work *work, size_t first,
+                         size_t count) {
+  (void)kernel;
+  for (size_t u = first; count-- > 0; u = next(work, u)) {
+    kernels->vector.rms_norm(1, work->length, input(work, u), 1e-5f, ones(), output(work, u));
+  }
+}
+
+static void run_unary(const bench_kernel *kernel, const dynq_kernels *kernels, const bench_work *work, size_t first,
+                      size_t count) {
+  for (size_t u = first; count-- > 0; u = next(work, u)) {
+    kernels->vector.unary(kernel->function, work->length, 0.0f, 0.0f, input(work, u), output(work, u));
+  }
+}
+
 /* The integers are the bits of floats, up to 2^31: the scales bring them to [-4, 4]. */
 static void run_epilogue(const bench_kernel *kernel, const dynq_kernels *kernels, const bench_work *work, size_t first,
                          size_t count) {
@@ -117,12 +164,19 @@ HAS(quantize)
 HAS(dequantize)
 HAS(epilogue)
 HAS(activate)
+HAS(reduce)
+HAS(softmax)
+HAS(layer_norm)
+HAS(rms_norm)
+HAS(unary)
 #undef HAS
 
 static bool has_gemm(const dynq_isa_kernels *isa) { return isa->gemm != NULL; }
 
 #define ACTIVATION(text, which)                                                                                        \
   {.name = (text), .mix = BENCH_COPY, .activation = (which), .has = has_activate, .run = run_activate}
+
+#define UNARY(text, which) {.name = (text), .mix = BENCH_COPY, .function = (which), .has = has_unary, .run = run_unary}
 
 const bench_kernel bench_kernel_list[] = {
     {.name = "range", .mix = BENCH_READ, .has = has_range, .run = run_range},
@@ -137,7 +191,14 @@ const bench_kernel bench_kernel_list[] = {
     ACTIVATION("silu", DYNQ_ACTIVATION_SILU),
     ACTIVATION("gelu", DYNQ_ACTIVATION_GELU),
     ACTIVATION("gelu_tanh", DYNQ_ACTIVATION_GELU_TANH),
+    UNARY("exp", DYNQ_UNARY_EXP),
+    UNARY("erf", DYNQ_UNARY_ERF),
+    {.name = "sum", .mix = BENCH_READ, .has = has_reduce, .run = run_sum},
+    {.name = "softmax", .mix = BENCH_COPY, .has = has_softmax, .run = run_softmax},
+    {.name = "layer_norm", .mix = BENCH_COPY, .has = has_layer_norm, .run = run_layer_norm},
+    {.name = "rms_norm", .mix = BENCH_COPY, .has = has_rms_norm, .run = run_rms_norm},
 };
+#undef UNARY
 #undef ACTIVATION
 const size_t bench_kernel_count = sizeof bench_kernel_list / sizeof bench_kernel_list[0];
 

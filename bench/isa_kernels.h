@@ -22,6 +22,7 @@ typedef struct bench_kernel {
   bool gemm; /* its work is counted in multiply-adds, and enter() and leave() belong around it */
   bench_mix mix;
   dynq_activation activation;
+  dynq_unary function;
   size_t rows;                              /* of a GEMM; 0: a full tile of the instruction set */
   bool (*has)(const dynq_isa_kernels *isa); /* one of its own */
   /* Does `count` units, the first of them unit `first`. */

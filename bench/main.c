@@ -17,7 +17,7 @@ static const char usage[] =
     "isa:\n"
     "  --isa NAME        only this instruction set; may be repeated, as the next two\n"
     "  --kernel NAME     only this kernel: range quantize dequantize gemm_tile gemv epilogue relu sigmoid tanh silu\n"
-    "                    gelu gelu_tanh\n"
+    "                    gelu gelu_tanh exp erf sum softmax layer_norm rms_norm\n"
     "  --level NAME      only this level: L1 L2 L3 memory\n"
     "  --caches L1,L2,L3 their sizes, such as 48K,2M,260M, where the system does not know them\n"
     "\n"
