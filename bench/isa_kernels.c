@@ -1,8 +1,8 @@
 /*
  * Each kernel of an instruction set as the benchmark runs it: in units, one after the other through a level of memory.
  *
- * A unit is what a call gets in real work: of the vector kernels a row of up to 4096 elements, of the epilogue a tile of
- * 4 x 512, of the GEMM a panel of K = 512, several of them a call.
+ * A unit is what a call gets in real work: of the vector kernels a row of up to 4096 elements, of the epilogue, the norms and
+ * softmax 4 rows of up to 512, of the GEMM a panel of K = 512, several of them a call.
  */
 #include "isa_kernels.h"
 
@@ -11,7 +11,7 @@
 enum {
   LONGEST_ROW = 4096,
   ROW_STEP = 256, /* 1024 bytes of float32, as bench_loop asks */
-  TILE_ROWS = 4,  /* of the epilogue: with 512 columns as many sums as the library's buffer has */
+  TILE_ROWS = 4,  /* with 512 columns as many sums as the library's buffer has */
   LONGEST_TILE = 512,
   K = 512,
   PANEL_BYTES = DYNQ_PANEL * K,
@@ -71,13 +71,14 @@ static void run_softmax(const bench_kernel *kernel, const dynq_kernels *kernels,
                         size_t count) {
   (void)kernel;
   for (size_t u = first; count-- > 0; u = next(work, u)) {
-    kernels->vector.softmax(1, work->length, input(work, u), work->length, 1.0f, NULL, output(work, u), work->length);
+    kernels->vector.softmax(TILE_ROWS, work->length, input(work, u), work->length, 1.0f, NULL, output(work, u),
+                            work->length);
   }
 }
 
 static const float *ones(void) {
-  static float scale[LONGEST_ROW];
-  for (size_t i = 0; scale[LONGEST_ROW - 1] == 0.0f && i < LONGEST_ROW; i++) {
+  static float scale[LONGEST_TILE];
+  for (size_t i = 0; scale[LONGEST_TILE - 1] == 0.0f && i < LONGEST_TILE; i++) {
     scale[i] = 1.0f;
   }
   return scale;
@@ -87,7 +88,8 @@ static void run_layer_norm(const bench_kernel *kernel, const dynq_kernels *kerne
                            size_t first, size_t count) {
   (void)kernel;
   for (size_t u = first; count-- > 0; u = next(work, u)) {
-    kernels->vector.layer_norm(1, work->length, input(work, u), 1e-5f, ones(), ones(), output(work, u), NULL, NULL);
+    kernels->vector.layer_norm(TILE_ROWS, work->length, input(work, u), 1e-5f, ones(), ones(), output(work, u), NULL,
+                               NULL);
   }
 }
 
@@ -95,7 +97,7 @@ static void run_rms_norm(const bench_kernel *kernel, const dynq_kernels *kernels
                          size_t count) {
   (void)kernel;
   for (size_t u = first; count-- > 0; u = next(work, u)) {
-    kernels->vector.rms_norm(1, work->length, input(work, u), 1e-5f, ones(), output(work, u));
+    kernels->vector.rms_norm(TILE_ROWS, work->length, input(work, u), 1e-5f, ones(), output(work, u));
   }
 }
 
@@ -184,7 +186,7 @@ const bench_kernel bench_kernel_list[] = {
     {.name = "dequantize", .mix = BENCH_WIDEN, .has = has_dequantize, .run = run_dequantize},
     {.name = "gemm_tile", .gemm = true, .mix = BENCH_READ, .has = has_gemm, .run = run_gemm},
     {.name = "gemv", .gemm = true, .mix = BENCH_READ, .rows = 1, .has = has_gemm, .run = run_gemm},
-    {.name = "epilogue", .mix = BENCH_COPY, .has = has_epilogue, .run = run_epilogue},
+    {.name = "epilogue", .tile = true, .mix = BENCH_COPY, .has = has_epilogue, .run = run_epilogue},
     ACTIVATION("relu", DYNQ_ACTIVATION_RELU),
     ACTIVATION("sigmoid", DYNQ_ACTIVATION_SIGMOID),
     ACTIVATION("tanh", DYNQ_ACTIVATION_TANH),
@@ -194,9 +196,9 @@ const bench_kernel bench_kernel_list[] = {
     UNARY("exp", DYNQ_UNARY_EXP),
     UNARY("erf", DYNQ_UNARY_ERF),
     {.name = "sum", .mix = BENCH_READ, .has = has_reduce, .run = run_sum},
-    {.name = "softmax", .mix = BENCH_COPY, .has = has_softmax, .run = run_softmax},
-    {.name = "layer_norm", .mix = BENCH_COPY, .has = has_layer_norm, .run = run_layer_norm},
-    {.name = "rms_norm", .mix = BENCH_COPY, .has = has_rms_norm, .run = run_rms_norm},
+    {.name = "softmax", .tile = true, .mix = BENCH_COPY, .has = has_softmax, .run = run_softmax},
+    {.name = "layer_norm", .tile = true, .mix = BENCH_COPY, .has = has_layer_norm, .run = run_layer_norm},
+    {.name = "rms_norm", .tile = true, .mix = BENCH_COPY, .has = has_rms_norm, .run = run_rms_norm},
 };
 #undef UNARY
 #undef ACTIVATION
@@ -205,8 +207,7 @@ const size_t bench_kernel_count = sizeof bench_kernel_list / sizeof bench_kernel
 void bench_work_cut(bench_work *work, const bench_kernel *kernel, const dynq_kernels *kernels, size_t bytes) {
   static const size_t in_size[BENCH_MIXES] = {4, 4, 1, 4}, out_size[BENCH_MIXES] = {0, 1, 4, 4};
   const size_t each = in_size[kernel->mix] + out_size[kernel->mix];
-  const bool tiles = kernel->run == run_epilogue;
-  const size_t rows = tiles ? TILE_ROWS : 1, longest = tiles ? LONGEST_TILE : LONGEST_ROW;
+  const size_t rows = kernel->tile ? TILE_ROWS : 1, longest = kernel->tile ? LONGEST_TILE : LONGEST_ROW;
   if (kernel->gemm) {
     work->in_bytes = PANEL_BYTES;
     work->out_bytes = 0;

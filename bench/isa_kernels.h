@@ -20,6 +20,7 @@ typedef struct bench_work {
 typedef struct bench_kernel {
   const char *name;
   bool gemm; /* its work is counted in multiply-adds, and enter() and leave() belong around it */
+  bool tile; /* a unit is several rows */
   bench_mix mix;
   dynq_activation activation;
   dynq_unary function;
