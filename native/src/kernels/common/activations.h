@@ -25,8 +25,8 @@ static const float LOG[] = {0.333333313f, -0.250008196f, 0.200012267f, -0.166233
                             0.142017573f, -0.131601855f, 0.127615869f, -0.0763450339f};
 
 /* Some functions exist for W vectors at a time: their chains of operations take turns, and none waits for itself. */
-#define EACH_OF(W) _Pragma("GCC unroll 4") for (size_t w = 0; w < (W); w++)
-enum { V_MOST = 4 }; /* W */
+#define EACH_OF(W) _Pragma("GCC unroll 8") for (size_t w = 0; w < (W); w++)
+enum { V_MOST = 8 }; /* W */
 
 /* y = c[0] + c[1] x + ..., by Horner's rule. */
 V_INLINE void v_polynomial_of(const size_t W, const vf *x, vf *y, const float *c, size_t count) {

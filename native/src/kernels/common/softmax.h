@@ -102,6 +102,8 @@ static void softmax_row(size_t n, const float *x, float scale, const float *mask
 
 #if defined(DYNQ_VEC_AVX512_H) || defined(DYNQ_VEC_AVX2_H)
 
+enum { SHORT_VECTORS = 4 }; /* that take turns */
+
 /* R rows of up to B times 16 values, which take turns; the same as above. */
 V_INLINE void softmax_short_rows(const size_t R, const size_t B, size_t n, const float *x, size_t x_stride, float scale,
                                  const float *mask, float *y, size_t y_stride) {
@@ -146,7 +148,7 @@ static void vector_softmax(size_t m, size_t n, const float *x, size_t x_stride, 
                            float *y, size_t y_stride) {
   size_t i = 0;
 #if defined(DYNQ_VEC_AVX512_H) || defined(DYNQ_VEC_AVX2_H)
-  const size_t together = V_MOST / REDUCE_VECTORS;
+  const size_t together = SHORT_VECTORS / REDUCE_VECTORS; /* rows */
   for (; n <= REDUCE_LANES && i + together <= m; i += together) {
     softmax_short_rows(together, 1, n, x + i * x_stride, x_stride, scale, mask, y + i * y_stride, y_stride);
   }

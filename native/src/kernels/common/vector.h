@@ -184,6 +184,9 @@ V_INLINE void activate_vectors(const size_t W, const bool partial, size_t left, 
 
 V_INLINE void activate_all(dynq_activation activation, size_t n, const float *x, float *y) {
   size_t i = 0;
+  for (; activation == DYNQ_ACTIVATION_GELU && i + V_MOST * V_LANES <= n; i += V_MOST * V_LANES) {
+    activate_vectors(V_MOST, false, 0, activation, x + i, y + i);
+  }
   for (; i + 2 * V_LANES <= n; i += 2 * V_LANES) {
     activate_vectors(2, false, 0, activation, x + i, y + i);
   }
@@ -197,19 +200,20 @@ V_INLINE void activate_all(dynq_activation activation, size_t n, const float *x,
 
 /* ---- Epilogue ---- */
 
-/* W vectors of columns from `j` on, or the `left` columns that remain where `partial` (W is 1 then). factors: vi_factor
- * of each row's zero-point. */
+/* Rows [i, end), R at a time, of W vectors of columns from `j` on, or of the `left` columns that remain where `partial`
+ * (W is 1 then). factors: vi_factor of each row's zero-point. */
 V_INLINE void epilogue_columns(const dynq_epilogue_tile *t, dynq_activation activation, const int32_t *factors,
-                               size_t j, const size_t W, const bool partial, size_t left) {
+                               size_t i, size_t end, size_t j, const size_t R, const size_t W, const bool partial,
+                               size_t left) {
 #define LOAD_F(p) (partial ? vf_load_n((p), left) : vf_load(p))
 #define LOAD_I(p) (partial ? vi_load_n((p), left) : vi_load(p))
-#define EACH_VECTOR _Pragma("GCC unroll 2") for (size_t v = 0; v < W; v++)
+#define EACH_VECTOR _Pragma("GCC unroll 8") for (size_t v = 0; v < W; v++)
+#define EACH_VALUE _Pragma("GCC unroll 4") for (size_t r = 0; r < R; r++) EACH_VECTOR
   const bool integers = t->acc != NULL, clamp = t->min < t->max;
   const bool zero_points = integers && t->column_zero_point != NULL;
   const vf low = vf_set1(t->min), high = vf_set1(t->max);
-  const size_t m = t->m;
-  vf scale[2], bias[2];
-  vi sum[2], factored[2], zero_point[2];
+  vf scale[V_MOST], bias[V_MOST];
+  vi sum[V_MOST], factored[V_MOST], zero_point[V_MOST];
   bool small = true;
   EACH_VECTOR {
     const size_t at = j + v * V_LANES;
@@ -220,38 +224,42 @@ V_INLINE void epilogue_columns(const dynq_epilogue_tile *t, dynq_activation acti
     zero_point[v] = zero_points ? LOAD_I(t->column_zero_point + at) : vi_set1(0);
     small &= !vi_any(vi_and(vi_add(sum[v], vi_set1(1 << 22)), vi_set1(-(1 << 23)))); /* -2^22 <= sum < 2^22 */
   }
-  for (size_t i = 0; i < m; i++) {
-    vf y[2];
+  for (; i + R <= end; i += R) {
+    vf y[V_MOST];
     if (integers) {
-      EACH_VECTOR {
-        vi acc = LOAD_I(t->acc + i * t->acc_stride + j + v * V_LANES);
-        acc = small ? vi_sub_product(acc, factored[v], factors[i])
-                    : vi_sub(acc, vi_mul(vi_set1(t->row_zero_point[i]), sum[v]));
+      EACH_VALUE {
+        const size_t row = i + r;
+        vi acc = LOAD_I(t->acc + row * t->acc_stride + j + v * V_LANES);
+        acc = small ? vi_sub_product(acc, factored[v], factors[row])
+                    : vi_sub(acc, vi_mul(vi_set1(t->row_zero_point[row]), sum[v]));
         if (zero_points) {
-          acc = vi_sub(acc, vi_mul(vi_set1(t->row_sum[i]), zero_point[v]));
+          acc = vi_sub(acc, vi_mul(vi_set1(t->row_sum[row]), zero_point[v]));
         }
-        y[v] = vf_from_i(acc);
+        y[r * W + v] = vf_from_i(acc);
       }
     } else {
-      EACH_VECTOR { y[v] = LOAD_F(t->acc_f32 + i * t->acc_stride + j + v * V_LANES); }
+      EACH_VALUE { y[r * W + v] = LOAD_F(t->acc_f32 + (i + r) * t->acc_stride + j + v * V_LANES); }
     }
-    EACH_VECTOR { y[v] = vf_mul(y[v], vf_mul(vf_set1(t->row_scale[i]), scale[v])); }
+    EACH_VALUE { y[r * W + v] = vf_mul(y[r * W + v], vf_mul(vf_set1(t->row_scale[i + r]), scale[v])); }
     if (t->bias != NULL) {
-      EACH_VECTOR { y[v] = vf_add(y[v], bias[v]); }
+      EACH_VALUE { y[r * W + v] = vf_add(y[r * W + v], bias[v]); }
     }
     if (t->residual != NULL) {
-      EACH_VECTOR { y[v] = vf_add(y[v], LOAD_F(t->residual + i * t->residual_stride + j + v * V_LANES)); }
+      EACH_VALUE {
+        y[r * W + v] = vf_add(y[r * W + v], LOAD_F(t->residual + (i + r) * t->residual_stride + j + v * V_LANES));
+      }
     }
-    finish(W, activation, y, clamp, low, high);
-    EACH_VECTOR {
-      float *to = t->y + i * t->y_stride + j + v * V_LANES;
+    finish(R * W, activation, y, clamp, low, high);
+    EACH_VALUE {
+      float *to = t->y + (i + r) * t->y_stride + j + v * V_LANES;
       if (partial) {
-        vf_store_n(to, left, y[v]);
+        vf_store_n(to, left, y[r * W + v]);
       } else {
-        vf_store(to, y[v]);
+        vf_store(to, y[r * W + v]);
       }
     }
   }
+#undef EACH_VALUE
 #undef EACH_VECTOR
 #undef LOAD_F
 #undef LOAD_I
@@ -259,19 +267,27 @@ V_INLINE void epilogue_columns(const dynq_epilogue_tile *t, dynq_activation acti
 
 V_INLINE void epilogue_all(dynq_activation activation, const dynq_epilogue_tile *tile) {
   const dynq_epilogue_tile t = *tile; /* y cannot overlap a copy, so nothing of it is loaded again after a store */
+  const size_t R = activation == DYNQ_ACTIVATION_GELU ? V_MOST / 2 : 1; /* its chains are long, and take turns */
+  const size_t together = t.m / R * R;
   int32_t factors[DYNQ_MAX_TILE_ROWS];
   size_t j = 0;
   for (size_t i = 0; i < t.m && t.acc != NULL; i++) {
     factors[i] = vi_factor(t.row_zero_point[i]);
   }
+  for (; R > 1 && together == 0 && j + V_MOST * V_LANES <= t.n; j += V_MOST * V_LANES) {
+    epilogue_columns(&t, activation, factors, 0, t.m, j, 1, V_MOST, false, 0);
+  }
   for (; j + 2 * V_LANES <= t.n; j += 2 * V_LANES) {
-    epilogue_columns(&t, activation, factors, j, 2, false, 0);
+    epilogue_columns(&t, activation, factors, 0, together, j, R, 2, false, 0);
+    if (R > 1 && together < t.m) {
+      epilogue_columns(&t, activation, factors, together, t.m, j, 1, 2, false, 0);
+    }
   }
   for (; j < t.n; j += V_LANES) {
     if (t.n - j >= V_LANES) {
-      epilogue_columns(&t, activation, factors, j, 1, false, 0);
+      epilogue_columns(&t, activation, factors, 0, t.m, j, 1, 1, false, 0);
     } else {
-      epilogue_columns(&t, activation, factors, j, 1, true, t.n - j);
+      epilogue_columns(&t, activation, factors, 0, t.m, j, 1, 1, true, t.n - j);
     }
   }
 }

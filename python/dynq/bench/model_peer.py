@@ -1,0 +1,348 @@
+"""One runtime with a whole encoder in a process of its own, which models.py starts: ``main`` reads a job, prints JSON.
+
+The job (JSON on standard input): ``do``, ``folder`` for files, ``source`` with the checkpoint, ``cpus`` to run on.
+
+- ``prepare`` writes the files that the runtime opens.
+- ``time``: for each of ``shapes`` (batch, length) one line: the median time of an inference in milliseconds and, where
+  ``with_cosine``, the mean cosine of the tokens' outputs to those in the folder.
+- ``open``: how long opening takes, how long opening and the first inference, and the memory that is resident after ten.
+
+Inputs are token ids, int64 (batch, length), and a mask of ones; the output is float32 (batch, length, hidden).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .peer import median_seconds
+
+Array = NDArray[Any]
+Call = Callable[[], Array]
+Bind = Callable[[Array], Call]
+"""Gets ids; the call that comes back runs the model on them."""
+
+
+class Runtime(NamedTuple):
+    packages: tuple[str, ...]
+    prepare: Callable[[Path, Path], None]  # source, folder
+    open: Callable[[Path, Path, int], Bind]  # source, folder, threads
+    file: str  # in the folder; empty: it reads the source
+
+
+def _keep(call: Call, *arrays: Array) -> Call:
+    """The call; the arrays that it reads live as long."""
+    return lambda kept=arrays: call()  # type: ignore[misc]
+
+
+# ---- dynq
+
+
+def _prepare_dynq(source: Path, folder: Path) -> None:
+    from dynq.demo.bert import load_bert
+
+    graph = load_bert(source)
+    graph.build({name: value for name, value in graph.outputs if name == "last_hidden_state"}).save(
+        folder / "model.dynq"
+    )
+
+
+def _open_dynq(source: Path, folder: Path, threads: int) -> Bind:
+    import dynq
+
+    dynq.set_num_threads(threads)
+    model = dynq.load(folder / "model.dynq")
+
+    def bind(ids: Array) -> Call:
+        mask = np.ones_like(ids)
+        return lambda: np.asarray(model(ids, mask))
+
+    return bind
+
+
+# ---- ONNX Runtime
+
+
+def _onnx_inputs(ids: Array) -> dict[str, Array]:
+    return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+
+
+def _prepare_onnx(source: Path, folder: Path) -> None:
+    from dynq.demo.bert_onnx import export_bert
+
+    if not (folder / "float.onnx").exists():
+        export_bert(source, folder / "float.onnx")
+
+
+def _prepare_dynamic(per_channel: bool) -> Callable[[Path, Path], None]:
+    """quantize_dynamic."""
+
+    def prepare(source: Path, folder: Path) -> None:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        _prepare_onnx(source, folder)
+        target = folder / ("channel.onnx" if per_channel else "tensor.onnx")
+        quantize_dynamic(folder / "float.onnx", target, per_channel=per_channel, weight_type=QuantType.QInt8)
+
+    return prepare
+
+
+def _open_onnx(name: str) -> Callable[[Path, Path, int], Bind]:
+    """With inputs and outputs bound to arrays, so that nothing is copied."""
+
+    def open_file(source: Path, folder: Path, threads: int) -> Bind:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        session = onnxruntime.InferenceSession(str(folder / name), options, providers=["CPUExecutionProvider"])
+        width = session.get_outputs()[0].shape[2]
+
+        def bind(ids: Array) -> Call:
+            values = _onnx_inputs(ids)
+            y = np.empty((*ids.shape, width), np.float32)
+            binding = session.io_binding()
+            for key, value in values.items():
+                binding.bind_input(key, "cpu", 0, value.dtype, value.shape, value.ctypes.data)
+            binding.bind_output("last_hidden_state", "cpu", 0, np.float32, y.shape, y.ctypes.data)
+
+            def call() -> Array:
+                session.run_with_iobinding(binding)
+                return y
+
+            return _keep(call, *values.values())
+
+        return bind
+
+    return open_file
+
+
+# ---- PyTorch
+
+
+def _prepare_nothing(source: Path, folder: Path) -> None:
+    pass
+
+
+def _open_torch(int8: bool) -> Callable[[Path, Path, int], Bind]:
+    """Modules and scaled_dot_product_attention, in eager mode; int8 by torch.ao.quantization.quantize_dynamic."""
+
+    def open_file(source: Path, folder: Path, threads: int) -> Bind:
+        import warnings
+
+        import torch
+
+        from .model_torch import load
+
+        torch.set_num_threads(threads)
+        module = load(source)
+        if int8:
+            quantize: Any = torch.ao.quantization.quantize_dynamic
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # it is deprecated
+                module = quantize(module, {torch.nn.Linear}, torch.qint8)
+
+        def bind(ids: Array) -> Call:
+            tensor = torch.from_numpy(ids)
+
+            def call() -> Array:
+                with torch.inference_mode():
+                    return np.asarray(module(tensor).numpy())
+
+            return call
+
+        return bind
+
+    return open_file
+
+
+# ---- OpenVINO
+
+
+def _prepare_openvino(int8: bool) -> Callable[[Path, Path], None]:
+    def prepare(source: Path, folder: Path) -> None:
+        import openvino
+
+        _prepare_onnx(source, folder)
+        model = openvino.Core().read_model(folder / "float.onnx")
+        if int8:
+            _compress(model)
+        openvino.save_model(model, folder / f"openvino-{'int8' if int8 else 'float'}.xml", compress_to_fp16=False)
+
+    return prepare
+
+
+def _compress(model: Any) -> None:
+    """Weights of linear layers become int8 per channel."""
+    from openvino import opset13 as opset
+
+    for node in model.get_ordered_ops():
+        constant = node.input_value(1).get_node() if node.get_type_name() == "MatMul" else None
+        if constant is None or constant.get_type_name() != "Constant":
+            continue
+        w = constant.data.T
+        scale = np.maximum(np.abs(w).max(1, keepdims=True) / 127, np.float32(1e-30)).astype(np.float32)
+        integers = opset.constant(np.clip(np.rint(w / scale), -127, 127).astype(np.int8))
+        weight = opset.multiply(opset.convert(integers, np.float32), opset.constant(scale))
+        product = opset.matmul(node.input_value(0), weight, transpose_a=False, transpose_b=True)
+        node.output(0).replace(product.output(0))
+
+
+def _open_openvino(int8: bool, precision: str = "f32") -> Callable[[Path, Path, int], Bind]:
+    """int8: activations quantized in groups of 128."""
+
+    def open_file(source: Path, folder: Path, threads: int) -> Bind:
+        import openvino
+
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": precision,
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 128 if int8 else 0,
+        }
+        path = folder / f"openvino-{'int8' if int8 else 'float'}.xml"
+        request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+
+        def bind(ids: Array) -> Call:
+            values = _onnx_inputs(ids)
+            for key, value in values.items():
+                request.set_tensor(key, openvino.Tensor(value, shared_memory=True))
+
+            def call() -> Array:
+                request.infer()
+                return np.asarray(request.get_output_tensor().data)
+
+            return _keep(call, *values.values())
+
+        return bind
+
+    return open_file
+
+
+# ---- CTranslate2
+
+
+def _prepare_ctranslate2(source: Path, folder: Path) -> None:
+    from ctranslate2.converters import TransformersConverter
+
+    TransformersConverter(str(source)).convert(str(folder / "ctranslate2"), quantization="int8")
+
+
+def _open_ctranslate2(source: Path, folder: Path, threads: int) -> Bind:
+    import ctranslate2
+
+    encoder = ctranslate2.Encoder(
+        str(folder / "ctranslate2"), device="cpu", compute_type="int8", inter_threads=1, intra_threads=threads
+    )
+
+    def bind(ids: Array) -> Call:
+        values = ids.astype(np.int32)
+        lengths = np.full(len(ids), ids.shape[1], np.int32)
+        view = ctranslate2.StorageView.from_array(values)
+        length_view = ctranslate2.StorageView.from_array(lengths)
+
+        def call() -> Array:
+            return np.asarray(encoder.forward_batch(view, length_view).last_hidden_state)
+
+        return _keep(call, values, lengths)
+
+    return bind
+
+
+RUNTIMES: dict[str, Runtime] = {
+    "dynq": Runtime(("dynq",), _prepare_dynq, _open_dynq, "model.dynq"),
+    "onnxruntime float32": Runtime(("onnxruntime", "onnx"), _prepare_onnx, _open_onnx("float.onnx"), "float.onnx"),
+    "onnxruntime int8": Runtime(
+        ("onnxruntime", "onnx"), _prepare_dynamic(False), _open_onnx("tensor.onnx"), "tensor.onnx"
+    ),
+    "onnxruntime int8 channel": Runtime(
+        ("onnxruntime", "onnx"), _prepare_dynamic(True), _open_onnx("channel.onnx"), "channel.onnx"
+    ),
+    "torch float32": Runtime(("torch",), _prepare_nothing, _open_torch(False), ""),
+    "torch int8": Runtime(("torch",), _prepare_nothing, _open_torch(True), ""),
+    "openvino float32": Runtime(
+        ("openvino", "onnx"), _prepare_openvino(False), _open_openvino(False), "openvino-float.bin"
+    ),
+    "openvino int8": Runtime(("openvino", "onnx"), _prepare_openvino(True), _open_openvino(True), "openvino-int8.bin"),
+    "ctranslate2 int8": Runtime(
+        ("ctranslate2", "transformers", "torch"), _prepare_ctranslate2, _open_ctranslate2, "ctranslate2/model.bin"
+    ),
+}
+
+
+def cosine(y: Array, right: Array) -> float:
+    """Mean over the tokens."""
+    a, b = y.astype(np.float64), right.astype(np.float64)
+    return float(((a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)).mean())
+
+
+def resident() -> int | None:
+    """Bytes; None where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None
+
+
+def main(name: str, threads: int) -> None:
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a runtime prints must not stand between the lines
+    job = json.load(sys.stdin)
+    if job["cpus"]:
+        os.sched_setaffinity(0, job["cpus"])
+    source, folder = Path(job["source"]), Path(job["folder"])
+    runtime = RUNTIMES[name]
+    if job["do"] == "prepare":
+        runtime.prepare(source, folder)
+    elif job["do"] == "open":
+        print(json.dumps(_opening(runtime, source, folder, threads)), file=out)
+    else:
+        np.empty(2**27, np.uint8)  # glibc's malloc keeps blocks as large as one that was freed: no page faults
+        bind = runtime.open(source, folder, threads)
+        for shape in job["shapes"]:
+            print(json.dumps(_timing(bind, folder, shape, job)), file=out, flush=True)
+
+
+def _ids(folder: Path, batch: int, length: int) -> Array:
+    ids: Array = np.load(folder / f"ids-{batch}x{length}.npy")
+    return ids
+
+
+def _timing(bind: Bind, folder: Path, shape: list[int], job: dict[str, Any]) -> dict[str, Any]:
+    batch, length = shape
+    call = bind(_ids(folder, batch, length))
+    y = call()
+    record: dict[str, Any] = {"batch": batch, "length": length}
+    if job["with_cosine"]:
+        record["cosine"] = cosine(y, np.load(folder / f"hidden-{batch}x{length}.npy"))
+    start = time.perf_counter()
+    call()
+    took = time.perf_counter() - start
+    samples = max(3, min(job["samples"], int(job["patience"] / took)))
+    record["ms"] = 1e3 * median_seconds(call, job["seconds"], samples)
+    return record
+
+
+def _opening(runtime: Runtime, source: Path, folder: Path, threads: int) -> dict[str, Any]:
+    ids = _ids(folder, 1, 128)
+    for package in runtime.packages[:1]:
+        __import__(package)  # does not count
+    start = time.perf_counter()
+    bind = runtime.open(source, folder, threads)
+    opened = time.perf_counter()
+    call = bind(ids)
+    call()
+    first = time.perf_counter()
+    for _ in range(9):
+        call()
+    return {"open_ms": 1e3 * (opened - start), "first_ms": 1e3 * (first - start), "resident": resident()}
