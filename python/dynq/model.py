@@ -6,8 +6,8 @@ import dataclasses
 import json
 import os
 from collections import deque
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from . import _arguments as arguments
 from ._arguments import NONFINITE, Array, contiguous
 from ._call import NONFINITE as STATUS_NONFINITE
 from ._call import NULL, check, ffi, lib, text
+from .errors import FileFormatError
 from .report import Report
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = ["Model", "ModelValue", "NodeTime", "load"]
 
 FLOAT32 = np.dtype(np.float32)
 UINT8 = np.dtype(np.uint8)
+_T = TypeVar("_T")
 _DTYPES: dict[int, np.dtype[Any]] = {
     lib.DYNQ_FLOAT32: FLOAT32,
     lib.DYNQ_INT64: np.dtype(np.int64),
@@ -115,12 +117,8 @@ class Model:
     @property
     def outputs(self) -> tuple[ModelValue, ...]:
         """Names, and dtypes and shapes as far as they are known without a run."""
-        known = {name: (dtype, shape) for name, dtype, shape in json.loads(self._notes().get("outputs", "[]"))}
-        result = []
-        for name in self._output_names:
-            dtype, shape = known.get(name, (None, None))
-            result.append(ModelValue(name, dtype, None if shape is None else tuple(shape)))
-        return tuple(result)
+        known = self._note("outputs", _known_outputs)
+        return tuple(known.get(name, ModelValue(name, None, None)) for name in self._output_names)
 
     @property
     def nodes(self) -> tuple[tuple[str, str], ...]:
@@ -192,7 +190,7 @@ class Model:
 
     def report(self) -> Report:
         """What became of each node and why, with bytes before and after. Print it."""
-        return Report.from_json(self._notes().get("report", "[]"))
+        return self._note("report", Report.from_json)
 
     def graph(self) -> Graph:
         """The graph that runs. Its constants look into this model's memory."""
@@ -270,6 +268,12 @@ class Model:
     def _new_session(self) -> _Session:
         return _Session(self._handle, self._input_count, len(self._output_names))
 
+    def _note(self, name: str, parse: Callable[[str], _T]) -> _T:
+        try:
+            return parse(self._notes().get(name, "[]"))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise FileFormatError(f"damaged header: note {name!r}: {error}") from error
+
     def _notes(self) -> dict[str, str]:
         from .graph.read import read_notes
 
@@ -297,6 +301,17 @@ def op_names() -> frozenset[str]:
     while (name := lib.dynq_op_name(len(names))) != NULL:
         names.append(text(name))
     return frozenset(names)
+
+
+def _known_outputs(text: str) -> dict[str, ModelValue]:
+    result = {}
+    for name, dtype, shape in json.loads(text):
+        dims = [] if shape is None else shape
+        typed = isinstance(name, str) and isinstance(dtype, (str, type(None))) and isinstance(dims, list)
+        if not typed or not all(dim is None or isinstance(dim, (int, str)) for dim in dims):
+            raise TypeError(f"{name!r} is {dtype!r} {shape!r}")
+        result[name] = ModelValue(name, dtype, None if shape is None else tuple(shape))
+    return result
 
 
 def _from_bytes(data: bytes) -> Model:

@@ -45,7 +45,12 @@ class Report:
 
     @classmethod
     def from_json(cls, text: str) -> Report:
-        return cls(tuple(Row(*row) for row in json.loads(text)))
+        """Raises ValueError or TypeError where ``text`` is not what to_json writes."""
+        rows = tuple(Row(*row) for row in json.loads(text))
+        kinds = tuple(tuple(type(field) for field in dataclasses.astuple(row)) for row in rows)
+        if any(kind != (str, str, str, int, int) for kind in kinds):
+            raise TypeError("a row is not three texts and two numbers")
+        return cls(rows)
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
         from rich.table import Table  # takes as long to import as dynq itself

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 import dynq
 from dynq.graph import Graph
+from dynq.graph.image import write_image
 
 RNG = np.random.default_rng(5)
 W = RNG.standard_normal((20, 6), np.float32)
@@ -138,6 +139,16 @@ def test_rows_of_a_table_are_symmetric_int8(model: dynq.Model, tmp_path: Path) -
     rows, scale = tensors["table.weight"], tensors["table.weight.scale"]
     np.testing.assert_array_equal(scale, np.abs(TABLE).max(axis=1) / np.float32(127))
     np.testing.assert_array_equal(rows, np.rint(TABLE / scale[:, None]).astype(np.int8))
+
+
+@pytest.mark.parametrize("damage", ["[3]", "[[1,2,3,4,5]]", "[[[", '["ab"]', '[["a","b",[{}]]]', '[["a","b"]]'])
+@pytest.mark.parametrize("note", ["report", "outputs"])
+def test_damaged_notes_are_an_error_when_they_are_read(note: str, damage: str) -> None:
+    g = Graph()
+    g.output(g.relu(g.input("x", (2,))))
+    damaged = dynq.Model._from_image(write_image(g, {note: damage}))
+    with pytest.raises(dynq.FileFormatError, match=f"damaged header: note '{note}'"):
+        _ = damaged.report() if note == "report" else damaged.outputs
 
 
 def test_the_graph_comes_back_from_the_file(model: dynq.Model, tmp_path: Path) -> None:
