@@ -569,6 +569,18 @@ def test_attention_whose_bool_mask_may_leave_no_key_is_found(fill: bool, hides: 
     assert after.nodes[-1].inputs[3].dtype == "bool"  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_zeros_for_nan_beside_a_mask_of_low_numbers_have_no_effect(known: bool) -> None:
+    """As torch's newer exporter writes it."""
+    g = Graph()
+    x = g.input("x", ("batch", 5, HEADS * SIZE))
+    hidden = g.constant(np.tri(5, k=-1, dtype=bool)) if known else g.node("Less", [g.input("m", (5, 5)), np.float32(0)])
+    y = write_attention(g, x, guard=True, mask=g.where(hidden, np.finfo(np.float32).min, np.float32(0)))
+    after = optimized(g, y)
+    assert ops(after)[-1] == "dynq.Attention" and "Softmax" not in ops(after)
+    assert after.nodes[-1].inputs[3].dtype == "float32"  # type: ignore[union-attr]
+
+
 def test_zeros_for_nan_with_a_mask_of_floats_stay() -> None:
     g = Graph()
     x = g.input("x", ("batch", 5, HEADS * SIZE))

@@ -63,11 +63,11 @@ def _rewrite(uses: Uses, softmax: Node) -> None:
     shape = end.outputs[0].shape
     if len(batches) > 1 or len(lengths) > 1 or shape != (*_shape(q)[:2], v.heads * v.size):
         return
-    flags = None if guard is None else _looked_at(uses, scores.masks)
-    if guard is not None and flags is None and scores.masks:
+    known, mask = (True, _mask(uses, scores.masks)) if guard is None else _without_nan(uses, scores.masks)
+    if not known:
         return
     factor = scores.factor * q.factor * k.factor
-    uses.set_inputs(end, [q.value, k.value, v.value, _mask(uses, scores.masks) if guard is None else flags])
+    uses.set_inputs(end, [q.value, k.value, v.value, mask])
     end.op, end.attributes = "dynq.Attention", {"heads": q.heads}
     if not close(factor, 1 / math.sqrt(q.size)):
         end.attributes["scale"] = factor
@@ -163,21 +163,29 @@ def _zeros_for_nan(uses: Uses, softmax: Node) -> Node | None:
     return where if scalar(where.inputs[1]) == 0 and where.inputs[2] is p else None
 
 
-def _looked_at(uses: Uses, masks: list[_Mask]) -> Value | None:
-    """The bool mask behind the only one of ``masks``, if that is 0 where it is true and -infinity elsewhere."""
+def _without_nan(uses: Uses, masks: list[_Mask]) -> tuple[bool, Value | None]:
+    """Whether a mask can do what _zeros_for_nan does, and that mask: one of finite numbers leads to no NaN, and a bool
+    one to zeros, if it stands for 0 where it is true and -infinity elsewhere.
+    """
     if len(masks) != 1:
-        return None
-    value, sides = masks[0].value, masks[0].sides
-    if sides is None and value.array is not None:
-        known = np.isin(value.array, (0, -np.inf)).all()
-        return uses.graph.constant(value.array == 0) if known else None
-    numbers: tuple[float | None, ...] = sides or ()
-    where = is_op(value, "Where") if sides is None else None
+        return not masks, None
+    value, numbers = masks[0].value, masks[0].sides
+    where = is_op(value, "Where") if numbers is None else None
+    if value.array is not None and numbers is None:
+        if np.isfinite(value.array).all():
+            return True, value
+        return bool(np.isin(value.array, (0, -np.inf)).all()), uses.graph.constant(value.array == 0)
     if where is not None and where.inputs[0] is not None:
-        value, numbers = where.inputs[0], (scalar(where.inputs[1]), scalar(where.inputs[2]))
-    if not _is_mask(value, "bool") or numbers not in ((0, -math.inf), (-math.inf, 0)):
-        return None
-    return value if numbers[0] == 0 else uses.graph.node("Not", [value])
+        sides = scalar(where.inputs[1]), scalar(where.inputs[2])
+        numbers = None if sides[0] is None or sides[1] is None else (sides[0], sides[1])
+        value = where.inputs[0]
+    if numbers is None or not _is_mask(value, "bool"):
+        return False, None
+    if np.isfinite(numbers).all():
+        return True, _mask(uses, masks)
+    if numbers not in ((0, -math.inf), (-math.inf, 0)):
+        return False, None
+    return True, value if numbers[0] == 0 else uses.graph.node("Not", [value])
 
 
 def _leads_to_product(value: Value) -> bool:
