@@ -51,7 +51,9 @@ def test_every_instruction_set_has_its_gemm_measured_and_every_kernel_is_there(e
     assert machine["dynq"] == dynq.__version__ and machine["l1"] >= 8192 and machine["cpu"]
 
 
-@pytest.mark.parametrize(("kernel", "size"), [("range", 4), ("quantize", 5), ("dequantize", 5), ("gelu", 8), ("sum", 4), ("softmax", 8)])
+@pytest.mark.parametrize(
+    ("kernel", "size"), [("range", 4), ("quantize", 5), ("dequantize", 5), ("gelu", 8), ("sum", 4), ("softmax", 8)]
+)
 def test_time_and_bytes_of_a_vector_kernel_agree(everything: dict[str, Any], kernel: str, size: int) -> None:
     for row in rows(everything, kernel):
         assert row["gb_per_s"] * row["ns_per_1000"] == pytest.approx(1000 * size, rel=1e-4)

@@ -62,7 +62,7 @@ const dynq_op dynq_op_Concat = {.name = "Concat",
                                 .infer = infer_concat,
                                 .run = run_concat};
 
-/* ---- Split ---- */
+/* ---- Split: into as many parts as the input or num_outputs says, the last of which may be no outputs ---- */
 
 /* The size of part i: as the input says, else equal ones of which the last may be smaller. */
 static size_t part_size(const dynq_op_node *node, size_t axis, size_t i) {
@@ -70,7 +70,8 @@ static size_t part_size(const dynq_op_node *node, size_t axis, size_t i) {
   if (split != NULL) {
     return (size_t)dynq_op_value(split, i);
   }
-  const size_t size = x->dims[axis], each = size / node->output_count + (size % node->output_count != 0 ? 1 : 0);
+  const size_t size = x->dims[axis], parts = (size_t)dynq_op_int(node, 1, 1);
+  const size_t each = size / parts + (size % parts != 0 ? 1 : 0);
   const size_t before = each * i < size ? each * i : size;
   return size - before < each ? size - before : each;
 }
@@ -78,10 +79,9 @@ static size_t part_size(const dynq_op_node *node, size_t axis, size_t i) {
 static dynq_status check_split(const dynq_op_node *node, size_t axis) {
   const dynq_op_tensor *split = node->inputs[1];
   size_t left = node->inputs[0]->dims[axis];
-  if (split->rank != 1 || split->count != node->output_count || node->attributes[1].present) {
+  if (split->rank != 1 || split->count < node->output_count || node->attributes[1].present) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
-                     "split has %zu sizes for %zu outputs%s; expected one each and no "
-                     "num_outputs",
+                     "split has %zu sizes for %zu outputs%s; expected one for each and no num_outputs",
                      split->count, node->output_count, node->attributes[1].present ? " and there is num_outputs" : "");
   }
   for (size_t i = 0; i < split->count; i++) {
@@ -105,9 +105,10 @@ static dynq_status infer_split(dynq_op_node *node) {
   if (dynq_op_input(node, 1) != NULL) {
     DYNQ_TRY(dynq_op_expect(node, 1, DYNQ_SET_INDEX));
     DYNQ_TRY(check_split(node, axis));
-  } else if (dynq_op_int(node, 1, (int64_t)node->output_count) != (int64_t)node->output_count) {
-    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "num_outputs is %lld; the node has %zu outputs",
-                     (long long)node->attributes[1].i, node->output_count);
+  } else if (dynq_op_int(node, 1, 0) < (int64_t)node->output_count) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
+                     "num_outputs is %lld and split is left out; expected one of them, for %zu outputs",
+                     (long long)dynq_op_int(node, 1, 0), node->output_count);
   }
   memcpy(dims, x->dims, sizeof dims);
   for (size_t i = 0; i < node->output_count; i++) {

@@ -295,14 +295,14 @@ def _split(node: Node) -> _Result:
     x = _in(node, 0)
     if x.shape is None:
         return [(x.dtype, None) for _ in node.outputs]
-    axis, rank = _axis(node.attributes.get("axis", 0), len(x.shape)), len(node.outputs)
+    axis, number = _axis(node.attributes.get("axis", 0), len(x.shape)), node.attributes.get("num_outputs")
     sizes = None if node.input(1) is None else _in(node, 1).array
     dim = x.shape[axis]
-    parts: list[Dim] = [None] * rank
+    parts: list[Dim] = [None] * len(node.outputs)
     if sizes is not None:
         parts = [int(size) for size in sizes]
-    elif node.input(1) is None and isinstance(dim, int) and dim % rank == 0:
-        parts = [dim // rank] * rank
+    elif isinstance(number, int) and number > 0 and isinstance(dim, int) and dim % number == 0:
+        parts = [dim // number] * number
     return [(x.dtype, (*x.shape[:axis], part, *x.shape[axis + 1 :])) for part in parts]
 
 
