@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -57,7 +58,7 @@ class NodeTime:
 class _Session:
     """A C session and the structs of its calls; one thread at a time."""
 
-    __slots__ = ("_model", "handle", "inputs", "outputs")
+    __slots__ = ("_model", "handle", "inputs", "outputs", "results", "shapes")
 
     def __init__(self, model: Any, inputs: int, outputs: int) -> None:
         handle = ffi.new("dynq_session **")
@@ -66,6 +67,8 @@ class _Session:
         self.handle = ffi.gc(handle[0], lib.dynq_session_free)
         self.inputs = ffi.new("dynq_tensor[]", max(inputs, 1))
         self.outputs = ffi.new("dynq_tensor[]", max(outputs, 1))
+        self.shapes: list[tuple[int, ...]] | None = None  # of the inputs, as their structs have them
+        self.results: list[tuple[tuple[int, ...], np.dtype[Any], int]] = []  # shapes, dtypes and bytes that follow
 
 
 class Model:
@@ -252,18 +255,36 @@ class Model:
             self._sessions.append(session)
 
     def _run_in(self, session: _Session, arrays: list[Array], raises: bool) -> list[Array]:
-        for tensor, array, expected in zip(session.inputs, arrays, self._inputs, strict=False):
-            if array.ndim != len(expected.shape or ()):
-                raise ValueError(f"input {expected.name!r} has shape {array.shape}; expected {_shape(expected)}")
-            tensor.dtype = _NUMBERS[array.dtype]
-            tensor.rank = array.ndim
-            for i, dim in enumerate(array.shape):
-                tensor.dims[i] = dim
-            tensor.data = ffi.cast("void *", array.ctypes.data)
+        shapes = [array.shape for array in arrays]
+        known = session.shapes == shapes
+        if not known:
+            self._set_shapes(session, shapes)
+        for i, array in enumerate(arrays):
+            session.inputs[i].data = ffi.from_buffer(array)
         status = lib.dynq_model_run(session.handle, session.inputs, session.outputs)
         if status != STATUS_NONFINITE or raises:
             check(status)
-        return [_copy(session.outputs[i]) for i in range(len(self._output_names))]
+        if not known:
+            session.results = [_result(session.outputs[i]) for i in range(len(self._output_names))]
+            session.shapes = shapes
+        copies = []
+        for i, (shape, dtype, nbytes) in enumerate(session.results):
+            array = np.empty(shape, dtype)
+            if nbytes:
+                ffi.memmove(array, session.outputs[i].data, nbytes)
+            copies.append(array)
+        return copies
+
+    def _set_shapes(self, session: _Session, shapes: list[tuple[int, ...]]) -> None:
+        session.shapes = None
+        for i, (shape, expected) in enumerate(zip(shapes, self._inputs, strict=True)):
+            if len(shape) != len(expected.shape or ()):
+                raise ValueError(f"input {expected.name!r} has shape {shape}; expected {_shape(expected)}")
+            tensor = session.inputs[i]
+            tensor.dtype = _NUMBERS[self._dtypes[i]]
+            tensor.rank = len(shape)
+            for j, dim in enumerate(shape):
+                tensor.dims[j] = dim
 
     def _new_session(self) -> _Session:
         return _Session(self._handle, self._input_count, len(self._output_names))
@@ -334,11 +355,17 @@ def _as_dtype(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
     raise TypeError(f"input {name!r} has dtype {array.dtype}; expected {dtype}")
 
 
+def _result(tensor: Any) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Shape, dtype and bytes."""
+    shape, dtype = tuple(tensor.dims[i] for i in range(tensor.rank)), _DTYPES[tensor.dtype]
+    return shape, dtype, math.prod(shape) * dtype.itemsize
+
+
 def _copy(tensor: Any) -> Array:
-    dtype = _DTYPES[tensor.dtype]
-    array = np.empty([tensor.dims[i] for i in range(tensor.rank)], dtype)
-    if array.nbytes:
-        ffi.memmove(ffi.from_buffer(array.reshape(-1).view(UINT8)), tensor.data, array.nbytes)
+    shape, dtype, nbytes = _result(tensor)
+    array = np.empty(shape, dtype)
+    if nbytes:
+        ffi.memmove(array, tensor.data, nbytes)
     return array
 
 
