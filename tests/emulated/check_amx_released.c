@@ -52,7 +52,7 @@ int main(int argc, char **argv) {
   check_linear(16, 16, 20, 1);
   check_linear(33, 50, 130, 1);
   check_linear(70, 100, 1000, 1);
-  check_linear(64, 1024, 64, 3);
+  check_linear(130, 1024, 64, 3); /* worth two threads: split by rows, then by panels */
   check_linear(8, 4096, 256, 4);
   check_end();
   return check_finish();
