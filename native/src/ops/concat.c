@@ -81,8 +81,8 @@ static dynq_status check_split(const dynq_op_node *node, size_t axis) {
   size_t left = node->inputs[0]->dims[axis];
   if (split->rank != 1 || split->count < node->output_count || node->attributes[1].present) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
-                     "split has %zu sizes for %zu outputs%s; expected one for each and no num_outputs",
-                     split->count, node->output_count, node->attributes[1].present ? " and there is num_outputs" : "");
+                     "split has %zu sizes for %zu outputs%s; expected one for each and no num_outputs", split->count,
+                     node->output_count, node->attributes[1].present ? " and there is num_outputs" : "");
   }
   for (size_t i = 0; i < split->count; i++) {
     const int64_t size = dynq_op_value(split, i);
