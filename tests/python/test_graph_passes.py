@@ -208,17 +208,28 @@ def test_gemm_is_a_linear(transposed: int, c: tuple[int, ...] | None) -> None:
     assert ops(after) == ["dynq.Linear"] and after.nodes[0].attributes == {}
 
 
-@pytest.mark.parametrize("attributes", [{"alpha": 0.5}, {"transA": 1}])
-def test_another_gemm_stays(attributes: dict[str, Any]) -> None:
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_a_gemm_of_a_transposed_input_and_with_factors_is_a_linear(transposed: int) -> None:
     g = Graph()
-    x = g.input("x", (4, 4))
-    assert ops(optimized(g, g.node("Gemm", [x, normal(4, 8)], **attributes))) == ["Gemm"]
+    x = g.input("x", (4, 3))
+    w = normal(8, 4) if transposed else normal(4, 8)
+    y = g.node("Gemm", [x, w, normal(8)], transA=1, transB=transposed, alpha=0.5, beta=2.0)
+    assert ops(optimized(g, y)) == ["Transpose", "dynq.Linear"]
 
 
-def test_a_gemm_with_a_matrix_added_stays() -> None:
+@pytest.mark.parametrize("beta", [1.0, 0.5])
+def test_what_a_gemm_adds_that_is_no_bias_becomes_a_residual(beta: float) -> None:
     g = Graph()
-    x = g.input("x", (3, 4))
-    assert ops(optimized(g, g.node("Gemm", [x, normal(4, 8), normal(3, 8)]))) == ["Gemm"]
+    x, c = g.input("x", (3, 4)), g.input("c", (3, 8))
+    after = optimized(g, g.node("Gemm", [x, normal(4, 8), c], beta=beta))
+    assert ops(after) == ["dynq.Linear"] if beta == 1 else ["Mul", "dynq.Linear"]
+    assert after.nodes[-1].input(3) is not None
+
+
+def test_a_gemm_of_two_inputs_stays() -> None:
+    g = Graph()
+    x, w = g.input("x", (3, 4)), g.input("w", (4, 8))
+    assert ops(optimized(g, g.node("Gemm", [x, w]))) == ["Gemm"]
 
 
 @pytest.mark.parametrize("shape", [(8,), (1, 8), (1, 1, 8), (1,), ()])

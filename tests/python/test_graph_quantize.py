@@ -226,6 +226,21 @@ def test_the_report_tells_of_a_weight_that_is_kept_in_two_forms() -> None:
     assert rows["words"].why == "its table is constant; a linear layer has it too, in another form"
 
 
+def test_a_table_that_was_written_again_transposed_is_found() -> None:
+    table = normal(16, 8)
+    g = Graph()
+    h = g.embedding(table, g.input("ids", ("time",), "int64"), name="words")
+    _, rows = quantized(g, g.matmul(h, np.ascontiguousarray(table.T), name="logits"))
+    assert rows["logits"].why == "its weight is constant; an embedding has it too, in another form"
+
+
+def test_the_report_tells_why_a_gemm_stays_float() -> None:
+    g = Graph()
+    y = g.node("Gemm", [g.input("x", (3, 4)), g.input("w", (4, 8))], name="gemm")
+    _, rows = quantized(g, y)
+    assert (rows["gemm"].became, rows["gemm"].why) == ("float matmul", "a Gemm whose second operand is computed")
+
+
 def test_a_weight_that_others_read_too_is_not_merged_with_its_siblings() -> None:
     g = Graph()
     x = g.input("x", ("batch", 8))

@@ -39,6 +39,7 @@ PASSES = (
     find_softmax,
     find_layer_norm,
     make_linear,
+    share_constants,  # a weight that an exporter wrote once as it is and once transposed
     fuse_bias,
     fold_batch_norm,
     infer_all,

@@ -14,7 +14,7 @@ __all__ = ["fuse_bias", "make_linear"]
 def make_linear(graph: Graph) -> None:
     uses = Uses(graph)
     views: dict[Value, Value] = {}  # a weight that several nodes share stays one
-    for node in graph.nodes:
+    for node in list(graph.nodes):
         if node.op == "MatMul":
             _from_matmul(uses, node, views)
         elif node.op == "Gemm":
@@ -37,22 +37,39 @@ def _from_gemm(uses: Uses, node: Node, views: dict[Value, Value]) -> None:
     array = constant_of(w)
     if x is None or w is None or x.constant is not None or array is None or not _is_matrix(array):
         return
-    if node.attributes.get("transA") or node.attributes.get("alpha", 1.0) != 1.0:
-        return
-    transposed = bool(node.attributes.get("transB"))
+    transposed, alpha, beta = bool(node.attributes.get("transB")), _number(node, "alpha"), _number(node, "beta")
+    if node.attributes.get("transA"):
+        x = uses.graph.node("Transpose", [x], perm=[1, 0])
+    if alpha != 1:
+        w = uses.graph.constant_for((array if transposed else array.T) * alpha, w)
+    elif not transposed:
+        if w not in views:
+            views[w] = uses.graph.constant_for(array.T, w)
+        w = views[w]
     n = array.shape[0 if transposed else 1]
+    given = constant_of(c)
     bias = None
-    if c is not None:
-        given = constant_of(c)
-        if given is None or not _is_vector(given, n) or given.ndim > 2:
-            return
-        beta = FLOAT32.type(node.attributes.get("beta", 1.0))  # type: ignore[arg-type]
+    if c is not None and given is not None and given.ndim <= 2 and _is_vector(given, n):
         keep = given.shape == (n,) and beta == 1
         bias = c if keep else uses.graph.constant_for(_spread(given, n) * beta, c)
-    if not transposed and w not in views:
-        views[w] = uses.graph.constant_for(array.T, w)
-    uses.set_inputs(node, [x, w if transposed else views[w], bias])
+    uses.set_inputs(node, [x, w, bias])
     node.op, node.attributes = "dynq.Linear", {}
+    if c is not None and bias is None:
+        _add_after(uses.graph, node, c if beta == 1 else uses.graph.node("Mul", [c, beta]))
+
+
+def _number(node: Node, name: str) -> np.float32:
+    return FLOAT32.type(node.attributes.get(name, 1.0))  # type: ignore[arg-type]
+
+
+def _add_after(graph: Graph, node: Node, c: Value) -> None:
+    output = node.outputs[0]
+    assert output is not None
+    inner = Value(graph, graph.unique_value(f"{node.name}.product"), output.dtype, output.shape, None, node)
+    node.outputs = [inner]
+    add = Node("Add", graph.unique_node(f"{node.name}.add"), [inner, c], [output], {})
+    output.producer = add
+    graph.insert_after(node, add)
 
 
 def fuse_bias(graph: Graph) -> None:

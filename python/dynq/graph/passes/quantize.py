@@ -19,6 +19,8 @@ from .siblings import merge_siblings
 
 __all__ = ["Options", "quantize_graph"]
 
+_Place = tuple[int, tuple[int, ...], tuple[int, ...]]
+_Made = dict[tuple[_Place, str], tuple[Value, ...]]  # by where the float weight lies and what is made of it
 _ELEMENTS_AT_ONCE = 1 << 20  # elements of a table that are quantized at a time
 
 
@@ -50,7 +52,7 @@ def quantize_graph(graph: Graph, options: Options) -> list[Row]:
         names = ", ".join(map(repr, unused))
         raise ValueError(f"keep_float has {names}, which is no node that is left after the passes; report() lists them")
     rows: dict[str, Row] = {}
-    made: dict[tuple[Value, str], tuple[Value, ...]] = {}  # a weight that several nodes share is kept once
+    made: _Made = {}  # a weight that several nodes share is kept once
     for node in list(graph.nodes):
         row = None
         if node.op == "dynq.Linear":
@@ -61,6 +63,8 @@ def quantize_graph(graph: Graph, options: Options) -> list[Row]:
             row = _attention(node, options)
         elif node.op == "MatMul":
             row = _matmul(node, options)
+        elif node.op == "Gemm":
+            row = Row(node.name, "float matmul", options.why_float(node) or "a Gemm whose second operand is computed")
         rows[node.name] = row or Row(node.name, node.op, "")
     for name, parts in merge_siblings(graph):
         merged = [rows.pop(part) for part in parts]
@@ -80,7 +84,7 @@ def _matches(name: str, pattern: str) -> bool:
     return name == pattern or fnmatch.fnmatchcase(name, pattern)
 
 
-def _linear(graph: Graph, node: Node, options: Options, made: dict[tuple[Value, str], tuple[Value, ...]]) -> Row:
+def _linear(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
     weight = node.inputs[1]
     assert weight is not None and weight.shape is not None
     n, k = (int(dim) for dim in weight.shape if isinstance(dim, int))
@@ -98,23 +102,28 @@ def _linear(graph: Graph, node: Node, options: Options, made: dict[tuple[Value, 
     assert array is not None
     why = options.why_float(node)
     if why is not None:
-        if (weight, "float") not in made:
-            made[weight, "float"] = (graph.constant_for(array.T, weight),)
+        if (_place(array), "float") not in made:
+            made[_place(array), "float"] = (graph.constant_for(array.T, weight),)
         node.op = "dynq.LinearFloat"
-        node.inputs[1] = made[weight, "float"][0]
+        node.inputs[1] = made[_place(array), "float"][0]
         _clip_after(graph, node)
         return Row(node.name, "float linear", why, 4 * n * k, 4 * n * k)
-    if (weight, "int8") not in made:
-        made[weight, "int8"] = (graph.constant_for(PackedLater(node.name, [array]), weight),)
-    node.inputs[1] = made[weight, "int8"][0]
+    if (_place(array), "int8") not in made:
+        made[_place(array), "int8"] = (graph.constant_for(PackedLater(node.name, [array]), weight),)
+    node.inputs[1] = made[_place(array), "int8"][0]
     _set_scheme(node, options)
-    why = "its weight is constant" + _stored_twice(weight, "rows", "an embedding", made)
+    why = "its weight is constant" + _stored_twice(array, "rows", "an embedding", made)
     return Row(node.name, "int8 linear", why, 4 * n * k, after)
 
 
-def _stored_twice(value: Value, kind: str, reader: str, made: dict[tuple[Value, str], tuple[Value, ...]]) -> str:
+def _place(array: Array) -> _Place:
+    """Where an array lies: of two constants that look at one memory alike, one is enough."""
+    return array.ctypes.data, array.shape, array.strides
+
+
+def _stored_twice(array: Array, kind: str, reader: str, made: _Made) -> str:
     """A linear layer reads panels of its weight and an embedding rows: a weight of both is there in both forms."""
-    return f"; {reader} has it too, in another form" if (value, kind) in made else ""
+    return f"; {reader} has it too, in another form" if (_place(array), kind) in made else ""
 
 
 def _clip_after(graph: Graph, node: Node) -> None:
@@ -135,9 +144,7 @@ def _set_scheme(node: Node, options: Options) -> None:
     node.attributes.setdefault("granularity", options.granularity)
 
 
-def _embedding(
-    graph: Graph, node: Node, options: Options, made: dict[tuple[Value, str], tuple[Value, ...]]
-) -> Row | None:
+def _embedding(graph: Graph, node: Node, options: Options, made: _Made) -> Row | None:
     table, indices = node.input(0), node.input(1)
     array = None if table is None else table.array
     if array is None or table is None or array.ndim != 2 or array.dtype != FLOAT32 or node.attributes.get("axis", 0):
@@ -148,17 +155,17 @@ def _embedding(
     why = options.why_float(node) or (None if options.embedding else "embedding='float'")
     if why is not None:
         return Row(node.name, "float embedding", why, array.nbytes, array.nbytes)
-    if (table, "rows") not in made:
+    if (_place(array), "rows") not in made:
         name, scales = node.name, _Scales(array)
         rows = ArrayLater((v, d), "int8", lambda: _quantize_rows(name, array, scales()))
         scale = ArrayLater((v,), "float32", lambda: iter([scales()]))
-        made[table, "rows"] = (
+        made[_place(array), "rows"] = (
             graph.constant_for(rows, table),
             graph.constant_for(scale, table, ".scale"),
         )
     node.op, node.attributes = "dynq.Embedding", {}
-    node.inputs = [*made[table, "rows"], indices]
-    why = "its table is constant" + _stored_twice(table, "int8", "a linear layer", made)
+    node.inputs = [*made[_place(array), "rows"], indices]
+    why = "its table is constant" + _stored_twice(array, "int8", "a linear layer", made)
     return Row(node.name, "int8 embedding", why, array.nbytes, v * (d + 4))
 
 
