@@ -25,9 +25,9 @@ DYNQ_PAIRS(greater_or_equal_int64, uint8_t, int64_t, int64_t, a >= b)
 DYNQ_PAIRS(greater_or_equal_int32, uint8_t, int32_t, int32_t, a >= b)
 DYNQ_PAIRS(greater_or_equal_uint8, uint8_t, uint8_t, uint8_t, a >= b)
 DYNQ_PAIRS(greater_or_equal_int8, uint8_t, int8_t, int8_t, a >= b)
-DYNQ_PAIRS(and_bool, uint8_t, uint8_t, uint8_t, (a != 0) & (b != 0))
-DYNQ_PAIRS(or_bool, uint8_t, uint8_t, uint8_t, (a != 0) | (b != 0))
-DYNQ_PAIRS(xor_bool, uint8_t, uint8_t, uint8_t, (a != 0) ^ (b != 0))
+DYNQ_PAIRS(and_bool, uint8_t, uint8_t, uint8_t, (uint8_t)((a != 0) & (b != 0)))
+DYNQ_PAIRS(or_bool, uint8_t, uint8_t, uint8_t, (uint8_t)((a != 0) | (b != 0)))
+DYNQ_PAIRS(xor_bool, uint8_t, uint8_t, uint8_t, (uint8_t)((a != 0) ^ (b != 0)))
 
 static dynq_status infer_equal(dynq_op_node *node) {
   DYNQ_TRY(dynq_op_expect_same(node, 0, DYNQ_SET_ANY));
