@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload, runtime_checkable
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from .._arguments import FLOAT32, Array
 from ..weights import QuantizedWeight
+from .given import DTYPES, MAX_RANK, Attribute, Attributes, constant_array, dtype_name, node_attributes
 from .layers import Layers, subscript
 from .shapes import infer
 from .show import describe_type, to_dot, to_text
@@ -19,15 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DTYPES", "Attribute", "Attributes", "Deferred", "Dim", "Graph", "Node", "Shape", "Value"]
 
-DTYPES: dict[str, np.dtype[Any]] = {
-    name: np.dtype(name) for name in ("float32", "int64", "int32", "bool", "uint8", "int8")
-}
-MAX_RANK = 8
-
 Dim = int | str | None  # a size, the name of one that an input leaves open, or not known
 Shape = tuple[Dim, ...]
-Attribute = int | float | str | list[int] | list[float]
-Attributes = dict[str, Attribute]
 
 
 @runtime_checkable
@@ -161,7 +154,7 @@ class Graph(Layers):
         if len(dims) > MAX_RANK:
             raise ValueError(f"input {name!r} has {len(dims)} dimensions; expected {MAX_RANK} at most")
         dims = tuple(dim if isinstance(dim, str) else int(dim) for dim in dims if dim is not None)
-        value = Value(self, self._take_value(name), _dtype_name(f"input {name!r}", dtype), dims)
+        value = Value(self, self._take_value(name), dtype_name(f"input {name!r}", dtype), dims)
         self.inputs.append(value)
         return value
 
@@ -171,7 +164,7 @@ class Graph(Layers):
             return Value(self, self._new_value(name, "weight"), None, array.shape, array)
         if isinstance(array, Deferred):
             return Value(self, self._new_value(name, "weight"), array.dtype, array.shape, array)
-        result = _constant_array(name or "constant", array)
+        result = constant_array(name or "constant", array)
         return Value(self, self._new_value(name, "constant"), result.dtype.name, result.shape, result)
 
     def constant_for(self, array: Any, old: Value, part: str = "") -> Value:
@@ -229,7 +222,7 @@ class Graph(Layers):
         ins = [None if value is None else self._value(value, inputs) for value in inputs]
         while ins and ins[-1] is None:
             ins.pop()
-        node = Node(op, name, ins, [], _attributes(name, attributes))
+        node = Node(op, name, ins, [], node_attributes(name, attributes))
         names: Sequence[str | None] = (
             ([name] if outputs == 1 else [f"{name}.{i}" for i in range(outputs)])
             if isinstance(outputs, int)
@@ -465,52 +458,3 @@ def _once(names: dict[str, str], name: str, what: str) -> None:
     if name in names:
         raise ValueError(f"two values have the name {name!r}: {names[name]} and {what}")
     names[name] = what
-
-
-def _dtype_name(what: str, dtype: Any) -> str:
-    try:
-        name = str(np.dtype(dtype).name)
-    except TypeError:
-        name = str(dtype)
-    if name not in DTYPES:
-        raise TypeError(f"{what} has dtype {name}; expected one of {', '.join(DTYPES)}")
-    return name
-
-
-def _constant_array(name: str, value: Any) -> Array:
-    try:
-        array = np.asarray(value)
-    except ValueError as error:  # rows of different lengths
-        raise ValueError(f"{name} is not an array: {error}") from error
-    if array.dtype.name in ("float16", "bfloat16"):
-        return array.astype(FLOAT32)
-    if not isinstance(value, (np.ndarray, np.generic)):
-        if array.dtype.kind == "f":
-            return array.astype(FLOAT32)
-        if array.dtype.kind == "i":
-            return array.astype(np.int64)
-    if array.dtype.name not in DTYPES:
-        raise TypeError(f"{name} has dtype {array.dtype}; expected one of {', '.join(DTYPES)}")
-    if array.ndim > MAX_RANK:
-        raise ValueError(f"{name} has {array.ndim} dimensions; expected {MAX_RANK} at most")
-    return array.astype(DTYPES[array.dtype.name], copy=False)
-
-
-def _attributes(node: str, attributes: Mapping[str, Any]) -> Attributes:
-    return {name: _attribute(node, name, value) for name, value in attributes.items() if value is not None}
-
-
-def _attribute(node: str, name: str, value: Any) -> Attribute:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, (bool, int, np.integer, np.bool_)):
-        return int(value)
-    if isinstance(value, (float, np.floating)):
-        return float(value)
-    if isinstance(value, (list, tuple, np.ndarray, range)) and not isinstance(value, types.GeneratorType):
-        items = [_attribute(node, name, item) for item in value]
-        if all(isinstance(item, int) for item in items):
-            return [item for item in items if isinstance(item, int)]
-        if all(isinstance(item, (int, float)) for item in items):
-            return [float(item) for item in items if isinstance(item, (int, float))]
-    raise TypeError(f"node {node!r}: attribute {name} is {value!r}; expected a number, a text or a list of numbers")

@@ -1,0 +1,72 @@
+"""What a caller gives a graph: dtypes, constants and attributes, checked and brought into the form that it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .._arguments import FLOAT32, Array
+
+__all__ = ["DTYPES", "MAX_RANK", "Attribute", "Attributes", "constant_array", "dtype_name", "node_attributes"]
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    name: np.dtype(name) for name in ("float32", "int64", "int32", "bool", "uint8", "int8")
+}
+MAX_RANK = 8
+
+Attribute = int | float | str | list[int] | list[float]
+Attributes = dict[str, Attribute]
+
+
+def dtype_name(what: str, dtype: Any) -> str:
+    """The name of a dtype that graphs have."""
+    try:
+        name = str(np.dtype(dtype).name)
+    except TypeError:
+        name = str(dtype)
+    if name not in DTYPES:
+        raise TypeError(f"{what} has dtype {name}; expected one of {', '.join(DTYPES)}")
+    return name
+
+
+def constant_array(name: str, value: Any) -> Array:
+    """An array of such a dtype; Python's own floats become float32, its integers int64."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"{name} is not an array: {error}") from error
+    if array.dtype.name in ("float16", "bfloat16"):
+        return array.astype(FLOAT32)
+    if not isinstance(value, (np.ndarray, np.generic)):
+        if array.dtype.kind == "f":
+            return array.astype(FLOAT32)
+        if array.dtype.kind == "i":
+            return array.astype(np.int64)
+    if array.dtype.name not in DTYPES:
+        raise TypeError(f"{name} has dtype {array.dtype}; expected one of {', '.join(DTYPES)}")
+    if array.ndim > MAX_RANK:
+        raise ValueError(f"{name} has {array.ndim} dimensions; expected {MAX_RANK} at most")
+    return array.astype(DTYPES[array.dtype.name], copy=False)
+
+
+def node_attributes(node: str, attributes: Mapping[str, Any]) -> Attributes:
+    """Those that are not None."""
+    return {name: _attribute(node, name, value) for name, value in attributes.items() if value is not None}
+
+
+def _attribute(node: str, name: str, value: Any) -> Attribute:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (bool, int, np.integer, np.bool_)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return float(value)
+    if isinstance(value, (list, tuple, np.ndarray, range)):
+        items = [_attribute(node, name, item) for item in value]
+        if all(isinstance(item, int) for item in items):
+            return [item for item in items if isinstance(item, int)]
+        if all(isinstance(item, (int, float)) for item in items):
+            return [float(item) for item in items if isinstance(item, (int, float))]
+    raise TypeError(f"node {node!r}: attribute {name} is {value!r}; expected a number, a text or a list of numbers")
