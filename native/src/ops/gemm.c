@@ -17,7 +17,7 @@
 /*
  * The cost model, in nanoseconds. Measured on a Xeon with AVX-512 VNNI and AMX (Granite Rapids, 2 cores, 2026-11): a
  * thread that spins begins 0.7 µs after it was given work. Weights come from L2 at 150, from L3 at 30 bytes a
- * nanosecond. A core quantizes 7 elements in one; what another core has quantized comes at 1.
+ * nanosecond. A core quantizes 7 elements in one; what another core has written comes at 1.
  */
 enum {
   WORTH_A_THREAD = 4000,
@@ -158,7 +158,7 @@ static size_t at_most(size_t a, size_t b) { return a < b ? a : b; }
 /* Time to read all weights once. */
 static size_t reading(const dynq_gemm *g) {
   const size_t bytes = g->weight->info.data_bytes;
-  return bytes / (bytes > dynq_cache_share() ? FROM_L3 : FROM_L2);
+  return bytes / (g->in_model || bytes > dynq_cache_share() ? FROM_L3 : FROM_L2);
 }
 
 static size_t threads_worth_it(const dynq_gemm *g) {
@@ -171,7 +171,8 @@ static size_t threads_worth_it(const dynq_gemm *g) {
 static split choose(const dynq_gemm *g, size_t workers, size_t k) {
   const size_t elements = g->m * k;
   const bool own = elements <= OWN_ELEMENTS;
-  const size_t by_panels = own ? elements / QUANTIZE : elements / FROM_ANOTHER_CORE + MEETING;
+  const size_t others = g->in_model ? elements / 2 / FROM_ANOTHER_CORE : 0; /* rows that other threads computed */
+  const size_t by_panels = own ? elements / QUANTIZE + others : elements / FROM_ANOTHER_CORE + MEETING;
   const bool fill_tiles = g->m >= workers * g->kernels->gemm->rows / 2;
   if (workers == 1 || (fill_tiles && reading(g) <= by_panels)) {
     return BY_ROWS;

@@ -18,11 +18,13 @@ typedef struct dynq_gemm {
   size_t y_stride;
   int32_t *acc; /* ... exact sums */
   size_t acc_stride;
+  /* One of many layers: others' weights have been in the cache since, and rows are where a thread computed them. */
+  bool in_model;
   void *memory; /* dynq_gemm_memory_bytes() of it, aligned to 64 bytes; NULL: the call allocates */
 } dynq_gemm;
 
-/* Bytes that dynq_gemm_run works in with up to `count` threads; SIZE_MAX on overflow. It looks at kernels, weight and
- * m alone. */
+/* Bytes that dynq_gemm_run works in with up to `count` threads; SIZE_MAX on overflow. It looks at kernels, weight, m
+ * and in_model alone. */
 size_t dynq_gemm_memory_bytes(const dynq_gemm *gemm, size_t count);
 
 /* Runs it with up to `count` threads. DYNQ_NONFINITE: outputs are written, some are NaN. */

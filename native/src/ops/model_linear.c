@@ -90,8 +90,10 @@ static dynq_status infer_product(dynq_op_node *node, dynq_dtype dtype) {
 
 /* A multiply of all rows of x: what is known before the run. */
 static dynq_gemm product(const dynq_op_node *node) {
-  return (dynq_gemm){
-      .kernels = node->kernels, .weight = node->inputs[1]->weight, .m = dynq_op_rows(node->inputs[0], 1)};
+  return (dynq_gemm){.in_model = true,
+                     .kernels = node->kernels,
+                     .weight = node->inputs[1]->weight,
+                     .m = dynq_op_rows(node->inputs[0], 1)};
 }
 
 /* ---- dynq.Linear ---- */
