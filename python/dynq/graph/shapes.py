@@ -193,6 +193,22 @@ def _attention(node: Node) -> _Result:
     return [("float32", None if q is None or width is None else (q[0], q[1], width))]
 
 
+@_rule("LSTM", "GRU", "RNN", "dynq.LSTM", "dynq.GRU", "dynq.RNN")
+def _recurrent(node: Node) -> _Result:
+    x, weight = _in(node, 0).shape, node.input(2)
+    hidden: Any = node.attributes.get("hidden_size")
+    if hidden is None and weight is not None and weight.shape is not None:
+        hidden = weight.shape[2]
+    if x is None or hidden is None:
+        return [("float32", None)] * 3
+    directions = 2 if node.attributes.get("direction") == "bidirectional" else 1
+    if node.attributes.get("layout"):
+        state: Shape = (x[0], directions, hidden)
+        return [("float32", (x[0], x[1], directions, hidden)), ("float32", state), ("float32", state)]
+    state = (directions, x[1], hidden)
+    return [("float32", (x[0], directions, x[1], hidden)), ("float32", state), ("float32", state)]
+
+
 @_rule("dynq.Embedding")
 def _embedding(node: Node) -> _Result:
     rows, indices = _in(node, 0), _in(node, 2)
