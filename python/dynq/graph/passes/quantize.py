@@ -15,6 +15,7 @@ from ..deferred import ArrayLater, PackedLater, drop_pages, nonfinite
 from ..ir import Deferred, Graph, Node, Value
 from .dead_code import dead_code
 from .packed_attention import read_side_by_side
+from .recurrent import GATES, PROJECTION, is_recurrent, panels
 from .siblings import merge_siblings
 
 __all__ = ["Options", "quantize_graph"]
@@ -36,7 +37,7 @@ class Options:
     def why_float(self, node: Node) -> str | None:
         """Why ``node`` stays float; None: it does not."""
         for pattern in self.keep_float:
-            if _matches(node.name, pattern):
+            if _matches(node.name, pattern) or _matches(node.name.removesuffix(PROJECTION), pattern):
                 return f"keep_float has {pattern!r}"
         return None if self.quantize else "quantize=False"
 
@@ -61,6 +62,10 @@ def quantize_graph(graph: Graph, options: Options) -> list[Row]:
             row = _attention(node, options)
         elif node.op == "MatMul":
             row = _matmul(node, options)
+        elif is_recurrent(node):
+            row = _recurrent(graph, node, options, made)
+        elif node.op in GATES:
+            row = Row(node.name, f"float {node.op}", "its weights are not constant")
         rows[node.name] = row or Row(node.name, node.op, "")
     for name, parts in merge_siblings(graph):
         merged = [rows.pop(part) for part in parts]
@@ -110,6 +115,33 @@ def _linear(graph: Graph, node: Node, options: Options, made: dict[tuple[Value, 
     _set_scheme(node, options)
     why = "its weight is constant" + _stored_twice(weight, "rows", "an embedding", made)
     return Row(node.name, "int8 linear", why, 4 * n * k, after)
+
+
+def _recurrent(graph: Graph, node: Node, options: Options, made: dict[tuple[Value, str], tuple[Value, ...]]) -> Row:
+    """R, (directions, gates * hidden, hidden): packed, a weight for each direction, or float panels."""
+    weight, kind = node.inputs[3], node.op.removeprefix("dynq.")
+    assert weight is not None
+    array = weight.array
+    assert array is not None
+    directions, n, k = array.shape
+    why = options.why_float(node)
+    if why is not None:
+        if (weight, "panels") not in made:
+            made[weight, "panels"] = (graph.constant_for(panels(array), weight),)
+        node.inputs[3] = made[weight, "panels"][0]
+        return Row(node.name, f"float {kind}", why, array.nbytes, array.nbytes)
+    if (weight, "packed") not in made:
+        made[weight, "packed"] = tuple(
+            graph.constant_for(PackedLater(node.name, [part]), weight, suffix)
+            for part, suffix in zip(array, ("", ".backward"), strict=False)
+        )
+    node.inputs[1 : 1 + directions] = made[weight, "packed"]
+    node.inputs[3] = None
+    while node.inputs[-1] is None:
+        node.inputs.pop()
+    node.attributes.setdefault("scheme", options.scheme)
+    after = directions * -(-n // 16) * 16 * (-(-k // 4) * 4 + 8)
+    return Row(node.name, f"int8 {kind}", "its weights are constant", array.nbytes, after)
 
 
 def _stored_twice(value: Value, kind: str, reader: str, made: dict[tuple[Value, str], tuple[Value, ...]]) -> str:

@@ -6,12 +6,10 @@ from ..attributes import FLOAT, FLOATS, INT, TEXTS, one_of
 from ..convert import Call, Result, converter
 from ..errors import Unsupported
 
-_ACTIVATIONS = {
-    name.lower(): name
-    for name in (
-        ["Relu", "Tanh", "Sigmoid", "Affine", "LeakyRelu", "ThresholdedRelu", "ScaledTanh", "HardSigmoid", "Elu", "Softsign", "Softplus"]
-    )
-}
+_NAMES = """
+    Relu Tanh Sigmoid Affine LeakyRelu ThresholdedRelu ScaledTanh HardSigmoid Elu Softsign Softplus
+"""
+_ACTIVATIONS = {name.lower(): name for name in _NAMES.split()}
 _common = {
     "activation_alpha": FLOATS,
     "activation_beta": FLOATS,
