@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .elements import elements
 
 if TYPE_CHECKING:
@@ -304,6 +306,23 @@ def _concat(node: Node) -> _Result:
         dim = shape[axis]
         total = total + dim if isinstance(total, int) and isinstance(dim, int) else None
     return [(values[0].dtype, (*shapes[0][:axis], total, *shapes[0][axis + 1 :]))]
+
+
+@_rule("Pad")
+def _pad(node: Node) -> _Result:
+    x, pads = _in(node, 0), _in(node, 1).array
+    if x.shape is None:
+        return [(x.dtype, None)]
+    rank = len(x.shape)
+    axes = np.arange(rank) if node.input(3) is None else _in(node, 3).array
+    if pads is None or axes is None:
+        return [(x.dtype, (None,) * rank)]
+    padded = [_axis(int(axis), rank) for axis in axes.reshape(-1)]
+    shape = list(x.shape)
+    for i, axis in enumerate(padded):
+        more, dim = int(pads[i]) + int(pads[i + len(padded)]), shape[axis]
+        shape[axis] = dim + more if isinstance(dim, int) else dim if more == 0 else None
+    return [(x.dtype, tuple(shape))]
 
 
 @_rule("Split")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from ...weights import QuantizedWeight
 from ..deferred import ArrayLater, PackedLater, drop_pages, nonfinite
 from ..ir import Deferred, Graph, Node, Value
 from .dead_code import dead_code
+from .first_layer import first_layers
 from .packed_attention import read_side_by_side
 from .recurrent import GATES, PROJECTION, is_recurrent, panels
 from .siblings import merge_siblings
@@ -33,13 +34,15 @@ class Options:
     embedding: bool = True
     scheme: str = "asymmetric"
     granularity: str = "row"
+    first_layer: bool = False  # quantized even where it is small
+    first_layers: Mapping[str, str] = dataclasses.field(default_factory=dict)  # that stay float, and why
 
     def why_float(self, node: Node) -> str | None:
         """Why ``node`` stays float; None: it does not."""
         for pattern in self.keep_float:
             if _matches(node.name, pattern) or _matches(node.name.removesuffix(PROJECTION), pattern):
                 return f"keep_float has {pattern!r}"
-        return None if self.quantize else "quantize=False"
+        return self.first_layers.get(node.name) if self.quantize else "quantize=False"
 
 
 def quantize_graph(graph: Graph, options: Options) -> list[Row]:
@@ -50,6 +53,8 @@ def quantize_graph(graph: Graph, options: Options) -> list[Row]:
     if unused:
         names = ", ".join(map(repr, unused))
         raise ValueError(f"keep_float has {names}, which is no node that is left after the passes; report() lists them")
+    if options.quantize and not options.first_layer:
+        options = dataclasses.replace(options, first_layers=first_layers(graph))
     rows: dict[str, Row] = {}
     made: dict[tuple[Value, str], tuple[Value, ...]] = {}  # a weight that several nodes share is kept once
     for node in list(graph.nodes):
