@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import zipfile
@@ -24,7 +25,11 @@ from .report import Row
 
 __all__ = ["compare", "inspect", "quantize", "run"]
 
+_NUMPY = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(bool)": "bool"}
 _SHOWN = 4  # nodes that stayed float for one reason
+_input_value = click.option(
+    "--input-value", "values", multiple=True, metavar="NAME=16000", help="An input of the same value in every run."
+)
 _existing = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -34,11 +39,14 @@ _existing = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--keep-float", multiple=True, metavar="PATTERN", help="Leave these nodes in float32; again for more.")
 @click.option("--attention", type=click.Choice(["float", "int8"]), default="float", show_default=True)
 @click.option("--embedding", type=click.Choice(["float", "int8"]), default="int8", show_default=True)
+@click.option("--first-layer", type=click.Choice(["float", "int8"]), default="float", show_default=True)
 @click.option("--no-quantize", is_flag=True, help="Leave everything in float32.")
+@_input_value
+@click.option("--input-shape", "shapes", multiple=True, metavar="NAME=1x576", help="Sizes left open; ? leaves one.")
 @json_option
 def quantize(
-    source: Path, output: Path, keep_float: tuple[str, ...], attention: str, embedding: str, no_quantize: bool,
-    as_json: bool,
+    source: Path, output: Path, keep_float: tuple[str, ...], attention: str, embedding: str, first_layer: str,
+    no_quantize: bool, values: tuple[str, ...], shapes: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Make a .dynq file of an ONNX model."""
     from .importers.onnx import to_graph
@@ -49,11 +57,15 @@ def quantize(
         console=errors, transient=True, disable=as_json or not errors.is_terminal,
     ) as progress:  # fmt: skip
         task = progress.add_task("reading", total=3)
-        graph = to_graph(source)
+        graph = _refused(lambda: to_graph(source, _input_values(values), _input_shapes(shapes)))
         progress.update(task, description="quantizing" if not no_quantize else "packing", advance=1)
         model = _refused(
             lambda: graph.build(
-                quantize=not no_quantize, keep_float=keep_float, attention=attention, embedding=embedding
+                quantize=not no_quantize,
+                keep_float=keep_float,
+                attention=attention,
+                embedding=embedding,
+                first_layer=first_layer,
             )
         )
         progress.update(task, description="writing", advance=1)
@@ -79,6 +91,30 @@ def quantize(
     page.print(_ops_table(model))
     if kept:
         page.print(_floats_table(kept))
+
+
+def _input_values(texts: tuple[str, ...]) -> dict[str, Any]:
+    """NAME=VALUE: a number, true or false, or JSON's lists of them."""
+    result = {}
+    for text in texts:
+        name, _, value = text.rpartition("=")
+        try:
+            result[name] = np.asarray(json.loads(value))
+        except ValueError:
+            raise click.UsageError(f"--input-value {text}: expected NAME=16000, or NAME=[1,2]") from None
+    return result
+
+
+def _input_shapes(texts: tuple[str, ...]) -> dict[str, list[int | None]]:
+    """NAME=1x576; ? leaves a size open."""
+    result: dict[str, list[int | None]] = {}
+    for text in texts:
+        name, _, dims = text.rpartition("=")
+        parts = dims.lower().split("x")
+        if not all(part == "?" or part.isdecimal() for part in parts) or len(dims) > 100:
+            raise click.UsageError(f"--input-shape {text}: expected NAME=1x576, ? for a size that stays open")
+        result[name] = [None if part == "?" else int(part) for part in parts]
+    return result
 
 
 def _floats_table(rows: tuple[Row, ...]) -> Table:
@@ -167,14 +203,16 @@ def run(
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=1x128", help="A random input of this shape.")
 @click.option("--seed", default=0, show_default=True, help="Of random inputs.")
 @click.option("--repeat", type=click.IntRange(1), default=10, show_default=True, help="Runs; the median is shown.")
+@_input_value
 @json_option
 def compare(
-    source: Path, file: Path, inputs: tuple[str, ...], shapes: tuple[str, ...], seed: int, repeat: int, as_json: bool
-) -> None:
+    source: Path, file: Path, inputs: tuple[str, ...], shapes: tuple[str, ...], seed: int, repeat: int,
+    values: tuple[str, ...], as_json: bool,
+) -> None:  # fmt: skip
     """Compare a .dynq file with the float model that it was made of."""
     model = load(file)
     given = _inputs(model, inputs, shapes, seed)
-    runtime, floats = _float_runtime(source, given)
+    runtime, floats = _float_runtime(source, given, _input_values(values))
     expected, float_seconds = _timed(floats, repeat)
     results, seconds = _timed(lambda: model.run(given), repeat)
     rows = [(name, *_difference(name, results[name], expected)) for name in results]
@@ -193,7 +231,9 @@ def compare(
     )
 
 
-def _float_runtime(source: Path, given: dict[str, Array]) -> tuple[str, Callable[[], dict[str, Array]]]:
+def _float_runtime(
+    source: Path, given: dict[str, Array], values: dict[str, Any]
+) -> tuple[str, Callable[[], dict[str, Array]]]:
     """ONNX Runtime with as many threads as dynq, or dynq itself in float32 where that is not installed."""
     from .threads import get_num_threads
 
@@ -202,7 +242,7 @@ def _float_runtime(source: Path, given: dict[str, Array]) -> tuple[str, Callable
     except ImportError:
         from .importers.onnx import from_onnx
 
-        model = from_onnx(source, quantize=False)
+        model = _refused(lambda: from_onnx(source, quantize=False, inputs=values))
         return "dynq in float32 (onnxruntime is not installed)", lambda: model.run(given)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = get_num_threads()
@@ -211,8 +251,10 @@ def _float_runtime(source: Path, given: dict[str, Array]) -> tuple[str, Callable
     except Exception as error:  # its exceptions have no base of their own
         raise Error(f"ONNX Runtime cannot read {source}: {error}") from error
     names = [output.name for output in session.get_outputs()]
-    wanted = {value.name for value in session.get_inputs()}
-    if missing := wanted - given.keys():
+    wanted = {value.name: value.type for value in session.get_inputs()}
+    for name in values.keys() & wanted.keys():
+        given = {**given, name: values[name].astype(_NUMPY.get(wanted[name], values[name].dtype))}
+    if missing := wanted.keys() - given.keys():
         raise Error(f"{source} has the inputs {', '.join(sorted(missing))}, which the .dynq file has not")
     feed = {name: array for name, array in given.items() if name in wanted}
     return "ONNX Runtime", lambda: dict(zip(names, session.run(names, feed), strict=True))

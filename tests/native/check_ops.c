@@ -387,5 +387,6 @@ int main(int argc, char **argv) {
   check_row_ops();
   check_element_ops();
   check_data_ops();
+  check_conv_ops();
   return check_finish();
 }

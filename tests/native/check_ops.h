@@ -12,5 +12,7 @@ void check_row_ops(void);
 void check_element_ops(void);
 /* Elementwise ops of several inputs, ops that move data, windows, integers. */
 void check_data_ops(void);
+/* Convolutions. */
+void check_conv_ops(void);
 
 #endif

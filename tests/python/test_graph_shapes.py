@@ -73,6 +73,8 @@ CASES: list[tuple[str, list[Any], int, dict[str, Any]]] = [
     ("Unsqueeze", [X, ints(0, -1)], 1, {}),
     ("Squeeze", [X[:, :1], ints(1)], 1, {}),
     ("Concat", [X, X[:, :2].copy()], 1, {"axis": 1}),
+    ("Pad", [X, ints(0, 1, 2, 0, 0, 3)], 1, {}),
+    ("Pad", [X, ints(1, 2), const(F(0)), ints(-1)], 1, {}),
     ("Split", [X, ints(1, 2)], 2, {"axis": 1}),
     ("Split", [X], 2, {"axis": -1, "num_outputs": 2}),
     *((op, [X, ints(-1)], 1, {"keepdims": 0}) for op in ["ReduceMean", "ReduceSum", "ReduceMax"]),

@@ -29,6 +29,7 @@ def build(
     embedding: str,
     scheme: str,
     granularity: str,
+    first_layer: str,
 ) -> Model:
     """Graph.build."""
     choice("scheme", scheme, SCHEMES)
@@ -40,6 +41,7 @@ def build(
         embedding=bool(choice("embedding", embedding, {"float": False, "int8": True})),
         scheme=scheme,
         granularity=granularity,
+        first_layer=bool(choice("first_layer", first_layer, {"float": False, "int8": True})),
     )
     copy = graph.copy()
     if outputs:

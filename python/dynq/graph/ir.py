@@ -379,6 +379,7 @@ class Graph(Layers):
         embedding: str = "int8",
         scheme: str = "asymmetric",
         granularity: str = "row",
+        first_layer: str = "float",
     ) -> Model:
         """The model; the graph stays as it is.
 
@@ -390,6 +391,7 @@ class Graph(Layers):
             embedding: "float": tables stay float32.
             scheme: how the inputs of linear layers are quantized, "asymmetric" or "symmetric".
             granularity: "row", a scale for each row, or "tensor".
+            first_layer: "int8": the layer that reads an input of the model is quantized even where it is small.
         """
         from .build import build
 
@@ -402,6 +404,7 @@ class Graph(Layers):
             embedding=embedding,
             scheme=scheme,
             granularity=granularity,
+            first_layer=first_layer,
         )
 
     def __str__(self) -> str:

@@ -61,6 +61,103 @@ class Layers:
                 raise ValueError(f"bias has shape {bias.shape}; expected ({value.shape[0]},): weight is {value.shape}")
         return self._one("dynq.Linear", [x, value, bias, residual], name, activation=activation)
 
+    def lstm(
+        self,
+        x: Value,
+        w: Any,
+        r: Any,
+        b: Any = None,
+        *,
+        initial_h: Any = None,
+        initial_c: Any = None,
+        lengths: Any = None,
+        peepholes: Any = None,
+        direction: str = "forward",
+        batch_first: bool = False,
+        name: str | None = None,
+        **attributes: Any,
+    ) -> tuple[Value, Value, Value]:
+        """ONNX's LSTM: ``y, h, c``, states of all steps and of the last one.
+
+        Args:
+            x: float32 (T, B, I), or (B, T, I) where ``batch_first``.
+            w, r: (D, 4 * H, I) and (D, 4 * H, H), gates in the order i o f c; D is 2 where ``direction`` is
+                "bidirectional", else 1.
+            b: (D, 8 * H), of w and of r.
+            initial_h, initial_c: (D, B, H), or (B, D, H); zeros unless given.
+            lengths: int32 (B,), steps of each sequence.
+            peepholes: (D, 3 * H), in the order i o f.
+            attributes: ``activations`` (a text, names with commas between), ``activation_alpha``,
+                ``activation_beta``, ``clip``, ``input_forget``, as ONNX has them.
+
+        Returns:
+            y (T, D, B, H), h and c (D, B, H); or (B, T, D, H) and (B, D, H) twice.
+        """
+        inputs = [x, w, r, b, lengths, initial_h, initial_c, peepholes]
+        return self._recurrent("LSTM", inputs, 3, direction, batch_first, name, attributes)  # type: ignore[return-value]
+
+    def gru(
+        self,
+        x: Value,
+        w: Any,
+        r: Any,
+        b: Any = None,
+        *,
+        initial_h: Any = None,
+        lengths: Any = None,
+        direction: str = "forward",
+        batch_first: bool = False,
+        linear_before_reset: bool = True,
+        name: str | None = None,
+        **attributes: Any,
+    ) -> tuple[Value, Value]:
+        """ONNX's GRU: ``y, h``. w and r hold 3 gates in the order z r h; the rest is as in ``lstm``.
+
+        Args:
+            linear_before_reset: the reset gate multiplies what comes of the state, as PyTorch has it; False: the state.
+        """
+        attributes = {"linear_before_reset": int(linear_before_reset), **attributes}
+        inputs = [x, w, r, b, lengths, initial_h]
+        return self._recurrent("GRU", inputs, 2, direction, batch_first, name, attributes)  # type: ignore[return-value]
+
+    def rnn(
+        self,
+        x: Value,
+        w: Any,
+        r: Any,
+        b: Any = None,
+        *,
+        initial_h: Any = None,
+        lengths: Any = None,
+        direction: str = "forward",
+        batch_first: bool = False,
+        name: str | None = None,
+        **attributes: Any,
+    ) -> tuple[Value, Value]:
+        """ONNX's RNN: ``y, h``, with tanh unless ``activations`` says otherwise; the rest is as in ``lstm``."""
+        inputs = [x, w, r, b, lengths, initial_h]
+        return self._recurrent("RNN", inputs, 2, direction, batch_first, name, attributes)  # type: ignore[return-value]
+
+    def _recurrent(
+        self,
+        op: str,
+        inputs: list[Any],
+        outputs: int,
+        direction: str,
+        batch_first: bool,
+        name: str | None,
+        attributes: dict[str, Any],
+    ) -> tuple[Value, ...]:
+        choice("direction", direction, {"forward": 1, "reverse": 1, "bidirectional": 2})
+        names = (None, "w", "r", "b", "lengths", "initial_h", "initial_c", "peepholes")
+        for i in (1, 2, 3, 7):
+            if i < len(inputs) and inputs[i] is not None:
+                inputs[i] = self._parameter(inputs[i], None if name is None else f"{name}.{names[i]}")
+        if inputs[4] is not None and not hasattr(inputs[4], "dtype"):
+            inputs[4] = np.asarray(inputs[4], np.int32)
+        result = self.node(op, inputs, outputs, name, direction=direction, layout=int(bool(batch_first)), **attributes)
+        return tuple(result)
+
     def embedding(self, table: Any, indices: Any, *, name: str | None = None) -> Value:
         """Rows of ``table`` (V, D): (..., D) for int64 or int32 indices (...)."""
         table = self._parameter(table, None if name is None else f"{name}.weight")

@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .elements import elements
 
 if TYPE_CHECKING:
@@ -193,6 +195,22 @@ def _attention(node: Node) -> _Result:
     return [("float32", None if q is None or width is None else (q[0], q[1], width))]
 
 
+@_rule("LSTM", "GRU", "RNN", "dynq.LSTM", "dynq.GRU", "dynq.RNN")
+def _recurrent(node: Node) -> _Result:
+    x, weight = _in(node, 0).shape, node.input(2)
+    hidden: Any = node.attributes.get("hidden_size")
+    if hidden is None and weight is not None and weight.shape is not None:
+        hidden = weight.shape[2]
+    if x is None or hidden is None:
+        return [("float32", None)] * 3
+    directions = 2 if node.attributes.get("direction") == "bidirectional" else 1
+    if node.attributes.get("layout"):
+        state: Shape = (x[0], directions, hidden)
+        return [("float32", (x[0], x[1], directions, hidden)), ("float32", state), ("float32", state)]
+    state = (directions, x[1], hidden)
+    return [("float32", (x[0], directions, x[1], hidden)), ("float32", state), ("float32", state)]
+
+
 @_rule("dynq.Embedding")
 def _embedding(node: Node) -> _Result:
     rows, indices = _in(node, 0), _in(node, 2)
@@ -288,6 +306,23 @@ def _concat(node: Node) -> _Result:
         dim = shape[axis]
         total = total + dim if isinstance(total, int) and isinstance(dim, int) else None
     return [(values[0].dtype, (*shapes[0][:axis], total, *shapes[0][axis + 1 :]))]
+
+
+@_rule("Pad")
+def _pad(node: Node) -> _Result:
+    x, pads = _in(node, 0), _in(node, 1).array
+    if x.shape is None:
+        return [(x.dtype, None)]
+    rank = len(x.shape)
+    axes = np.arange(rank) if node.input(3) is None else _in(node, 3).array
+    if pads is None or axes is None:
+        return [(x.dtype, (None,) * rank)]
+    padded = [_axis(int(axis), rank) for axis in axes.reshape(-1)]
+    shape = list(x.shape)
+    for i, axis in enumerate(padded):
+        more, dim = int(pads[i]) + int(pads[i + len(padded)]), shape[axis]
+        shape[axis] = dim + more if isinstance(dim, int) else dim if more == 0 else None
+    return [(x.dtype, tuple(shape))]
 
 
 @_rule("Split")

@@ -18,6 +18,7 @@ from .fold import fold_constants
 from .identity import remove_identities
 from .linear import fuse_bias, make_linear
 from .normalize import find_layer_norm, find_softmax
+from .recurrent import split_recurrent
 from .reshapes import lift_linear
 from .sizes import read_sizes_from_inputs, share_nodes
 from .tied import share_constants
@@ -38,6 +39,7 @@ PASSES = (
     find_gelu,
     find_softmax,
     find_layer_norm,
+    split_recurrent,
     make_linear,
     share_constants,  # a weight that an exporter wrote once as it is and once transposed
     fuse_bias,

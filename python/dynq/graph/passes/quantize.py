@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -14,7 +14,9 @@ from ...weights import QuantizedWeight
 from ..deferred import ArrayLater, PackedLater, drop_pages, nonfinite
 from ..ir import Deferred, Graph, Node, Value
 from .dead_code import dead_code
+from .first_layer import first_layers
 from .packed_attention import read_side_by_side
+from .recurrent import GATES, PROJECTION, is_recurrent, panels
 from .siblings import merge_siblings
 
 __all__ = ["Options", "quantize_graph"]
@@ -34,13 +36,15 @@ class Options:
     embedding: bool = True
     scheme: str = "asymmetric"
     granularity: str = "row"
+    first_layer: bool = False  # quantized even where it is small
+    first_layers: Mapping[str, str] = dataclasses.field(default_factory=dict)  # that stay float, and why
 
     def why_float(self, node: Node) -> str | None:
         """Why ``node`` stays float; None: it does not."""
         for pattern in self.keep_float:
-            if _matches(node.name, pattern):
+            if _matches(node.name, pattern) or _matches(node.name.removesuffix(PROJECTION), pattern):
                 return f"keep_float has {pattern!r}"
-        return None if self.quantize else "quantize=False"
+        return self.first_layers.get(node.name) if self.quantize else "quantize=False"
 
 
 def quantize_graph(graph: Graph, options: Options) -> list[Row]:
@@ -51,6 +55,8 @@ def quantize_graph(graph: Graph, options: Options) -> list[Row]:
     if unused:
         names = ", ".join(map(repr, unused))
         raise ValueError(f"keep_float has {names}, which is no node that is left after the passes; report() lists them")
+    if options.quantize and not options.first_layer:
+        options = dataclasses.replace(options, first_layers=first_layers(graph))
     rows: dict[str, Row] = {}
     made: _Made = {}  # a weight that several nodes share is kept once
     for node in list(graph.nodes):
@@ -65,6 +71,10 @@ def quantize_graph(graph: Graph, options: Options) -> list[Row]:
             row = _matmul(node, options)
         elif node.op == "Gemm":
             row = Row(node.name, "float matmul", options.why_float(node) or "a Gemm whose second operand is computed")
+        elif is_recurrent(node):
+            row = _recurrent(graph, node, options, made)
+        elif node.op in GATES:
+            row = Row(node.name, f"float {node.op}", "its weights are not constant")
         rows[node.name] = row or Row(node.name, node.op, "")
     for name, parts in merge_siblings(graph):
         merged = [rows.pop(part) for part in parts]
@@ -119,6 +129,33 @@ def _linear(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
 def _place(array: Array) -> _Place:
     """Where an array lies: of two constants that look at one memory alike, one is enough."""
     return array.ctypes.data, array.shape, array.strides
+
+
+def _recurrent(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
+    """R, (directions, gates * hidden, hidden): packed, a weight for each direction, or float panels."""
+    weight, kind = node.inputs[3], node.op.removeprefix("dynq.")
+    assert weight is not None
+    array = weight.array
+    assert array is not None
+    directions, n, k = array.shape
+    why = options.why_float(node)
+    if why is not None:
+        if (_place(array), "panels") not in made:
+            made[_place(array), "panels"] = (graph.constant_for(panels(array), weight),)
+        node.inputs[3] = made[_place(array), "panels"][0]
+        return Row(node.name, f"float {kind}", why, array.nbytes, array.nbytes)
+    if (_place(array), "packed") not in made:
+        made[_place(array), "packed"] = tuple(
+            graph.constant_for(PackedLater(node.name, [part]), weight, suffix)
+            for part, suffix in zip(array, ("", ".backward"), strict=False)
+        )
+    node.inputs[1 : 1 + directions] = made[_place(array), "packed"]
+    node.inputs[3] = None
+    while node.inputs[-1] is None:
+        node.inputs.pop()
+    node.attributes.setdefault("scheme", options.scheme)
+    after = directions * -(-n // 16) * 16 * (-(-k // 4) * 4 + 8)
+    return Row(node.name, f"int8 {kind}", "its weights are constant", array.nbytes, after)
 
 
 def _stored_twice(array: Array, kind: str, reader: str, made: _Made) -> str:

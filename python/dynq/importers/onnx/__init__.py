@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ...errors import Error, InvalidModelError
 from ...model import Model, op_names
@@ -26,6 +26,9 @@ def from_onnx(
     embedding: str = "int8",
     scheme: str = "asymmetric",
     granularity: str = "row",
+    first_layer: str = "float",
+    inputs: Mapping[str, Any] | None = None,
+    shapes: Mapping[str, Sequence[int | None]] | None = None,
 ) -> Model:
     """A model from an ONNX file, opset 11 or newer, quantized as it is read. Needs ``pip install 'dynq[onnx]'``.
 
@@ -39,29 +42,40 @@ def from_onnx(
         embedding: "float": tables stay float32.
         scheme: how the inputs of linear layers are quantized, "asymmetric" or "symmetric".
         granularity: "row", a scale for each row, or "tensor".
+        first_layer: "int8": the layer that reads an input of the model is quantized even where it is small.
+        inputs: values of inputs that are the same in every run (``{"sr": 16000}``); they are inputs no more. `If` on
+            such a value becomes its branch.
+        shapes: sizes that the model leaves open and every run has (``{"input": (1, 576)}``; None leaves one open).
 
     Raises:
+        ValueError: ``inputs`` or ``shapes`` do not fit the model.
         UnsupportedModelError: the model holds what dynq cannot run; the error lists all of it.
         InvalidModelError: the model is damaged or contradicts itself.
     """
-    return to_graph(model).build(
+    return to_graph(model, inputs, shapes).build(
         quantize=quantize,
         keep_float=keep_float,
         attention=attention,
         embedding=embedding,
         scheme=scheme,
         granularity=granularity,
+        first_layer=first_layer,
     )
 
 
-def to_graph(model: str | os.PathLike[str] | ModelProto) -> Graph:
-    """The model as a graph, before the passes of Graph.build."""
+def to_graph(
+    model: str | os.PathLike[str] | ModelProto,
+    inputs: Mapping[str, Any] | None = None,
+    shapes: Mapping[str, Sequence[int | None]] | None = None,
+) -> Graph:
+    """The model as a graph, before the passes of Graph.build; ``inputs`` and ``shapes`` are those of from_onnx."""
     try:
         import onnx
     except ImportError as error:
         raise Error(f"{error.name} is missing; install it: pip install 'dynq[onnx]'") from error
     from . import ops  # noqa: F401
     from .convert import can_convert, convert
+    from .fix import WrongInput
     from .fuse import fuse_dynamic_linear
     from .source import load
 
@@ -69,8 +83,11 @@ def to_graph(model: str | os.PathLike[str] | ModelProto) -> Graph:
         raise TypeError(f"model is of type {type(model).__name__}; expected a path or an onnx.ModelProto")
     names = op_names()
     try:
-        graph = convert(load(model, lambda op, opset: can_convert(op, opset, names)), names)
+        source = load(model, lambda op, opset: can_convert(op, opset, names), inputs or {}, shapes or {})
+        graph = convert(source, names)
         fuse_dynamic_linear(graph)
+    except WrongInput as error:
+        raise ValueError(str(error)) from None
     except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
         if isinstance(error, Error):
             raise

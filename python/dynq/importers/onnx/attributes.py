@@ -11,12 +11,13 @@ from onnx import AttributeProto, NodeProto
 
 from .errors import InvalidModelError
 
-__all__ = ["FLOAT", "INT", "INTS", "TENSOR", "TEXT", "Rule", "one_of", "read", "unused"]
+__all__ = ["FLOAT", "FLOATS", "INT", "INTS", "TENSOR", "TEXT", "TEXTS", "Rule", "one_of", "read", "unused"]
 
 _KINDS = {
     AttributeProto.INT: "int",
     AttributeProto.FLOAT: "float",
     AttributeProto.STRING: "text",
+    AttributeProto.STRINGS: "texts",
     AttributeProto.INTS: "ints",
     AttributeProto.FLOATS: "floats",
     AttributeProto.TENSOR: "tensor",
@@ -31,8 +32,8 @@ class Rule:
     keep: bool = True  # False: it has no effect on what dynq computes, or none but the allowed value
 
 
-INT, FLOAT, TEXT, INTS, FLOATS, TENSOR = (
-    Rule(kind) for kind in ("int", "float", "text", "ints", "floats", "tensor")
+INT, FLOAT, TEXT, INTS, FLOATS, TEXTS, TENSOR = (
+    Rule(kind) for kind in ("int", "float", "text", "ints", "floats", "texts", "tensor")
 )  # fmt: skip
 
 
@@ -64,6 +65,8 @@ def read(node: NodeProto, name: str, rules: dict[str, Rule], refuse: Callable[[s
         value = onnx.helper.get_attribute_value(attribute)
         if rule.kind == "text":
             value = value.decode("utf-8", "replace")
+        elif rule.kind == "texts":
+            value = [text.decode("utf-8", "replace") for text in value]
         elif rule.kind in ("ints", "floats"):
             value = list(value)
         if rule.allowed is not None and value not in rule.allowed:

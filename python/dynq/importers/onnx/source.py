@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from .errors import InvalidModelError, Problems
+from .fix import Shape, fix_inputs
 from .tensors import Tensor
 
 __all__ = ["Source", "load", "names_read", "node_name", "sorted_nodes"]
@@ -40,11 +41,16 @@ class Source:
         return self.model.graph
 
 
-def load(model: str | os.PathLike[str] | ModelProto, known: Callable[[str, int], bool]) -> Source:
+def load(
+    model: str | os.PathLike[str] | ModelProto,
+    known: Callable[[str, int], bool],
+    values: Mapping[str, Any],
+    shapes: Mapping[str, Shape],
+) -> Source:
     """Read, check and prepare a model. External data are not opened yet.
 
     ``known(op, opset)``: an op of the domain "" that can be converted; others are written in simpler ones where ONNX
-    says how.
+    says how. ``values`` and ``shapes`` of inputs are fixed.
     """
     if isinstance(model, ModelProto):
         light, name, folder = ModelProto(), model.graph.name or "the model", None
@@ -64,6 +70,7 @@ def load(model: str | os.PathLike[str] | ModelProto, known: Callable[[str, int],
         problems = Problems()
         problems.add(f"opset {opset}; expected {OLDEST} to {NEWEST}", name)
         problems.check(name)
+    fix_inputs(light.graph, values, shapes)
     source = Source(name, light, {}, opsets)
     _take_tensors(source, folder)
     if light.functions:

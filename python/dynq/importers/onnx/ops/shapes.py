@@ -71,7 +71,11 @@ def split(call: Call) -> Result:
 @converter("Pad", mode=one_of("constant", "reflect", "edge"))
 @converter("Pad", since=19, mode=one_of("constant", "reflect", "edge", "wrap"))
 def pad(call: Call) -> Result:
-    return call.emit()
+    """Exporters compute the pads from constants: as one, they tell the shape."""
+    pads = call.array(1)
+    if pads is None:
+        return call.emit()
+    return call.emit(inputs=[call.need(0), call.constant(pads, "pads"), *call.inputs[2:]])
 
 
 @converter("EyeLike", dtype=INT, k=INT)

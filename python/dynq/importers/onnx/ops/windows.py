@@ -12,15 +12,15 @@ _window = {"auto_pad": _pads, "kernel_shape": INTS, "pads": INTS, "strides": INT
 _average = {**_window, "ceil_mode": one_of(0, 1), "count_include_pad": one_of(0, 1)}
 
 passes("GlobalAveragePool", "GlobalMaxPool")
-passes("Conv", also=_window, dilations=INTS, group=INT)
-passes("ConvTranspose", also=_window, dilations=INTS, group=INT, output_padding=INTS, output_shape=INTS)
 passes("ConvInteger", also=_window, dilations=INTS, group=INT)
 
 
+@converter("Conv", also=_window, dilations=INTS, group=INT)
+@converter("ConvTranspose", also=_window, dilations=INTS, group=INT, output_padding=INTS, output_shape=INTS)
 @converter("AveragePool", also=_average)
 @converter("AveragePool", since=19, also=_average, dilations=INTS)
 @converter("MaxPool", also=_window, ceil_mode=one_of(0, 1), dilations=INTS, storage_order=one_of(0, 1))
-def pool(call: Call) -> Result:
+def windows(call: Call) -> Result:
     rank = call.rank(0)
     if rank not in (3, 4):
         raise Unsupported(f"{call.op} of {rank} dimensions")

@@ -1,0 +1,90 @@
+"""Silero VAD on five voices: F1 of frames, with pink noise at 10 and 0 dB and an input gain of 1 and 0.02."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from audio import RATE, Array, decibels, pink_noise, read
+from packages import LANGUAGES, recordings, wheel
+
+__all__ = ["CONDITIONS", "FRAME", "hear", "model", "score", "tracks"]
+
+# inputs [frames, 576], state h, state c -> speech probability of each frame, h, c
+Run = Callable[[Array, Array, Array], tuple[Array, Array, Array]]
+
+FRAME, CONTEXT = 512, 64  # samples at 16 kHz
+CONDITIONS = [(snr, gain) for snr in (10, 0) for gain in (1.0, 0.02)]
+
+
+LOUD = 40  # dB
+_BLOCK = 512  # frames a call
+_PAUSE = 32  # frames of silence between recordings
+
+
+def model() -> Path:
+    return wheel("silero_vad") / "data" / "silero_vad_16k_sequence.onnx"
+
+
+def tracks(clips: int, seed: int = 0) -> list[tuple[Array, Array]]:
+    """For each voice: recordings of a second or more with silence between, and whether each frame is speech.
+
+    It is where its energy is within LOUD dB of the loudest of its recording, before noise is added; gaps of up to 3
+    frames count as speech too.
+    """
+    result = []
+    for language in LANGUAGES:
+        paths = recordings(language)
+        audio, labels = [], []
+        for i in np.random.default_rng(seed).permutation(len(paths)):
+            clip = read(paths[i])
+            if len(clip) < RATE or len(audio) == clips:
+                continue
+            clip = np.pad(clip, (_PAUSE * FRAME // 2, _PAUSE * FRAME // 2 + -len(clip) % FRAME))
+            energy = decibels(clip, FRAME)
+            audio.append(clip)
+            labels.append(_close(energy > energy.max() - LOUD, 3))
+        result.append((np.concatenate(audio), np.concatenate(labels)))
+    return result
+
+
+def _close(speech: Array, gap: int) -> Array:
+    """Short pauses inside speech are speech."""
+    result = speech.copy()
+    where = np.flatnonzero(speech)
+    for before, after in pairwise(where):
+        if after - before - 1 <= gap:
+            result[before:after] = True
+    return result
+
+
+def hear(run: Run, audio: Array) -> Array:
+    """Probabilities of all frames; each sees the last samples of the one before."""
+    frames = audio[: len(audio) // FRAME * FRAME].reshape(-1, FRAME)
+    context = np.concatenate([np.zeros((1, CONTEXT), np.float32), frames[:-1, -CONTEXT:]])
+    inputs = np.concatenate([context, frames], axis=1).astype(np.float32)
+    h, c = np.zeros((2, 1, 1, 128), np.float32)
+    result = []
+    for start in range(0, len(inputs), _BLOCK):
+        probabilities, h, c = run(inputs[start : start + _BLOCK], h, c)
+        result.append(np.asarray(probabilities).reshape(-1))
+    return np.concatenate(result)
+
+
+def score(run: Run, data: list[tuple[Array, Array]]) -> dict[str, float]:
+    """F1 of each condition, over the frames of all voices."""
+    result = {}
+    for snr, gain in CONDITIONS:
+        hits = misses = alarms = 0
+        for voice, (audio, labels) in enumerate(data):
+            noise = pink_noise(len(audio), np.random.default_rng(voice))
+            power = (audio.reshape(-1, FRAME)[labels].astype(np.float64) ** 2).mean()
+            noisy = (audio + noise * np.sqrt(power / 10 ** (snr / 10))) * gain
+            speech = hear(run, noisy.astype(np.float32)) > 0.5
+            hits += int((speech & labels).sum())
+            misses += int((~speech & labels).sum())
+            alarms += int((speech & ~labels).sum())
+        result[f"{snr} dB, gain {gain:g}"] = 2 * hits / (2 * hits + misses + alarms)
+    return result

@@ -1,0 +1,73 @@
+/*
+ * Recurrent layers: LSTM, GRU and RNN, as ONNX defines them, over inputs that are projected already.
+ *
+ * recurrent.c goes through the steps, recurrent_cell.c computes a step's states from its gates, recurrent_ops.c is the
+ * ops of models.
+ */
+#ifndef DYNQ_RECURRENT_H
+#define DYNQ_RECURRENT_H
+
+#include "../dispatch.h"
+#include "../model/op.h"
+
+typedef enum dynq_cell { DYNQ_CELL_LSTM, DYNQ_CELL_GRU, DYNQ_CELL_RNN } dynq_cell;
+
+/* An activation of a gate. ONNX's Affine and ScaledTanh are no kernels; the others are. */
+typedef struct dynq_gate_function {
+  enum { DYNQ_GATE_ACTIVATION, DYNQ_GATE_UNARY, DYNQ_GATE_AFFINE, DYNQ_GATE_SCALED_TANH } kind;
+  dynq_activation activation;
+  dynq_unary unary;
+  float alpha, beta;
+} dynq_gate_function;
+
+enum { DYNQ_MAX_DIRECTIONS = 2, DYNQ_MAX_GATE_FUNCTIONS = 3 };
+
+typedef struct dynq_recurrent {
+  dynq_cell cell;
+  size_t directions, gates; /* 1 or 2; 4 (i o f c), 3 (z r h) or 1 */
+  size_t steps, batch, hidden;
+  bool reverse; /* the first direction; the second is the reverse of it */
+  bool batch_first, linear_before_reset, input_forget;
+  float clip; /* of the gates' sums, before their activations; infinity: none */
+  dynq_gate_function functions[DYNQ_MAX_DIRECTIONS][DYNQ_MAX_GATE_FUNCTIONS]; /* ONNX's f, g, h */
+  const dynq_kernels *kernels;
+  dynq_scheme scheme;                              /* of the states, where the weights are packed */
+  const float *projected;                          /* (steps, batch, directions, gates, hidden), or batch first */
+  const dynq_weight *weights[DYNQ_MAX_DIRECTIONS]; /* (gates * hidden, hidden), or ... */
+  const float *panels;           /* ... float, of each direction as pack_transposed makes them of such a matrix */
+  const float *bias;             /* (directions, gates * hidden) or NULL: added to the product with the state */
+  const dynq_op_tensor *lengths; /* (batch) or NULL */
+  const float *initial_h, *initial_c, *peepholes; /* states as y_h; (directions, 3 * hidden) in the order i o f */
+  float *y, *y_h, *y_c; /* (steps, directions, batch, hidden), (directions, batch, hidden) twice, or batch first:
+                           (batch, steps, directions, hidden), (batch, directions, hidden); each may be NULL */
+} dynq_recurrent;
+
+static inline size_t dynq_recurrent_width(const dynq_recurrent *r) { return r->gates * r->hidden; }
+/* Floats of one direction's panels; SIZE_MAX on overflow. */
+size_t dynq_recurrent_panel_floats(const dynq_recurrent *r);
+
+/* Bytes that it works in with up to `count` threads; SIZE_MAX on overflow. It looks at sizes, cell, kernels and weights
+ * alone. */
+size_t dynq_recurrent_bytes(const dynq_recurrent *r, size_t count);
+/* `memory`: that many bytes, aligned to 64. DYNQ_NONFINITE: outputs are written, some are NaN. */
+dynq_status dynq_recurrent_run(const dynq_recurrent *r, void *memory, const dynq_threads *threads, size_t count);
+
+/* ---- A step of some rows (recurrent_cell.c) ---- */
+
+/* Sums to states, for rows one after another: gates (rows, width) are h R, with what is projected added but for a GRU
+ * that is linear before its reset. `projected` rows are `stride` apart. Of a GRU that resets first, the first call
+ * leaves r * h in `reset` (rows, hidden), and dynq_gru_finish takes the sums of the candidate (rows, width). */
+typedef struct dynq_step {
+  const dynq_recurrent *layer;
+  size_t direction, rows;
+  float *gates, *candidate, *reset, *h, *c;
+  const float *projected;
+  size_t stride;
+} dynq_step;
+
+void dynq_lstm_step(const dynq_step *s);
+void dynq_rnn_step(const dynq_step *s);
+void dynq_gru_step(const dynq_step *s);
+void dynq_gru_finish(const dynq_step *s);
+
+#endif

@@ -1,0 +1,420 @@
+/*
+ * LSTM, GRU and RNN as ONNX has them, and dynq.LSTM, dynq.GRU and dynq.RNN, whose inputs are projected already (by
+ * dynq.Linear or dynq.LinearFloat, for all steps and both directions at once) and whose weights are packed.
+ */
+#include "../alloc.h"
+#include "../status.h"
+#include "checks.h"
+#include "float_matmul.h"
+#include "model_linear.h"
+#include "recurrent.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { X, W, R, B, LENGTHS, INITIAL_H, INITIAL_C, PEEPHOLES }; /* of ONNX's ops */
+enum { PROJECTED, FORWARD, BACKWARD, PANELS, BIAS, OWN_LENGTHS, OWN_INITIAL_H, OWN_INITIAL_C, OWN_PEEPHOLES };
+enum { Y, Y_H, Y_C };
+enum { DIRECTION, HIDDEN_SIZE, ACTIVATIONS, ACTIVATION_ALPHA, ACTIVATION_BETA, CLIP, LAYOUT, SCHEME, INPUT_FORGET };
+enum { LINEAR_BEFORE_RESET = INPUT_FORGET };
+
+/* An op's node as a layer. */
+typedef struct layer {
+  const dynq_op_node *node;
+  bool own; /* dynq's op */
+  size_t input;
+  const dynq_op_tensor *w, *r, *b;
+  dynq_recurrent recurrent;
+  dynq_float_matmul projection;
+  /* Of the scratch, in this order; only the last where own. */
+  size_t projected_bytes, bias_bytes, panel_bytes, matmul_bytes, recurrent_bytes;
+} layer;
+
+static size_t floats(size_t count) { return dynq_size_add(dynq_size_mul(count, sizeof(float)), 63) / 64 * 64; }
+
+/* ---- Attributes ---- */
+
+/* How ONNX's names of activations are computed, with the alpha and beta of their operators. */
+typedef struct named_function {
+  const char *name;
+  dynq_gate_function function;
+  bool alpha, beta; /* takes them */
+} named_function;
+
+static const named_function functions[] = {
+    {"Relu", {.kind = DYNQ_GATE_ACTIVATION, .activation = DYNQ_ACTIVATION_RELU}, false, false},
+    {"Tanh", {.kind = DYNQ_GATE_ACTIVATION, .activation = DYNQ_ACTIVATION_TANH}, false, false},
+    {"Sigmoid", {.kind = DYNQ_GATE_ACTIVATION, .activation = DYNQ_ACTIVATION_SIGMOID}, false, false},
+    {"Affine", {.kind = DYNQ_GATE_AFFINE, .alpha = 1.0f, .beta = 0.0f}, true, true},
+    {"LeakyRelu", {.kind = DYNQ_GATE_UNARY, .unary = DYNQ_UNARY_LEAKY_RELU, .alpha = 0.01f}, true, false},
+    {"ThresholdedRelu", {.kind = DYNQ_GATE_UNARY, .unary = DYNQ_UNARY_THRESHOLD, .alpha = 1.0f}, true, false},
+    {"ScaledTanh", {.kind = DYNQ_GATE_SCALED_TANH, .alpha = 1.0f, .beta = 1.0f}, true, true},
+    {"HardSigmoid",
+     {.kind = DYNQ_GATE_UNARY, .unary = DYNQ_UNARY_HARD_SIGMOID, .alpha = 0.2f, .beta = 0.5f},
+     true,
+     true},
+    {"Elu", {.kind = DYNQ_GATE_UNARY, .unary = DYNQ_UNARY_ELU, .alpha = 1.0f}, true, false},
+    {"Softsign", {.kind = DYNQ_GATE_UNARY, .unary = DYNQ_UNARY_SOFTSIGN}, false, false},
+    {"Softplus", {.kind = DYNQ_GATE_UNARY, .unary = DYNQ_UNARY_SOFTPLUS}, false, false},
+};
+
+/* Functions of one direction: f, g, h of an LSTM, f, g of a GRU, f of an RNN. */
+static size_t function_count(dynq_cell cell) { return cell == DYNQ_CELL_LSTM ? 3 : cell == DYNQ_CELL_GRU ? 2 : 1; }
+
+/* The next name of a list with commas between; false at its end. */
+static bool next_name(const char **list, const char **name, size_t *length) {
+  if (**list == '\0') {
+    return false;
+  }
+  *name = *list;
+  *length = strcspn(*list, ",");
+  *list += *length + ((*list)[*length] == ',' ? 1 : 0);
+  return true;
+}
+
+/* The value of alpha or beta that is next in the node's list. */
+static void next_parameter(const dynq_attribute *values, size_t *used, bool takes, float *to) {
+  if (takes && values->present && *used < values->count) {
+    *to = values->floats[(*used)++];
+  }
+}
+
+static dynq_status find_functions(const dynq_op_node *node, dynq_recurrent *r) {
+  static const char *const defaults[] = {"Sigmoid,Tanh,Tanh", "Sigmoid,Tanh", "Tanh"};
+  const dynq_attribute *given = &node->attributes[ACTIVATIONS], *alpha = &node->attributes[ACTIVATION_ALPHA],
+                       *beta = &node->attributes[ACTIVATION_BETA];
+  const size_t each = function_count(r->cell), wanted = each * r->directions;
+  const char *list = given->present ? given->string : "", *name;
+  size_t count = 0, length, alphas = 0, betas = 0;
+  for (size_t d = 0; !given->present && d < r->directions; d++) {
+    const char *of_direction = defaults[r->cell];
+    for (size_t i = 0; next_name(&of_direction, &name, &length); i++) {
+      r->functions[d][i] = functions[name[0] == 'S' ? 2 : 1].function;
+    }
+  }
+  while (next_name(&list, &name, &length)) {
+    size_t i = 0;
+    while (i < sizeof functions / sizeof functions[0] &&
+           (strlen(functions[i].name) != length || memcmp(functions[i].name, name, length) != 0)) {
+      i++;
+    }
+    if (i == sizeof functions / sizeof functions[0]) {
+      return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "activations: '%.*s' is no activation of a recurrent layer",
+                       length < 40 ? (int)length : 40, name);
+    }
+    if (count < wanted) {
+      dynq_gate_function *f = &r->functions[count / each][count % each];
+      *f = functions[i].function;
+      next_parameter(alpha, &alphas, functions[i].alpha, &f->alpha);
+      next_parameter(beta, &betas, functions[i].beta, &f->beta);
+    }
+    count++;
+  }
+  if (given->present && count != wanted) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "activations: %zu names; expected %zu", count, wanted);
+  }
+  if ((alpha->present && alphas < alpha->count) || (beta->present && betas < beta->count)) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
+                     "activation_alpha has %zu values and activation_beta %zu; the activations take %zu and %zu",
+                     alpha->present ? alpha->count : 0, beta->present ? beta->count : 0, alphas, betas);
+  }
+  return DYNQ_OK;
+}
+
+static dynq_status find_flag(const dynq_op_node *node, size_t attribute, bool *flag) {
+  const int64_t value = dynq_op_int(node, attribute, 0);
+  *flag = value != 0;
+  return value == 0 || value == 1 ? DYNQ_OK
+                                  : dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s is %lld; expected 0 or 1",
+                                              node->op->attributes[attribute].name, (long long)value);
+}
+
+static dynq_status find_attributes(const dynq_op_node *node, bool own, dynq_recurrent *r) {
+  const size_t specific = INPUT_FORGET - (own ? 0 : 1); /* ONNX's ops have no scheme */
+  const dynq_attribute *direction = &node->attributes[DIRECTION];
+  const bool both = dynq_op_string_is(node, DIRECTION, "bidirectional");
+  r->reverse = dynq_op_string_is(node, DIRECTION, "reverse");
+  if (direction->present && !both && !r->reverse && !dynq_op_string_is(node, DIRECTION, "forward")) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "direction is '%.40s'; expected forward, reverse or bidirectional",
+                     direction->string);
+  }
+  r->directions = both ? 2 : 1;
+  r->clip = dynq_op_float(node, CLIP, INFINITY);
+  if (!(r->clip > 0.0f)) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "clip is %g; expected more than 0", (double)r->clip);
+  }
+  DYNQ_TRY(find_flag(node, LAYOUT, &r->batch_first));
+  if (r->cell == DYNQ_CELL_LSTM) {
+    DYNQ_TRY(find_flag(node, specific, &r->input_forget));
+  } else if (r->cell == DYNQ_CELL_GRU) {
+    DYNQ_TRY(find_flag(node, specific, &r->linear_before_reset));
+  }
+  DYNQ_TRY(find_functions(node, r));
+  return own ? dynq_op_scheme(node, SCHEME, &r->scheme) : DYNQ_OK;
+}
+
+/* ---- Shapes ---- */
+
+/* Input `i`, where there, is float32 of this shape. */
+static dynq_status check_input(const dynq_op_node *node, size_t i, const char *name, size_t rank, const size_t *dims) {
+  const dynq_op_tensor *t = dynq_op_input(node, i);
+  if (t == NULL || (t->dtype == DYNQ_FLOAT32 && t->rank == rank && memcmp(t->dims, dims, rank * sizeof *dims) == 0)) {
+    return DYNQ_OK;
+  }
+  char shape[100] = "";
+  for (size_t d = 0; d < rank; d++) {
+    (void)snprintf(shape + strlen(shape), sizeof shape - strlen(shape), "%s%zu", d != 0 ? ", " : "", dims[d]);
+  }
+  char got[200] = "";
+  for (size_t d = 0; d < t->rank; d++) {
+    (void)snprintf(got + strlen(got), sizeof got - strlen(got), "%s%zu", d != 0 ? ", " : "", t->dims[d]);
+  }
+  return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s is %s (%s); expected float32 (%s)", name, dynq_dtype_name(t->dtype),
+                   got, shape);
+}
+
+static dynq_status check_lengths(const dynq_op_tensor *t, size_t batch) {
+  if (t != NULL && ((t->dtype != DYNQ_INT32 && t->dtype != DYNQ_INT64) || t->rank != 1 || t->dims[0] != batch)) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "sequence_lens is %s of %zu dimensions; expected int32 (%zu)",
+                     dynq_dtype_name(t->dtype), t->rank, batch);
+  }
+  return DYNQ_OK;
+}
+
+/* Attribute hidden_size, or what a weight says: more than 0, and both the same. */
+static dynq_status find_hidden(const dynq_op_node *node, size_t of_weight, size_t *hidden) {
+  const int64_t given = dynq_op_int(node, HIDDEN_SIZE, (int64_t)of_weight);
+  if (given <= 0 || (size_t)given != of_weight) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "hidden_size is %lld and R's %zu; expected the same, more than 0",
+                     (long long)given, of_weight);
+  }
+  *hidden = of_weight;
+  return DYNQ_OK;
+}
+
+/* Initial states, lengths and peepholes: from input `first` on. */
+static dynq_status find_states(const dynq_op_node *node, size_t first, dynq_recurrent *r) {
+  const size_t state[3] = {r->batch_first ? r->batch : r->directions, r->batch_first ? r->directions : r->batch,
+                           r->hidden};
+  const size_t peepholes[2] = {r->directions, dynq_size_mul(3, r->hidden)};
+  const dynq_op_tensor *h = dynq_op_input(node, first + 1), *c = dynq_op_input(node, first + 2),
+                       *p = dynq_op_input(node, first + 3);
+  r->lengths = dynq_op_input(node, first);
+  DYNQ_TRY(check_lengths(r->lengths, r->batch));
+  DYNQ_TRY(check_input(node, first + 1, "initial_h", 3, state));
+  DYNQ_TRY(check_input(node, first + 2, "initial_c", 3, state));
+  DYNQ_TRY(check_input(node, first + 3, "P", 2, peepholes));
+  r->initial_h = h != NULL ? h->data : NULL;
+  r->initial_c = c != NULL ? c->data : NULL;
+  r->peepholes = p != NULL ? p->data : NULL;
+  return DYNQ_OK;
+}
+
+/* Steps and sequences of the first input; the names of what it is. */
+static dynq_status find_sequences(const dynq_op_node *node, const char *name, dynq_recurrent *r) {
+  const dynq_op_tensor *x = node->inputs[0];
+  DYNQ_TRY(dynq_op_check_f32(node, 0, name, 3));
+  if (x->rank != 3) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s has %zu dimensions; expected 3", name, x->rank);
+  }
+  r->steps = x->dims[r->batch_first ? 1 : 0];
+  r->batch = x->dims[r->batch_first ? 0 : 1];
+  return DYNQ_OK;
+}
+
+static dynq_status find_onnx(layer *l) {
+  const dynq_op_node *node = l->node;
+  dynq_recurrent *r = &l->recurrent;
+  l->w = node->inputs[W];
+  l->r = node->inputs[R];
+  l->b = dynq_op_input(node, B);
+  DYNQ_TRY(find_sequences(node, "X", r));
+  l->input = node->inputs[X]->dims[2];
+  DYNQ_TRY(find_hidden(node, l->r->rank == 3 ? l->r->dims[2] : 0, &r->hidden));
+  const size_t width = dynq_size_mul(r->gates, r->hidden);
+  DYNQ_TRY(check_input(node, W, "W", 3, (const size_t[]){r->directions, width, l->input}));
+  DYNQ_TRY(check_input(node, R, "R", 3, (const size_t[]){r->directions, width, r->hidden}));
+  DYNQ_TRY(check_input(node, B, "B", 2, (const size_t[]){r->directions, dynq_size_mul(2, width)}));
+  DYNQ_TRY(find_states(node, LENGTHS, r));
+  const size_t columns = r->directions * width, panels = dynq_recurrent_panel_floats(r);
+  l->projection = (dynq_float_matmul){.kernels = node->kernels,
+                                      .m = dynq_size_mul(r->steps, r->batch),
+                                      .n = columns,
+                                      .k = l->input,
+                                      .a = node->inputs[X]->data,
+                                      .b = l->w->data,
+                                      .b_transposed = true,
+                                      .alpha = 1.0f};
+  l->projected_bytes = floats(dynq_size_mul(l->projection.m, columns));
+  l->bias_bytes = l->b != NULL ? floats(columns) : 0;
+  l->panel_bytes = floats(dynq_size_mul(r->directions, panels));
+  l->matmul_bytes = dynq_float_matmul_bytes(&l->projection, node->thread_count);
+  l->matmul_bytes = dynq_size_add(l->matmul_bytes, 63) / 64 * 64;
+  static const float any = 0.0f;
+  r->panels = &any; /* float; run() says where */
+  return DYNQ_OK;
+}
+
+static dynq_status check_packed(const dynq_op_tensor *t, const char *name, size_t width, size_t hidden) {
+  const dynq_weight_info *info = &t->weight->info;
+  return info->n == width && info->k == hidden
+             ? DYNQ_OK
+             : dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s is a weight (%zu, %zu); expected (%zu, %zu)", name, info->n,
+                         info->k, width, hidden);
+}
+
+static dynq_status find_own(layer *l) {
+  const dynq_op_node *node = l->node;
+  dynq_recurrent *r = &l->recurrent;
+  const dynq_op_tensor *forward = dynq_op_input(node, FORWARD), *backward = dynq_op_input(node, BACKWARD),
+                       *panels = dynq_op_input(node, PANELS), *bias = dynq_op_input(node, BIAS);
+  DYNQ_TRY(find_sequences(node, "projected", r));
+  const int64_t hidden = dynq_op_int(node, HIDDEN_SIZE, 0);
+  if (hidden <= 0 || dynq_size_mul(r->directions * r->gates, (size_t)hidden) != node->inputs[PROJECTED]->dims[2]) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
+                     "hidden_size is %lld and projected has %zu columns; expected %zu for each, and more than 0",
+                     (long long)hidden, node->inputs[PROJECTED]->dims[2], r->directions * r->gates);
+  }
+  r->hidden = (size_t)hidden;
+  const size_t width = dynq_recurrent_width(r);
+  if ((panels == NULL) != (forward != NULL) || (forward != NULL && r->directions == 2) != (backward != NULL)) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
+                     "expected a packed R for each direction, or float panels for all and no packed one");
+  }
+  if (forward != NULL) {
+    DYNQ_TRY(check_packed(forward, "R_forward", width, r->hidden));
+    DYNQ_TRY(backward != NULL ? check_packed(backward, "R_backward", width, r->hidden) : DYNQ_OK);
+    r->weights[0] = forward->weight;
+    r->weights[1] = backward != NULL ? backward->weight : NULL;
+  } else {
+    const size_t dims[4] = {r->directions, dynq_size_add(width, DYNQ_PANEL - 1) / DYNQ_PANEL, r->hidden, DYNQ_PANEL};
+    static const float any = 0.0f;
+    DYNQ_TRY(check_input(node, PANELS, "R_panels", 4, dims));
+    r->panels = panels->data != NULL ? panels->data : &any;
+  }
+  DYNQ_TRY(check_input(node, BIAS, "bias", 2, (const size_t[]){r->directions, width}));
+  r->bias = bias != NULL ? bias->data : NULL;
+  r->projected = node->inputs[PROJECTED]->data;
+  return find_states(node, OWN_LENGTHS, r);
+}
+
+static dynq_status find_layer(const dynq_op_node *node, dynq_cell cell, layer *l) {
+  *l = (layer){.node = node, .own = strncmp(node->op->name, "dynq.", 5) == 0};
+  dynq_recurrent *r = &l->recurrent;
+  r->cell = cell;
+  r->gates = cell == DYNQ_CELL_LSTM ? 4 : cell == DYNQ_CELL_GRU ? 3 : 1;
+  r->kernels = node->kernels;
+  DYNQ_TRY(find_attributes(node, l->own, r));
+  DYNQ_TRY(l->own ? find_own(l) : find_onnx(l));
+  l->recurrent_bytes = dynq_recurrent_bytes(r, node->thread_count);
+  return DYNQ_OK;
+}
+
+static dynq_status infer(dynq_op_node *node, dynq_cell cell) {
+  layer l;
+  DYNQ_TRY(find_layer(node, cell, &l));
+  const dynq_recurrent *r = &l.recurrent;
+  const size_t state[3] = {r->batch_first ? r->batch : r->directions, r->batch_first ? r->directions : r->batch,
+                           r->hidden};
+  const size_t all[4] = {r->batch_first ? r->batch : r->steps, r->batch_first ? r->steps : r->directions,
+                         r->batch_first ? r->directions : r->batch, r->hidden};
+  dynq_op_set_output(node, Y, DYNQ_FLOAT32, 4, all);
+  dynq_op_set_output(node, Y_H, DYNQ_FLOAT32, 3, state);
+  dynq_op_set_output(node, Y_C, DYNQ_FLOAT32, 3, state);
+  node->scratch_bytes = dynq_size_add(dynq_size_add(l.projected_bytes, dynq_size_mul(2, l.bias_bytes)),
+                                      dynq_size_add(l.panel_bytes, dynq_size_add(l.matmul_bytes, l.recurrent_bytes)));
+  return DYNQ_OK;
+}
+
+/* ---- Runs ---- */
+
+/* Both biases of ONNX in one, but for a candidate that is linear before its reset: its recurrent one is multiplied too. */
+static void split_bias(const dynq_recurrent *r, const float *b, float *of_input, float *of_state) {
+  const size_t width = dynq_recurrent_width(r);
+  const size_t apart = r->cell == DYNQ_CELL_GRU && r->linear_before_reset ? 2 * r->hidden : width;
+  for (size_t i = 0; i < r->directions * width; i++) {
+    const size_t direction = i / width, column = i % width;
+    const float *own = b + direction * 2 * width + column;
+    of_input[i] = column < apart ? own[0] + own[width] : own[0];
+    of_state[i] = column < apart ? 0.0f : own[width];
+  }
+}
+
+/* X times W for all steps and both directions at once, and the panels of R. */
+static char *project(layer *l, char *memory) {
+  dynq_recurrent *r = &l->recurrent;
+  const dynq_op_node *node = l->node;
+  const size_t width = dynq_recurrent_width(r), panel_floats = dynq_recurrent_panel_floats(r);
+  float *projected = (float *)(void *)memory;
+  float *of_input = (float *)(void *)(memory += l->projected_bytes);
+  float *of_state = (float *)(void *)(memory += l->bias_bytes);
+  float *panels = (float *)(void *)(memory += l->bias_bytes);
+  memory += l->panel_bytes;
+  if (l->b != NULL) {
+    split_bias(r, l->b->data, of_input, of_state);
+    l->projection.bias = of_input;
+    r->bias = r->cell == DYNQ_CELL_GRU && r->linear_before_reset ? of_state : NULL;
+  }
+  l->projection.y = projected;
+  dynq_float_matmul_run(&l->projection, memory, node->threads, node->thread_count);
+  for (size_t d = 0; d < r->directions; d++) {
+    node->kernels->vector.pack_transposed(width, r->hidden, (const float *)l->r->data + d * width * r->hidden,
+                                          r->hidden, panels + d * panel_floats);
+  }
+  r->projected = projected;
+  r->panels = panels;
+  return memory + l->matmul_bytes;
+}
+
+static dynq_status run(const dynq_op_node *node, dynq_cell cell) {
+  const dynq_op_tensor *y = dynq_op_output(node, Y), *y_h = dynq_op_output(node, Y_H), *y_c = dynq_op_output(node, Y_C);
+  layer l;
+  DYNQ_TRY(find_layer(node, cell, &l));
+  char *memory = node->scratch;
+  if (!l.own) {
+    memory = project(&l, memory);
+  }
+  l.recurrent.y = y != NULL ? y->data : NULL;
+  l.recurrent.y_h = y_h != NULL ? y_h->data : NULL;
+  l.recurrent.y_c = y_c != NULL ? y_c->data : NULL;
+  return dynq_recurrent_run(&l.recurrent, memory, node->threads, node->thread_count);
+}
+
+#define ATTRIBUTES                                                                                                     \
+  [DIRECTION] = {"direction", DYNQ_ATTRIBUTE_STRING}, [HIDDEN_SIZE] = {"hidden_size", DYNQ_ATTRIBUTE_INT},             \
+  [ACTIVATIONS] = {"activations", DYNQ_ATTRIBUTE_STRING},                                                              \
+  [ACTIVATION_ALPHA] = {"activation_alpha", DYNQ_ATTRIBUTE_FLOATS},                                                    \
+  [ACTIVATION_BETA] = {"activation_beta", DYNQ_ATTRIBUTE_FLOATS}, [CLIP] = {"clip", DYNQ_ATTRIBUTE_FLOAT},             \
+  [LAYOUT] = {"layout", DYNQ_ATTRIBUTE_INT}
+
+/* `inputs` of ONNX's op and `outputs`; own_attribute is that of this kind of layer alone. */
+#define RECURRENT_OP(kind, inputs, outputs, own_attribute)                                                             \
+  static dynq_status infer_##kind(dynq_op_node *node) { return infer(node, DYNQ_CELL_##kind); }                        \
+  static dynq_status run_##kind(const dynq_op_node *node) { return run(node, DYNQ_CELL_##kind); }                      \
+  const dynq_op dynq_op_##kind = {                                                                                     \
+      .name = #kind,                                                                                                   \
+      .min_inputs = 3,                                                                                                 \
+      .max_inputs = (inputs),                                                                                          \
+      .min_outputs = 1,                                                                                                \
+      .max_outputs = (outputs),                                                                                        \
+      .attributes = {ATTRIBUTES, [INPUT_FORGET - 1] = {(own_attribute), DYNQ_ATTRIBUTE_INT}},                          \
+      .infer = infer_##kind,                                                                                           \
+      .run = run_##kind,                                                                                               \
+  };                                                                                                                   \
+  const dynq_op dynq_op_Packed##kind = {                                                                               \
+      .name = "dynq." #kind,                                                                                           \
+      .min_inputs = 1,                                                                                                 \
+      .max_inputs = (inputs) + 1,                                                                                      \
+      .min_outputs = 1,                                                                                                \
+      .max_outputs = (outputs),                                                                                        \
+      .weight_inputs = 1 << FORWARD | 1 << BACKWARD,                                                                   \
+      .attributes = {ATTRIBUTES, [SCHEME] = {"scheme", DYNQ_ATTRIBUTE_STRING},                                         \
+                     [INPUT_FORGET] = {(own_attribute), DYNQ_ATTRIBUTE_INT}},                                          \
+      .infer = infer_##kind,                                                                                           \
+      .run = run_##kind,                                                                                               \
+  };
+
+RECURRENT_OP(LSTM, 8, 3, "input_forget")
+RECURRENT_OP(GRU, 6, 2, "linear_before_reset")
+RECURRENT_OP(RNN, 6, 2, NULL)
