@@ -17,16 +17,24 @@ not_here=(
   "tests/python/test_bench_linear.py::test_the_tables_fit_the_terminal_and_name_layers_where_there_is_room[80]"
   "tests/python/test_bench_linear.py::test_the_tables_fit_the_terminal_and_name_layers_where_there_is_room[120]"
 )
-# ONNX Runtime's float32 over whole encoders, and 150 million weights to quantize. The smaller encoder stays, in int8 on
-# every instruction set.
-not_here+=(
-  tests/python/test_onnx_models.py::test_minilm_in_float_is_what_onnx_runtime_gives
-  tests/python/test_onnx_models.py::test_minilm_in_int8_is_close_and_a_quarter_of_the_size
-  tests/python/test_onnx_models.py::test_minilm_with_int8_attention_is_close
-  tests/python/test_onnx_models.py::test_an_imported_bert_is_the_one_that_is_written_by_hand
-  tests/python/test_onnx_models.py::test_a_shipped_model_in_float_is_what_onnx_runtime_gives
-  tests/python/test_onnx_models.py::test_a_shipped_model_in_int8_is_close
-  tests/python/test_onnx_memory.py::test_the_peak_is_the_result_and_a_tensor
+# What makes graphs and reads ONNX is Python, the same on every processor, and ONNX Runtime, which some of these compare
+# with, does not start under QEMU. The ops of models run there in C (.ci/aarch64.sh: check_ops, check_model, the fuzzer),
+# where each must give scalar's bits; the tests of dynq.Model and of a whole encoder stay.
+files_not_here=(
+  tests/python/test_bench_models.py
+  tests/python/test_cli_models.py
+  tests/python/test_graph_passes.py
+  tests/python/test_graph_quantize.py
+  tests/python/test_graph_random.py
+  tests/python/test_graph_shapes.py
+  tests/python/test_onnx_backend.py
+  tests/python/test_onnx_import.py
+  tests/python/test_onnx_memory.py
+  tests/python/test_onnx_models.py
+  tests/python/test_onnx_quantized.py
+  tests/python/test_ops_elementwise.py
+  tests/python/test_ops_movement.py
+  tests/python/test_ops_windows.py
 )
 # What computes in NumPy or scikit-learn alone, without dynq.
 not_here+=(
@@ -78,23 +86,25 @@ PY
 
 best=${expected%% *} # runs all sentences; the others two
 not_here+=("tests/python/test_demo.py::test_the_sentence_encoder_keeps_its_embeddings[$best]")
-"$python" -m pytest -q -p no:cacheprovider --collect-only | grep '::' >"$here/collected"
+"$python" -m pytest -q -p no:cacheprovider --collect-only \
+  "${files_not_here[@]/#/--ignore=}" | grep '::' >"$here/collected"
 "$python" -m pytest -q -p no:cacheprovider -n 2 --dist worksteal --hypothesis-profile=emulated \
   --junitxml="$here/tests.xml" \
-  "${not_here[@]/#/--deselect=}" >"$here/pytest.log" || { cat "$here/pytest.log"; exit 1; }
+  "${files_not_here[@]/#/--ignore=}" "${not_here[@]/#/--deselect=}" >"$here/pytest.log" || { cat "$here/pytest.log"; exit 1; }
 tail -1 "$here/pytest.log"
-"$python" - "$here/tests.xml" "$here/collected" "${not_here[@]}" <<'PY'
+"$python" - "$here/tests.xml" "$here/collected" "${files_not_here[@]}" "${not_here[@]}" <<'PY'
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 cases = list(ElementTree.parse(sys.argv[1]).iter("testcase"))
-collected, left_out = Path(sys.argv[2]).read_text().splitlines(), sys.argv[3:]
+collected = Path(sys.argv[2]).read_text().splitlines()
+left_out = [name for name in sys.argv[3:] if "::" in name]
+left_out_files = {name.split("::")[0] for name in sys.argv[3:]}
 passed = {f"{c.get('classname').replace('.', '/')}.py::{c.get('name')}" for c in cases if len(c) == 0}
 missing = set(collected) - passed
 assert missing == set(left_out), f"did not run, or do not exist: {sorted(missing ^ set(left_out))}"
 files = {str(path) for path in Path("tests/python").glob("test_*.py")}
-left_out_files = {name.split("::")[0] for name in left_out}
 passed_files = {name.split("::")[0] for name in passed}
 assert passed_files | left_out_files == files, files ^ passed_files
 PY
