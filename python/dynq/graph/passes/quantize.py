@@ -13,6 +13,9 @@ from ...report import Row
 from ...weights import QuantizedWeight
 from ..deferred import ArrayLater, PackedLater, drop_pages, nonfinite
 from ..ir import Deferred, Graph, Node, Value
+from .conv import panels as conv_panels
+from .conv import rows as conv_rows
+from .conv import why_conv_float
 from .dead_code import dead_code
 from .first_layer import first_layers
 from .packed_attention import read_side_by_side
@@ -67,6 +70,10 @@ def quantize_graph(graph: Graph, options: Options) -> list[Row]:
             row = _attention(node, options)
         elif node.op == "MatMul":
             row = _matmul(node, options)
+        elif node.op == "dynq.Conv":
+            row = _conv(graph, node, options, made)
+        elif node.op == "Conv":
+            row = Row(node.name, "float conv", "its weight is not constant")
         elif is_recurrent(node):
             row = _recurrent(graph, node, options, made)
         elif node.op in GATES:
@@ -120,6 +127,35 @@ def _linear(graph: Graph, node: Node, options: Options, made: dict[tuple[Value, 
     _set_scheme(node, options)
     why = "its weight is constant" + _stored_twice(weight, "rows", "an embedding", made)
     return Row(node.name, "int8 linear", why, 4 * n * k, after)
+
+
+def _conv(graph: Graph, node: Node, options: Options, made: dict[tuple[Value, str], tuple[Value, ...]]) -> Row:
+    weight = node.inputs[1]
+    assert weight is not None
+    array = weight.array
+    assert array is not None
+    n, k, groups = array.shape[0], int(np.prod(array.shape[1:])), node.attributes.get("group", 1)
+    why = options.why_float(node) or why_conv_float(node, array)
+    if why is not None:
+        assert isinstance(groups, int)
+        if n % max(groups, 1) != 0:
+            raise ValueError(
+                f"node {node.name!r}: its weight has {n} outputs, which {groups} groups do not share evenly"
+            )
+        if (weight, f"panels {groups}") not in made:
+            made[weight, f"panels {groups}"] = (graph.constant_for(conv_panels(array, groups), weight),)
+        node.inputs[1] = made[weight, f"panels {groups}"][0]
+        node.op = "dynq.ConvFloat"
+        node.attributes["outputs"] = n
+        return Row(node.name, "float conv", why, array.nbytes, array.nbytes)
+    if (weight, "int8 conv") not in made:
+        made[weight, "int8 conv"] = (graph.constant_for(PackedLater(node.name, [conv_rows(array)]), weight),)
+    node.inputs[1] = made[weight, "int8 conv"][0]
+    node.attributes.pop("group", None)
+    node.attributes.setdefault("scheme", options.scheme)
+    node.attributes.setdefault("granularity", "row" if options.granularity == "row" else "image")
+    after = -(-n // 16) * 16 * (-(-k // 4) * 4 + 8)
+    return Row(node.name, "int8 conv", "its weight is constant", array.nbytes, after)
 
 
 def _recurrent(graph: Graph, node: Node, options: Options, made: dict[tuple[Value, str], tuple[Value, ...]]) -> Row:
