@@ -124,7 +124,7 @@ def test_what_becomes_int8_and_why_the_rest_stays_float() -> None:
     g, y = network()
     after, report = quantized(g, y)
     assert [node.op for node in after.nodes] == ["dynq.ConvFloat", "dynq.ConvFloat", "dynq.Conv", "dynq.ConvFloat"]
-    assert "small" in report["first"].why and "16 groups" in report["depthwise"].why
+    assert "first_layer" in report["first"].why and "16 groups" in report["depthwise"].why
     assert "4 outputs" in report["last"].why
     assert report["middle"].became == "int8 conv" and report["middle"].bytes_after < report["middle"].bytes_before / 3
     assert after.nodes[2].attributes["activation"] == "relu"

@@ -99,7 +99,7 @@ CASES: list[tuple[str, list[Any], int, dict[str, Any]]] = [
         "dynq.ConvFloat",
         [np.ones((2, 3, 9), F), const(np.ones((1, 1, 6, 16), F))],
         1,
-        {"kernel_shape": [2], "outputs": 5},
+        {"kernel_shape": [2], "channels": 5},
     ),
 ]  # fmt: skip
 

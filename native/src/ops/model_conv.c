@@ -164,7 +164,7 @@ static dynq_status find_float(const dynq_op_node *node, dynq_conv *conv) {
   DYNQ_TRY(read_images(node, conv));
   DYNQ_TRY(kernel_of(node, kernel));
   if (group < 1 || outputs < 0 || conv->channels % (size_t)group != 0) {
-    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "group is %lld and outputs %lld, x has %zu channels",
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "group is %lld and channels %lld, x has %zu channels",
                      (long long)group, (long long)outputs, conv->channels);
   }
   DYNQ_TRY(set_groups(node, FLOAT_GROUP, conv->channels / (size_t)group, (size_t)outputs, conv));
@@ -199,7 +199,7 @@ const dynq_op dynq_op_ConvFloat = {.name = "dynq.ConvFloat",
                                    .min_outputs = 1,
                                    .max_outputs = 1,
                                    .attributes = {DYNQ_WINDOW_ATTRIBUTES, [FLOAT_GROUP] = {"group", DYNQ_ATTRIBUTE_INT},
-                                                  [FLOAT_OUTPUTS] = {"outputs", DYNQ_ATTRIBUTE_INT},
+                                                  [FLOAT_OUTPUTS] = {"channels", DYNQ_ATTRIBUTE_INT},
                                                   [FLOAT_ACTIVATION] = {"activation", DYNQ_ATTRIBUTE_STRING}},
                                    .infer = infer_float,
                                    .run = run_float};

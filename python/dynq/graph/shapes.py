@@ -150,7 +150,7 @@ def _conv(node: Node) -> _Result | None:
             sizes.append((size - 1 + both - reach) // strides[i] + 1)
         else:
             sizes.append(None)
-    return [("float32", (x[0], a["outputs"] if node.op == "dynq.ConvFloat" else weight[0], *sizes))]
+    return [("float32", (x[0], a["channels"] if node.op == "dynq.ConvFloat" else weight[0], *sizes))]
 
 
 @_rule("DequantizeLinear")

@@ -146,7 +146,7 @@ def _conv(graph: Graph, node: Node, options: Options, made: dict[tuple[Value, st
             made[weight, f"panels {groups}"] = (graph.constant_for(conv_panels(array, groups), weight),)
         node.inputs[1] = made[weight, f"panels {groups}"][0]
         node.op = "dynq.ConvFloat"
-        node.attributes["outputs"] = n
+        node.attributes["channels"] = n
         return Row(node.name, "float conv", why, array.nbytes, array.nbytes)
     if (weight, "int8 conv") not in made:
         made[weight, "int8 conv"] = (graph.constant_for(PackedLater(node.name, [conv_rows(array)]), weight),)
