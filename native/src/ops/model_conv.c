@@ -101,6 +101,7 @@ static dynq_status infer_conv(dynq_op_node *node) {
   dynq_conv conv;
   DYNQ_TRY(find_conv(node, &conv));
   set_output(node, &conv);
+  dynq_conv_flatten(&conv);
   node->scratch_bytes = dynq_size_add(panel_bytes(&conv), dynq_conv_bytes(&conv, node->thread_count));
   return DYNQ_OK;
 }
@@ -108,6 +109,7 @@ static dynq_status infer_conv(dynq_op_node *node) {
 static dynq_status run_conv(const dynq_op_node *node) {
   dynq_conv conv;
   DYNQ_TRY(find_conv(node, &conv));
+  dynq_conv_flatten(&conv);
   if (node->outputs[0]->count == 0) {
     return DYNQ_OK;
   }
@@ -183,6 +185,7 @@ static dynq_status infer_float(dynq_op_node *node) {
   dynq_conv conv;
   DYNQ_TRY(find_float(node, &conv));
   set_output(node, &conv);
+  dynq_conv_flatten(&conv);
   node->scratch_bytes = dynq_conv_bytes(&conv, node->thread_count);
   return DYNQ_OK;
 }
@@ -190,6 +193,7 @@ static dynq_status infer_float(dynq_op_node *node) {
 static dynq_status run_float(const dynq_op_node *node) {
   dynq_conv conv;
   DYNQ_TRY(find_float(node, &conv));
+  dynq_conv_flatten(&conv);
   return dynq_conv_run(&conv, node->scratch, node->threads, node->thread_count);
 }
 
@@ -236,6 +240,7 @@ static dynq_status infer_int8(dynq_op_node *node) {
   dynq_conv conv;
   DYNQ_TRY(find_int8(node, &conv));
   set_output(node, &conv);
+  dynq_conv_flatten(&conv);
   node->scratch_bytes = dynq_conv_bytes(&conv, node->thread_count);
   return DYNQ_OK;
 }
@@ -243,6 +248,7 @@ static dynq_status infer_int8(dynq_op_node *node) {
 static dynq_status run_int8(const dynq_op_node *node) {
   dynq_conv conv;
   DYNQ_TRY(find_int8(node, &conv));
+  dynq_conv_flatten(&conv);
   return dynq_conv_run(&conv, node->scratch, node->threads, node->thread_count);
 }
 
