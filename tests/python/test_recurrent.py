@@ -149,6 +149,7 @@ LAYERS: list[tuple[str, dict[str, Any]]] = [
 
 
 def build(layer: Layer, **options: Any) -> dynq.Model:
+    """Quantized as a whole: by default a small first layer's projection stays float."""
     g = dynq.Graph()
     x = g.input("x", ("t", "b", layer.x.shape[2]))
     states = [None if s is None else g.input(name, (s.shape[0], "b", s.shape[2])) for name, s in
@@ -156,7 +157,7 @@ def build(layer: Layer, **options: Any) -> dynq.Model:
     lengths = None if layer.lengths is None else g.input("lengths", ("b",), "int32")
     inputs = [x, layer.w, layer.r, layer.b, lengths, *states, layer.p]
     made = g.node(layer.op, inputs[: len(layer.inputs())], layer.outputs, "layer", **layer.attributes)
-    return g.build(dict(zip("yhc", made, strict=False)), **options)
+    return g.build(dict(zip("yhc", made, strict=False)), first_layer="int8", **options)
 
 
 def run(model: dynq.Model, layer: Layer, rows: slice = slice(None)) -> list[Array]:
@@ -265,7 +266,7 @@ def test_the_sugar_gives_the_outputs_of_the_op() -> None:
         x = g.input("x", layer.x.shape)
         states = {"initial_h": layer.h} | ({"initial_c": layer.c} if op == "LSTM" else {})
         outputs = getattr(g, op.lower())(x, layer.w, layer.r, layer.b, name="layer", **states)
-        model = g.build(*outputs)
+        model = g.build(*outputs, first_layer="int8")
         for got, expected in zip(model.run({"x": layer.x}).values(), layer.expected(True), strict=True):
             np.testing.assert_array_equal(rule.bits(got), rule.bits(expected))
 
