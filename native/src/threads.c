@@ -71,7 +71,7 @@ static struct {
   worker workers[DYNQ_MAX_THREADS - 1];
 } pool = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
-static void relax(void) {
+void dynq_relax(void) {
 #if defined(__x86_64__)
   _mm_pause();
 #elif defined(__aarch64__)
@@ -97,7 +97,7 @@ static void wait_for_work(worker *w) {
       if (has_work(w)) {
         return;
       }
-      relax();
+      dynq_relax();
     }
   } while (nanoseconds() < end);
   (void)pthread_mutex_lock(&w->mutex);
@@ -176,7 +176,7 @@ static void wait_for(worker *w) {
   const uint64_t end = nanoseconds() + SPIN_NANOSECONDS;
   while (atomic_load(&w->state) != IDLE) {
     for (int i = 0; i < PAUSES && atomic_load(&w->state) != IDLE; i++) {
-      relax();
+      dynq_relax();
     }
     if (nanoseconds() > end) {
       (void)sched_yield();

@@ -18,6 +18,9 @@ size_t dynq_cgroup_limit(const char *membership, const char *root, size_t limit)
 void dynq_parallel(const dynq_threads *threads, size_t workers, void (*task)(void *arg, size_t index), void *arg,
                    size_t count);
 
+/* Tells the CPU that this thread waits for another's write. */
+void dynq_relax(void);
+
 /* Part `index` of `total` things shared evenly among `count`: [begin, end). */
 static inline void dynq_share(size_t total, size_t count, size_t index, size_t *begin, size_t *end) {
   const size_t each = total / count, more = total % count;

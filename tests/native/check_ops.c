@@ -388,5 +388,6 @@ int main(int argc, char **argv) {
   check_element_ops();
   check_data_ops();
   check_conv_ops();
+  check_recurrent_ops();
   return check_finish();
 }

@@ -10,6 +10,8 @@
 void check_row_ops(void);
 /* Functions of each element, reductions. */
 void check_element_ops(void);
+/* LSTM, GRU, RNN. */
+void check_recurrent_ops(void);
 /* Elementwise ops of several inputs, ops that move data, windows, integers. */
 void check_data_ops(void);
 /* Convolutions. */

@@ -29,6 +29,7 @@ static const geometry geometries[] = {
     {3, 1, 40, {1, 600}, 1, {1, 1}, 1, {1, 1}, {1, 1}, {0, 0}},
     {3, 1, 2, {1, 5}, 4, {1, 2}, 2, {1, 1}, {1, 1}, {9, 9}},
     {4, 1, 5, {40, 1}, 32, {3, 1}, 1, {2, 1}, {1, 1}, {1, 0, 1, 0}},
+    {4, 2, 8, {70, 1}, 16, {9, 1}, 1, {2, 1}, {1, 1}, {4, 0, 4, 0}},
     {3, 0, 4, {1, 5}, 20, {1, 2}, 1, {1, 1}, {1, 1}, {0, 0}},
 };
 enum { GEOMETRIES = sizeof geometries / sizeof geometries[0] };
@@ -164,7 +165,7 @@ static void check_conv_float(void) {
     set_windows(&c, g);
     set_ints(&c, "kernel_shape", spatial_of(g), kernel + 2 - spatial_of(g));
     op_case_int(&c, "group", g->group);
-    op_case_int(&c, "outputs", (int64_t)g->outputs);
+    op_case_int(&c, "channels", (int64_t)g->outputs);
     op_case_string(&c, "activation", "relu");
     check_case("geometry %zu", s);
     if (op_case_run(&c, DYNQ_OK)) {
@@ -175,7 +176,7 @@ static void check_conv_float(void) {
   op_case c = op_case_of("dynq.ConvFloat");
   (void)op_case_add_f32(&c, 1.0f, 3, (const size_t[]){1, 4, 9});
   (void)op_case_add_f32(&c, 1.0f, 4, (const size_t[]){1, 1, 11, 16});
-  op_case_int(&c, "outputs", 6);
+  op_case_int(&c, "channels", 6);
   set_ints(&c, "kernel_shape", 1, (const int64_t[]){3});
   op_case_refused(&c, "(1, 1, 12, 16)");
   guards_release();

@@ -134,5 +134,6 @@ _MATH: dict[str, Any] = {
     "ReduceSum": _reduce(np.sum),
     "ReduceMax": _reduce(np.max),
     "Dropout": lambda a, x, *rest: x,
+    "dynq.Conv": lambda a, *x: _ACTIVATIONS[a.get("activation", "none")](_MATH["Conv"](a, *x)),
     "Conv": lambda a, x, w, b=0: np.einsum("nchw,mc->nmhw", x, w[:, :, 0, 0]) + np.reshape(b, (-1, 1, 1)),  # 1 x 1
 }

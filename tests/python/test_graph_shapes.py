@@ -90,6 +90,17 @@ CASES: list[tuple[str, list[Any], int, dict[str, Any]]] = [
     ("Slice", [X, ints(0), ints(-1)], 1, {}),
     ("Expand", [X[:, :1], ints(3, 1)], 1, {}),
     ("ConstantOfShape", [ints(2, 3)], 1, {}),
+    ("Conv", [np.ones((2, 3, 9, 8), F), const(np.ones((5, 3, 3, 3), F))], 1, {"pads": [1, 1, 1, 1], "strides": [1, 2]}),
+    ("Conv", [np.ones((2, 4, 9), F), const(np.ones((6, 2, 3), F))], 1, {"group": 2, "dilations": [2]}),
+    ("Conv", [np.ones((2, 3, 9), F), const(np.ones((5, 3, 4), F))], 1, {"auto_pad": "SAME_LOWER", "strides": [2]}),
+    ("Conv", [np.ones((2, 3, 9), F), const(np.ones((5, 3, 4), F))], 1, {"auto_pad": "VALID", "strides": [2]}),
+    ("dynq.Conv", [np.ones((2, 3, 9), F), const(dynq.quantize_weight(np.ones((5, 6), F)))], 1, {"kernel_shape": [2]}),
+    (
+        "dynq.ConvFloat",
+        [np.ones((2, 3, 9), F), const(np.ones((1, 1, 6, 16), F))],
+        1,
+        {"kernel_shape": [2], "channels": 5},
+    ),
 ]  # fmt: skip
 
 

@@ -57,6 +57,14 @@ typedef struct block {
   size_t span[2];     /* places from there on */
 } block;
 
+void dynq_conv_flatten(dynq_conv *c) {
+  const dynq_conv_axis columns = c->axis[1];
+  if (columns.in == 1 && columns.out == 1 && columns.taps == 1 && columns.first == 0) {
+    c->axis[1] = c->axis[0];
+    c->axis[0] = columns;
+  }
+}
+
 size_t dynq_conv_k(const dynq_conv *c) {
   return dynq_size_mul(dynq_size_mul(c->axis[0].taps, c->axis[1].taps), c->channels);
 }

@@ -32,6 +32,8 @@ typedef struct dynq_conv {
   float *y; /* (images, groups * outputs, out, out) */
 } dynq_conv;
 
+/* A plane of one column, which windows do not widen, becomes a row, on which the loops are fast. */
+void dynq_conv_flatten(dynq_conv *conv);
 /* Values of a row; SIZE_MAX on overflow. */
 size_t dynq_conv_k(const dynq_conv *conv);
 /* Bytes that it works in with up to `count` threads; SIZE_MAX on overflow. It looks at no data. */

@@ -101,6 +101,7 @@ static dynq_status infer_conv(dynq_op_node *node) {
   dynq_conv conv;
   DYNQ_TRY(find_conv(node, &conv));
   set_output(node, &conv);
+  dynq_conv_flatten(&conv);
   node->scratch_bytes = dynq_size_add(panel_bytes(&conv), dynq_conv_bytes(&conv, node->thread_count));
   return DYNQ_OK;
 }
@@ -108,6 +109,7 @@ static dynq_status infer_conv(dynq_op_node *node) {
 static dynq_status run_conv(const dynq_op_node *node) {
   dynq_conv conv;
   DYNQ_TRY(find_conv(node, &conv));
+  dynq_conv_flatten(&conv);
   if (node->outputs[0]->count == 0) {
     return DYNQ_OK;
   }
@@ -164,7 +166,7 @@ static dynq_status find_float(const dynq_op_node *node, dynq_conv *conv) {
   DYNQ_TRY(read_images(node, conv));
   DYNQ_TRY(kernel_of(node, kernel));
   if (group < 1 || outputs < 0 || conv->channels % (size_t)group != 0) {
-    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "group is %lld and outputs %lld, x has %zu channels",
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "group is %lld and channels %lld, x has %zu channels",
                      (long long)group, (long long)outputs, conv->channels);
   }
   DYNQ_TRY(set_groups(node, FLOAT_GROUP, conv->channels / (size_t)group, (size_t)outputs, conv));
@@ -183,6 +185,7 @@ static dynq_status infer_float(dynq_op_node *node) {
   dynq_conv conv;
   DYNQ_TRY(find_float(node, &conv));
   set_output(node, &conv);
+  dynq_conv_flatten(&conv);
   node->scratch_bytes = dynq_conv_bytes(&conv, node->thread_count);
   return DYNQ_OK;
 }
@@ -190,6 +193,7 @@ static dynq_status infer_float(dynq_op_node *node) {
 static dynq_status run_float(const dynq_op_node *node) {
   dynq_conv conv;
   DYNQ_TRY(find_float(node, &conv));
+  dynq_conv_flatten(&conv);
   return dynq_conv_run(&conv, node->scratch, node->threads, node->thread_count);
 }
 
@@ -199,7 +203,7 @@ const dynq_op dynq_op_ConvFloat = {.name = "dynq.ConvFloat",
                                    .min_outputs = 1,
                                    .max_outputs = 1,
                                    .attributes = {DYNQ_WINDOW_ATTRIBUTES, [FLOAT_GROUP] = {"group", DYNQ_ATTRIBUTE_INT},
-                                                  [FLOAT_OUTPUTS] = {"outputs", DYNQ_ATTRIBUTE_INT},
+                                                  [FLOAT_OUTPUTS] = {"channels", DYNQ_ATTRIBUTE_INT},
                                                   [FLOAT_ACTIVATION] = {"activation", DYNQ_ATTRIBUTE_STRING}},
                                    .infer = infer_float,
                                    .run = run_float};
@@ -236,6 +240,7 @@ static dynq_status infer_int8(dynq_op_node *node) {
   dynq_conv conv;
   DYNQ_TRY(find_int8(node, &conv));
   set_output(node, &conv);
+  dynq_conv_flatten(&conv);
   node->scratch_bytes = dynq_conv_bytes(&conv, node->thread_count);
   return DYNQ_OK;
 }
@@ -243,6 +248,7 @@ static dynq_status infer_int8(dynq_op_node *node) {
 static dynq_status run_int8(const dynq_op_node *node) {
   dynq_conv conv;
   DYNQ_TRY(find_int8(node, &conv));
+  dynq_conv_flatten(&conv);
   return dynq_conv_run(&conv, node->scratch, node->threads, node->thread_count);
 }
 

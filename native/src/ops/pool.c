@@ -168,6 +168,7 @@ static dynq_status run_max(const dynq_op_node *node) {
   const dynq_op_tensor *x = node->inputs[0], *y = dynq_op_output(node, 0), *index = dynq_op_output(node, 1);
   pool_job job;
   DYNQ_TRY(read_pool(node, &job));
+  dynq_window_flatten(&job.window);
   if (y != NULL && y->count != 0) {
     job.y = y->data;
     dynq_op_parallel(node, y->count / job.window.out[1], work_of(&job.window, y->count), rows[x->dtype], &job);
@@ -184,6 +185,7 @@ static dynq_status run_average(const dynq_op_node *node) {
   const dynq_op_tensor *y = node->outputs[0];
   pool_job job;
   DYNQ_TRY(read_pool(node, &job));
+  dynq_window_flatten(&job.window);
   job.y = y->data;
   job.include_pads = dynq_op_int(node, COUNT_INCLUDE_PAD, 0) != 0;
   if (y->count != 0) {

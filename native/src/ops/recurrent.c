@@ -1,46 +1,66 @@
 /*
- * The steps of a recurrent layer. A task is one direction of some sequences, through all steps: no thread waits for
- * another, and the rows of a task stay in its cache.
+ * The steps of a recurrent layer.
+ *
+ * A task is one direction of some sequences, through all steps. Where there are fewer tasks than threads, several share
+ * the columns of each step: each keeps the same part of the recurrent weights in its own cache.
  */
 #include "recurrent.h"
 
 #include "../alloc.h"
+#include "../cache.h"
 #include "../status.h"
 #include "../threads.h"
 #include "checks.h"
 #include "gemm.h"
 #include "lhs.h"
+#include "team.h"
 #include "work.h"
 
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 
+/* The cost model, in nanoseconds and bytes a nanosecond; ops/gemm.c has its machine. */
 enum {
   ROWS_AT_ONCE = 64, /* sequences of a task, at most */
   FLOAT_MACS_PER_NANOSECOND = 16,
-  GATE_VALUES_PER_NANOSECOND = 2
+  GATE_VALUES_PER_NANOSECOND = 2,
+  FROM_L2 = 150,
+  FROM_L3 = 30,
+  WORTH_A_MEMBER = 3000,    /* of a step, for each thread that shares it */
+  PIECE_BYTES = 256 * 1024, /* of weights that leave the cache between steps */
+  PIECES_OF_MEMBER = 4,     /* where threads share a step: one that comes late leaves some to the others */
+  LEAST_COLUMNS = 64        /* of a piece: the kernels take four panels at a time */
 };
 
 typedef struct run {
   const dynq_recurrent *layer;
   size_t row_blocks, tasks, workers;
-  size_t rows; /* of the largest task */
-  /* Of one worker's memory, in this order. */
-  size_t state_bytes, gate_bytes, candidate_bytes, reset_bytes, lhs_bytes, each;
+  size_t rows;            /* of the largest task */
+  size_t members, pieces; /* of a task: threads, and pieces of the columns of a step */
+  /* Of one task's memory, in this order. */
+  size_t head_bytes, state_bytes, gate_bytes, candidate_bytes, reset_bytes, lhs_bytes, each;
   char *memory;
   _Atomic size_t next;
   _Atomic bool nonfinite;
 } run;
 
-/* What a task works on: rows [row, row + rows) of the batch, in one direction. */
+/* What a member has for itself. */
+typedef struct member {
+  _Alignas(64) uint64_t filled; /* the phase whose states lhs holds */
+  dynq_lhs lhs;
+} member;
+
+/* What a task works on: rows [row, row + rows) of the batch, in one direction. At the head of its memory; the members and
+ * their turns follow. */
 typedef struct task {
-  const run *run;
+  dynq_team team;
+  run *run;
   const dynq_recurrent *layer;
   size_t direction, row, rows;
-  float *h, *c, *gates, *candidate, *reset;
-  void *lhs_memory;
-  bool finite;
+  float *h, *other_h, *c, *gates, *candidate, *reset; /* other_h takes the states of a step that is shared */
+  member *members;
+  size_t step; /* at hand */
 } task;
 
 static size_t floats(size_t rows, size_t columns) {
@@ -59,46 +79,106 @@ size_t dynq_recurrent_panel_floats(const dynq_recurrent *r) {
 
 /* ---- Who computes what ---- */
 
-static size_t nanoseconds(const dynq_recurrent *r) {
-  const size_t states = dynq_size_mul(dynq_size_mul(r->steps, r->batch), dynq_size_mul(r->directions, r->hidden));
-  const size_t macs = dynq_size_mul(dynq_size_mul(states, r->gates), r->hidden);
+/* Whether the columns of a step can be shared: those of a state are then whole panels of each gate, and all rows take
+ * part in every step. */
+static bool is_shared(const dynq_recurrent *r) {
+  return r->lengths == NULL && !resets_first(r) && r->hidden % DYNQ_PANEL == 0;
+}
+
+static size_t weight_bytes(const dynq_recurrent *r) {
+  return dynq_size_mul(dynq_size_mul(dynq_recurrent_width(r), r->hidden), r->panels != NULL ? sizeof(float) : 1);
+}
+
+/* One step of `rows` sequences. */
+static size_t step_time(const dynq_recurrent *r, size_t rows) {
+  const size_t bytes = weight_bytes(r), reading = bytes / (bytes > 2 * dynq_cache_share() ? FROM_L3 : FROM_L2);
   const size_t rate = r->panels != NULL ? FLOAT_MACS_PER_NANOSECOND : r->kernels->gemm->macs_per_nanosecond;
-  return dynq_size_add(macs / rate, states / GATE_VALUES_PER_NANOSECOND);
+  const size_t values = dynq_size_mul(rows, dynq_recurrent_width(r)), macs = dynq_size_mul(values, r->hidden) / rate;
+  return dynq_size_add(macs > reading ? macs : reading, values / GATE_VALUES_PER_NANOSECOND);
+}
+
+static size_t at_most(size_t a, size_t b) { return a < b ? a : b; }
+static size_t at_least(size_t a, size_t b) { return a > b ? a : b; }
+
+/* Tasks, for up to `threads` threads. Few rows take as long as some more, so they are not split where columns can be. */
+static void plan_tasks(run *r, size_t threads) {
+  const dynq_recurrent *layer = r->layer;
+  const size_t total = dynq_size_mul(step_time(layer, dynq_size_mul(layer->batch, layer->directions)), layer->steps);
+  const size_t least = is_shared(layer) ? DYNQ_MAX_TILE_ROWS : 1;
+  const size_t most = at_least(layer->batch / least, 1);
+  r->workers = dynq_work_parts(threads, SIZE_MAX, total);
+  const size_t wanted = at_most((r->workers + layer->directions - 1) / layer->directions, most);
+  r->row_blocks = at_least(wanted, (layer->batch + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE);
+  r->rows = (layer->batch + r->row_blocks - 1) / r->row_blocks;
+  r->tasks = dynq_size_mul(layer->directions, r->row_blocks);
+}
+
+/* Threads and pieces of a task. */
+static void plan_members(run *r) {
+  const dynq_recurrent *layer = r->layer;
+  const size_t most = at_least(layer->hidden / LEAST_COLUMNS, 1), bytes = weight_bytes(layer);
+  r->members = 1;
+  r->pieces = 1;
+  if (is_shared(layer)) {
+    const size_t worth = at_least(step_time(layer, r->rows) / WORTH_A_MEMBER, 1);
+    r->members = at_least(at_most(at_most(r->workers / r->tasks, worth), most), 1);
+    const size_t streamed = bytes > 2 * dynq_cache_share() ? bytes / PIECE_BYTES : 1;
+    r->pieces = at_most(at_least(r->members > 1 ? r->members * PIECES_OF_MEMBER : 1, streamed), at_most(most, 4096));
+  }
+  r->workers = r->members > 1 ? r->tasks * r->members : at_most(r->workers, r->tasks);
+}
+
+static size_t head_bytes(const run *r) {
+  const size_t each = sizeof(member) + sizeof(dynq_team_turn);
+  return dynq_size_add((sizeof(task) + 63) / 64 * 64, dynq_size_mul(r->members, each));
 }
 
 static void plan(run *r, size_t threads) {
   const dynq_recurrent *layer = r->layer;
-  const size_t sequences = dynq_size_mul(layer->batch, layer->directions);
-  const size_t workers = dynq_work_parts(threads, sequences, nanoseconds(layer));
-  const size_t wanted = (workers + layer->directions - 1) / layer->directions;
-  r->row_blocks = (layer->batch + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
-  r->row_blocks = r->row_blocks < wanted ? wanted : r->row_blocks;
-  r->row_blocks = r->row_blocks > layer->batch ? layer->batch : r->row_blocks;
-  r->rows = (layer->batch + r->row_blocks - 1) / r->row_blocks;
-  r->tasks = dynq_size_mul(layer->directions, r->row_blocks);
-  r->workers = workers < r->tasks ? workers : r->tasks;
-  const size_t width = dynq_recurrent_width(layer);
+  plan_tasks(r, threads);
+  plan_members(r);
+  r->head_bytes = head_bytes(r);
   r->state_bytes = floats(r->rows, layer->hidden);
-  r->gate_bytes = floats(r->rows, width);
+  r->gate_bytes = floats(r->rows, dynq_recurrent_width(layer));
   r->candidate_bytes = resets_first(layer) ? r->gate_bytes : 0;
   r->reset_bytes = resets_first(layer) ? r->state_bytes : 0;
   r->lhs_bytes = layer->panels == NULL ? dynq_lhs_bytes(r->rows, layer->hidden) : 0;
-  r->each = dynq_size_add(dynq_size_add(dynq_size_mul(2, r->state_bytes), r->gate_bytes),
-                          dynq_size_add(dynq_size_add(r->candidate_bytes, r->reset_bytes), r->lhs_bytes));
+  r->each = dynq_size_add(
+      dynq_size_add(r->head_bytes, dynq_size_add(dynq_size_mul(3, r->state_bytes), r->gate_bytes)),
+      dynq_size_add(dynq_size_add(r->candidate_bytes, r->reset_bytes), dynq_size_mul(r->members, r->lhs_bytes)));
 }
 
-static task place_task(const run *r, size_t index, char *memory) {
+static void shared_step(void *arg, size_t index, uint64_t phase, size_t piece);
+
+/* Task `index` in memory. */
+static task *place_task(run *r, size_t index, char *memory) {
   const dynq_recurrent *layer = r->layer;
-  task t = {.run = r, .layer = layer, .direction = index / r->row_blocks, .finite = true};
+  task *t = (task *)(void *)memory;
+  *t = (task){.run = r, .layer = layer, .direction = index / r->row_blocks};
   size_t end;
-  dynq_share(layer->batch, r->row_blocks, index % r->row_blocks, &t.row, &end);
-  t.rows = end - t.row;
-  t.h = (float *)(void *)memory;
-  t.c = (float *)(void *)(memory += r->state_bytes);
-  t.gates = (float *)(void *)(memory += r->state_bytes);
-  t.candidate = (float *)(void *)(memory += r->gate_bytes);
-  t.reset = (float *)(void *)(memory += r->candidate_bytes);
-  t.lhs_memory = memory + r->reset_bytes;
+  dynq_share(layer->batch, r->row_blocks, index % r->row_blocks, &t->row, &end);
+  t->rows = end - t->row;
+  t->members = (member *)(void *)(memory + (sizeof *t + 63) / 64 * 64);
+  t->team = (dynq_team){.members = r->members,
+                        .pieces = r->pieces,
+                        .work = shared_step,
+                        .arg = t,
+                        .turns = (dynq_team_turn *)(void *)(t->members + r->members)};
+  dynq_team_init(&t->team);
+  t->h = (float *)(void *)(memory += r->head_bytes);
+  t->other_h = (float *)(void *)(memory += r->state_bytes);
+  t->c = (float *)(void *)(memory += r->state_bytes);
+  t->gates = (float *)(void *)(memory += r->state_bytes);
+  t->candidate = (float *)(void *)(memory += r->gate_bytes);
+  t->reset = (float *)(void *)(memory += r->candidate_bytes);
+  memory += r->reset_bytes;
+  for (size_t i = 0; i < r->members; i++, memory += r->lhs_bytes) {
+    t->members[i].filled = 0;
+    if (layer->panels == NULL) {
+      const bool sums = layer->weights[t->direction]->info.zero_point != NULL;
+      dynq_lhs_place(&t->members[i].lhs, memory, r->rows, layer->hidden, sums);
+    }
+  }
   return t;
 }
 
@@ -145,6 +225,14 @@ static void store_states(const task *t, const float *from, float *to) {
 
 /* ---- One step ---- */
 
+/* A product y (rows, width) = h R + bias + residual. */
+typedef struct product {
+  size_t rows;
+  const float *h, *bias, *residual;
+  size_t residual_stride;
+  float *y;
+} product;
+
 /* y[i] += a[i] */
 static void add_to(size_t n, const float *restrict a, float *restrict y) {
   for (size_t i = 0; i < n; i++) {
@@ -152,80 +240,134 @@ static void add_to(size_t n, const float *restrict a, float *restrict y) {
   }
 }
 
-static void multiply_float(const task *t, size_t rows, const float *h, const float *bias, const float *residual,
-                           size_t stride, size_t panel, float *y) {
+static void multiply_float(const task *t, const product *p, size_t panel, size_t end) {
   const dynq_recurrent *r = t->layer;
   const size_t k = r->hidden, width = dynq_recurrent_width(r), column = panel * DYNQ_PANEL;
+  const size_t columns = at_most(end * DYNQ_PANEL, width) - column;
   const float *panels = r->panels + t->direction * dynq_recurrent_panel_floats(r) + column * k;
-  r->kernels->vector.matmul(rows, width - column, k, h, k, panels, DYNQ_PANEL, DYNQ_PANEL * k, y + column, width);
-  for (size_t i = 0; i < rows; i++) {
-    if (bias != NULL) {
-      add_to(width - column, bias + column, y + i * width + column);
+  float *y = p->y + column;
+  r->kernels->vector.matmul(p->rows, columns, k, p->h, k, panels, DYNQ_PANEL, DYNQ_PANEL * k, y, width);
+  for (size_t i = 0; i < p->rows; i++, y += width) {
+    if (p->bias != NULL) {
+      add_to(columns, p->bias + column, y);
     }
-    if (residual != NULL) {
-      add_to(width - column, residual + i * stride + column, y + i * width + column);
+    if (p->residual != NULL) {
+      add_to(columns, p->residual + i * p->residual_stride + column, y);
     }
   }
 }
 
-static void multiply_quantized(task *t, size_t rows, const float *h, const float *bias, const float *residual,
-                               size_t stride, size_t panel, float *y) {
+static void quantize(const task *t, const product *p, dynq_lhs *lhs) {
   const dynq_recurrent *r = t->layer;
-  const dynq_weight *weight = r->weights[t->direction];
+  const dynq_lhs_source source = {.x = p->h, .x_stride = r->hidden, .scheme = r->scheme, .per_row = true};
+  if (r->panels == NULL && !dynq_lhs_fill(lhs, r->kernels, &source, 0, p->rows, r->hidden)) {
+    atomic_store(&t->run->nonfinite, true);
+  }
+}
+
+/* Panels [panel, end); lhs: what quantize() made of h. */
+static void multiply(const task *t, const product *p, const dynq_lhs *lhs, size_t panel, size_t end) {
+  const dynq_recurrent *r = t->layer;
+  if (r->panels != NULL) {
+    multiply_float(t, p, panel, end);
+    return;
+  }
   const dynq_gemm gemm = {.kernels = r->kernels,
-                          .weight = weight,
-                          .m = rows,
-                          .epilogue = {.bias = bias, .residual = residual, .residual_stride = stride},
-                          .y = y,
+                          .weight = r->weights[t->direction],
+                          .m = p->rows,
+                          .epilogue = {.bias = p->bias, .residual = p->residual, .residual_stride = p->residual_stride},
+                          .y = p->y,
                           .y_stride = dynq_recurrent_width(r)};
-  const dynq_lhs_source source = {.x = h, .x_stride = r->hidden, .scheme = r->scheme, .per_row = true};
-  dynq_lhs lhs;
-  dynq_lhs_place(&lhs, t->lhs_memory, t->run->rows, r->hidden, weight->info.zero_point != NULL);
-  t->finite &= dynq_lhs_fill(&lhs, r->kernels, &source, 0, rows, r->hidden);
-  (void)dynq_gemm_block(&gemm, &lhs, 0, rows, panel, weight->panels);
+  (void)dynq_gemm_block(&gemm, lhs, 0, p->rows, panel, end);
 }
 
-/* y (rows, width) = h R + bias + residual, from panel `panel` on. */
-static void multiply(task *t, size_t rows, const float *h, const float *bias, const float *residual, size_t stride,
-                     size_t panel, float *y) {
-  if (t->layer->panels != NULL) {
-    multiply_float(t, rows, h, bias, residual, stride, panel, y);
-  } else {
-    multiply_quantized(t, rows, h, bias, residual, stride, panel, y);
-  }
-}
-
-/* Rows [first, first + rows) of the task. */
-static void run_rows(task *t, size_t step, size_t first, size_t rows) {
+static dynq_step step_of(const task *t, size_t first, size_t rows) {
   const dynq_recurrent *r = t->layer;
-  const size_t n = r->hidden, width = dynq_recurrent_width(r);
+  const size_t n = r->hidden;
   dynq_step s = {.layer = r,
                  .direction = t->direction,
                  .rows = rows,
-                 .gates = t->gates + first * width,
+                 .columns = n,
+                 .gates = t->gates + first * dynq_recurrent_width(r),
                  .candidate = t->candidate,
                  .reset = t->reset,
                  .h = t->h + first * n,
+                 .to = t->h + first * n,
                  .c = t->c + first * n};
-  const float *bias = r->bias != NULL ? r->bias + t->direction * width : NULL;
-  s.projected = projected_at(t, step, t->row + first, &s.stride);
-  const bool add = r->cell != DYNQ_CELL_GRU || !r->linear_before_reset;
-  multiply(t, rows, s.h, bias, add ? s.projected : NULL, s.stride, 0, s.gates);
-  switch (r->cell) {
+  s.projected = projected_at(t, t->step, t->row + first, &s.stride);
+  return s;
+}
+
+static product product_of(const task *t, const dynq_step *s) {
+  const dynq_recurrent *r = t->layer;
+  const bool added = r->cell != DYNQ_CELL_GRU || !r->linear_before_reset;
+  return (product){.rows = s->rows,
+                   .h = s->h,
+                   .bias = r->bias != NULL ? r->bias + t->direction * dynq_recurrent_width(r) : NULL,
+                   .residual = added ? s->projected : NULL,
+                   .residual_stride = s->stride,
+                   .y = s->gates};
+}
+
+static void gates_to_states(const dynq_step *s) {
+  switch (s->layer->cell) {
   case DYNQ_CELL_LSTM:
-    dynq_lstm_step(&s);
+    dynq_lstm_step(s);
     break;
   case DYNQ_CELL_RNN:
-    dynq_rnn_step(&s);
+    dynq_rnn_step(s);
     break;
   case DYNQ_CELL_GRU:
-    dynq_gru_step(&s);
-    if (!r->linear_before_reset) { /* the candidate's columns once more, now of the state that is reset */
-      multiply(t, rows, s.reset, bias, s.projected, s.stride, 2 * n / DYNQ_PANEL, s.candidate);
-      dynq_gru_finish(&s);
-    }
+    dynq_gru_step(s);
     break;
   }
+}
+
+/* Rows [first, first + rows) of the task, by one thread. */
+static void run_rows(const task *t, size_t first, size_t rows) {
+  dynq_step s = step_of(t, first, rows);
+  product p = product_of(t, &s);
+  dynq_lhs *lhs = &t->members[0].lhs;
+  quantize(t, &p, lhs);
+  multiply(t, &p, lhs, 0, panels_of(t->layer));
+  gates_to_states(&s);
+  if (resets_first(t->layer)) { /* the candidate's columns once more, now of the state that is reset */
+    p.h = s.reset;
+    p.y = s.candidate;
+    quantize(t, &p, lhs);
+    multiply(t, &p, lhs, 2 * t->layer->hidden / DYNQ_PANEL, panels_of(t->layer));
+    dynq_gru_finish(&s);
+  }
+}
+
+/* Some columns of all rows: those of each gate, then their states. */
+static void shared_step(void *arg, size_t index, uint64_t phase, size_t piece) {
+  task *t = arg;
+  const dynq_recurrent *r = t->layer;
+  member *m = &t->members[index];
+  dynq_step s = step_of(t, 0, t->rows);
+  const product p = product_of(t, &s);
+  size_t panel, end;
+  dynq_share(r->hidden / DYNQ_PANEL, t->run->pieces, piece, &panel, &end);
+  if (m->filled != phase) {
+    quantize(t, &p, &m->lhs);
+    m->filled = phase;
+  }
+  for (size_t gate = 0; gate < r->gates; gate++) {
+    const size_t before = gate * (r->hidden / DYNQ_PANEL);
+    multiply(t, &p, &m->lhs, before + panel, before + end);
+  }
+  s.to = t->other_h;
+  s.column = panel * DYNQ_PANEL;
+  s.columns = (end - panel) * DYNQ_PANEL;
+  gates_to_states(&s);
+}
+
+static void share_step(task *t) {
+  dynq_team_phase(&t->team);
+  float *h = t->h;
+  t->h = t->other_h;
+  t->other_h = h;
 }
 
 static bool goes_on(const task *t, size_t step, size_t row) {
@@ -233,48 +375,70 @@ static bool goes_on(const task *t, size_t step, size_t row) {
   return lengths == NULL || (int64_t)step < dynq_op_index(lengths, t->row + row);
 }
 
-/* Sequences that have ended, or that backwards have not begun, keep their states and give zeros. */
-static void run_step(task *t, size_t step) {
+static void write_outputs(const task *t, size_t first, size_t end, bool active) {
   const dynq_recurrent *r = t->layer;
   const size_t n = r->hidden;
+  for (size_t i = first; i < end && r->y != NULL; i++) {
+    float *to = r->y + output_at(t, t->step, t->row + i);
+    if (active) {
+      memcpy(to, t->h + i * n, n * sizeof *to);
+    } else {
+      memset(to, 0, n * sizeof *to);
+    }
+  }
+}
+
+/* Sequences that have ended, or that backwards have not begun, keep their states and give zeros. */
+static void run_step(task *t) {
+  if (t->run->pieces > 1) {
+    share_step(t);
+    write_outputs(t, 0, t->rows, true);
+    return;
+  }
   for (size_t first = 0, end; first < t->rows; first = end) {
-    const bool active = goes_on(t, step, first);
-    for (end = first + 1; end < t->rows && goes_on(t, step, end) == active; end++) {
+    const bool active = goes_on(t, t->step, first);
+    end = t->layer->lengths == NULL ? t->rows : first + 1;
+    while (end < t->rows && goes_on(t, t->step, end) == active) {
+      end++;
     }
     if (active) {
-      run_rows(t, step, first, end - first);
+      run_rows(t, first, end - first);
     }
-    for (size_t i = first; i < end && r->y != NULL; i++) {
-      float *to = r->y + output_at(t, step, t->row + i);
-      if (active) {
-        memcpy(to, t->h + i * n, n * sizeof *to);
-      } else {
-        memset(to, 0, n * sizeof *to);
-      }
-    }
+    write_outputs(t, first, end, active);
   }
 }
 
-static void run_task(run *r, size_t index, char *memory) {
-  const dynq_recurrent *layer = r->layer;
-  task t = place_task(r, index, memory);
-  const bool reverse = layer->reverse != (t.direction == 1);
-  load_states(&t, layer->initial_h, t.h);
-  load_states(&t, layer->initial_c, t.c);
+static void run_task(task *t) {
+  const dynq_recurrent *layer = t->layer;
+  const bool reverse = layer->reverse != (t->direction == 1);
+  load_states(t, layer->initial_h, t->h);
+  load_states(t, layer->initial_c, t->c);
   for (size_t i = 0; i < layer->steps; i++) {
-    run_step(&t, reverse ? layer->steps - 1 - i : i);
+    t->step = reverse ? layer->steps - 1 - i : i;
+    run_step(t);
   }
-  store_states(&t, t.h, layer->y_h);
-  store_states(&t, t.c, layer->y_c);
-  if (!t.finite) {
-    atomic_store(&r->nonfinite, true);
-  }
+  store_states(t, t->h, layer->y_h);
+  store_states(t, t->c, layer->y_c);
 }
 
+/* Whole tasks, one thread each. */
 static void work(void *arg, size_t worker) {
   run *r = arg;
   for (size_t i = atomic_fetch_add(&r->next, 1); i < r->tasks; i = atomic_fetch_add(&r->next, 1)) {
-    run_task(r, i, r->memory + worker * r->each);
+    run_task(place_task(r, i, r->memory + worker * r->each));
+  }
+}
+
+/* Several threads for each task: the first that comes leads. */
+static void work_together(void *arg, size_t worker) {
+  const run *r = arg;
+  task *t = (task *)(void *)(r->memory + worker % r->tasks * r->each);
+  const size_t index = dynq_team_join(&t->team);
+  if (index == 0) {
+    run_task(t);
+    dynq_team_finish(&t->team);
+  } else {
+    dynq_team_help(&t->team, index);
   }
 }
 
@@ -284,7 +448,7 @@ size_t dynq_recurrent_bytes(const dynq_recurrent *layer, size_t count) {
     return 0;
   }
   plan(&r, count);
-  return dynq_size_mul(r.workers, r.each);
+  return dynq_size_mul(r.members > 1 ? r.tasks : r.workers, r.each);
 }
 
 static dynq_status check_lengths(const dynq_recurrent *r) {
@@ -305,6 +469,9 @@ dynq_status dynq_recurrent_run(const dynq_recurrent *layer, void *memory, const 
     return DYNQ_OK;
   }
   plan(&r, count);
-  dynq_parallel(threads, r.workers, work, &r, r.workers);
+  for (size_t i = 0; i < r.tasks && r.members > 1; i++) {
+    (void)place_task(&r, i, r.memory + i * r.each);
+  }
+  dynq_parallel(threads, r.workers, r.members > 1 ? work_together : work, &r, r.workers);
   return atomic_load(&r.nonfinite) ? dynq_fail(DYNQ_NONFINITE, "a state holds a NaN or an infinity") : DYNQ_OK;
 }

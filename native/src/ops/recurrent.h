@@ -54,14 +54,16 @@ dynq_status dynq_recurrent_run(const dynq_recurrent *r, void *memory, const dynq
 
 /* ---- A step of some rows (recurrent_cell.c) ---- */
 
-/* Sums to states, for rows one after another: gates (rows, width) are h R, with what is projected added but for a GRU
- * that is linear before its reset. `projected` rows are `stride` apart. Of a GRU that resets first, the first call
- * leaves r * h in `reset` (rows, hidden), and dynq_gru_finish takes the sums of the candidate (rows, width). */
+/* Sums to states, for rows one after another and columns [column, column + columns) of the state: gates (rows, width) are
+ * h R, with what is projected added but for a GRU that is linear before its reset. `projected` rows are `stride` apart.
+ * The new state goes to `to`, which may be h where all columns are at hand. Of a GRU that resets first, which takes all
+ * columns, the first call leaves r * h in `reset` (rows, hidden), and dynq_gru_finish takes the sums of the candidate
+ * (rows, width). */
 typedef struct dynq_step {
   const dynq_recurrent *layer;
-  size_t direction, rows;
-  float *gates, *candidate, *reset, *h, *c;
-  const float *projected;
+  size_t direction, rows, column, columns;
+  float *gates, *candidate, *reset, *to, *c;
+  const float *h, *projected;
   size_t stride;
 } dynq_step;
 

@@ -101,3 +101,21 @@ dynq_status dynq_window_of(const dynq_op_node *node, const size_t *kernel, bool 
   }
   return DYNQ_OK;
 }
+
+static void swap(size_t *pair) {
+  const size_t first = pair[0];
+  pair[0] = pair[1];
+  pair[1] = first;
+}
+
+void dynq_window_flatten(dynq_window *w) {
+  if (w->in[1] == 1 && w->out[1] == 1 && w->kernel[1] == 1 && w->before[1] == 0 && w->after[1] == 0) {
+    swap(w->in);
+    swap(w->out);
+    swap(w->kernel);
+    swap(w->stride);
+    swap(w->dilation);
+    swap(w->before);
+    swap(w->after);
+  }
+}

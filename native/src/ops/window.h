@@ -37,6 +37,10 @@ static inline void dynq_window_range(const dynq_window *w, size_t d, size_t inde
   *first = start + *begin * step - edge;
 }
 
+/* A plane of one column, which windows do not widen, becomes a row: the same places in the same order, and rows are what
+ * loops are fast on. Only for a run: the output's shape is that of the axes as they were. */
+void dynq_window_flatten(dynq_window *window);
+
 /* The windows [*begin, *end) of axis d whose kernel element `element` lies in the input, the first one at *place. */
 static inline void dynq_window_places(const dynq_window *w, size_t d, size_t element, size_t *begin, size_t *end,
                                       size_t *place) {

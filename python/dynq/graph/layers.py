@@ -61,6 +61,72 @@ class Layers:
                 raise ValueError(f"bias has shape {bias.shape}; expected ({value.shape[0]},): weight is {value.shape}")
         return self._one("dynq.Linear", [x, value, bias, residual], name, activation=activation)
 
+    def conv(
+        self,
+        x: Value,
+        weight: Any,
+        bias: Any = None,
+        *,
+        strides: int | Sequence[int] = 1,
+        pads: int | Sequence[int] = 0,
+        dilations: int | Sequence[int] = 1,
+        group: int = 1,
+        activation: str | None = None,
+        name: str | None = None,
+    ) -> Value:
+        """Convolution, as ONNX and PyTorch have it, of one or two spatial axes.
+
+        Args:
+            x: float32 (N, C, W) or (N, C, H, W).
+            weight: float (M, C / group, W) or (M, C / group, H, W), constant.
+            bias: (M,).
+            strides, dilations: one number, or one for each spatial axis.
+            pads: places of zeros at both ends: one number, one for each axis, or those before each axis and then those
+                behind each.
+            activation: as in ``linear``.
+        """
+        choice("activation", activation, ACTIVATIONS)
+        value = self._parameter(weight, None if name is None else f"{name}.weight")
+        if value.shape is None or len(value.shape) not in (3, 4) or value.constant is None:
+            raise ValueError(f"weight has shape {value.shape}; expected a constant (M, C, W) or (M, C, H, W)")
+        if bias is not None:
+            bias = self._parameter(bias, None if name is None else f"{name}.bias")
+        windows = _windows(len(value.shape) - 2, strides, pads, dilations)
+        kernel = [int(size) for size in value.shape[2:]]
+        return self._one(
+            "dynq.Conv",
+            [x, value, bias],
+            name,
+            kernel_shape=kernel,
+            group=int(group),
+            activation=activation,
+            **windows,
+        )
+
+    def conv_transpose(
+        self,
+        x: Value,
+        weight: Any,
+        bias: Any = None,
+        *,
+        strides: int | Sequence[int] = 1,
+        pads: int | Sequence[int] = 0,
+        dilations: int | Sequence[int] = 1,
+        output_padding: int | Sequence[int] = 0,
+        group: int = 1,
+        name: str | None = None,
+    ) -> Value:
+        """ConvTranspose of ONNX and PyTorch, in float32; ``weight`` is (C, M / group, ...), the rest as in ``conv``."""
+        value = self._parameter(weight, None if name is None else f"{name}.weight")
+        if value.shape is None or len(value.shape) not in (3, 4):
+            raise ValueError(f"weight has shape {value.shape}; expected (C, M, W) or (C, M, H, W)")
+        if bias is not None:
+            bias = self._parameter(bias, None if name is None else f"{name}.bias")
+        spatial = len(value.shape) - 2
+        windows = _windows(spatial, strides, pads, dilations)
+        padding = _each("output_padding", output_padding, spatial)
+        return self._one("ConvTranspose", [x, value, bias], name, group=int(group), output_padding=padding, **windows)
+
     def lstm(
         self,
         x: Value,
@@ -283,6 +349,23 @@ class Layers:
         from .ir import Value
 
         return value if isinstance(value, Value) else self.constant(value)
+
+
+def _each(what: str, value: int | Sequence[int], spatial: int, *more: int) -> list[int]:
+    """One number for each spatial axis; ``more`` names other lengths that are right."""
+    numbers = [value] * spatial if isinstance(value, (int, np.integer)) else list(value)
+    if len(numbers) not in (spatial, *more):
+        raise ValueError(f"{what} has {len(numbers)} numbers; expected {' or '.join(map(str, (1, spatial, *more)))}")
+    return [int(number) for number in numbers]
+
+
+def _windows(spatial: int, strides: Any, pads: Any, dilations: Any) -> dict[str, list[int]]:
+    padding = _each("pads", pads, spatial, 2 * spatial)
+    return {
+        "strides": _each("strides", strides, spatial),
+        "pads": padding if len(padding) == 2 * spatial else 2 * padding,
+        "dilations": _each("dilations", dilations, spatial),
+    }
 
 
 def subscript(graph: Graph, x: Value, key: Any) -> Value:

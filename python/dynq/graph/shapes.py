@@ -130,6 +130,29 @@ def _where(node: Node) -> _Result:
     return [(values[1].dtype or values[2].dtype, broadcast(*(value.shape for value in values)))]
 
 
+@_rule("Conv", "dynq.Conv", "dynq.ConvFloat")
+def _conv(node: Node) -> _Result | None:
+    x, weight = _in(node, 0).shape, _in(node, 1).shape
+    a: Any = node.attributes
+    if x is None or weight is None:
+        return None
+    count = len(x) - 2
+    kernel: Any = a.get("kernel_shape") or weight[2:]
+    strides, dilations = (a.get(name) or [1] * count for name in ("strides", "dilations"))
+    pads, pad = a.get("pads") or [0] * 2 * count, a.get("auto_pad", "NOTSET")
+    sizes: list[Dim] = []
+    for i, size in enumerate(x[2:]):
+        same, reach = pad.startswith("SAME"), (kernel[i] - 1) * dilations[i]
+        both = reach if same else 0 if pad == "VALID" else pads[i] + pads[count + i]
+        if strides[i] == 1 and both == reach:
+            sizes.append(size)
+        elif isinstance(size, int):
+            sizes.append((size - 1 + both - reach) // strides[i] + 1)
+        else:
+            sizes.append(None)
+    return [("float32", (x[0], a["channels"] if node.op == "dynq.ConvFloat" else weight[0], *sizes))]
+
+
 @_rule("DequantizeLinear")
 def _dequantize_linear(node: Node) -> _Result:
     return [("float32", _in(node, 0).shape)]

@@ -11,6 +11,7 @@ from .activations import find_gelu
 from .arity import check_arity
 from .attention import find_attention
 from .batch_norm import fold_batch_norm
+from .conv import fuse_conv_bias, make_conv
 from .dead_code import dead_code
 from .epilogue import fuse_activation, fuse_clip, fuse_residual
 from .expands import drop_expands
@@ -42,7 +43,9 @@ PASSES = (
     split_recurrent,
     make_linear,
     share_constants,  # a weight that an exporter wrote once as it is and once transposed
+    make_conv,
     fuse_bias,
+    fuse_conv_bias,
     fold_batch_norm,
     infer_all,
     lift_linear,

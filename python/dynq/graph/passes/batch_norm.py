@@ -1,4 +1,4 @@
-"""A BatchNormalization goes into the weights of the dynq.Linear or the Conv before it."""
+"""A BatchNormalization goes into the weights of the dynq.Linear or dynq.Conv before it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def fold_batch_norm(graph: Graph) -> None:
 
 
 def _fold(uses: Uses, node: Node) -> None:
-    before = is_op(node.input(0), "dynq.Linear", "Conv")
+    before = is_op(node.input(0), "dynq.Linear", "dynq.Conv")
     scale, shift, mean, variance = (constant_of(node.input(i)) for i in range(1, 5))
     if before is None or uses.only_reader(before.outputs[0]) is not node:
         return
@@ -33,6 +33,8 @@ def _fold(uses: Uses, node: Node) -> None:
         plain = before.input(3) is None and not before.attributes
         if not plain or shape is None or len(shape) != 2:
             return
+    if before.attributes.get("activation", "none") != "none":
+        return
     epsilon = node.attributes.get("epsilon", 1e-5)
     assert isinstance(epsilon, (int, float))
     factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + epsilon)

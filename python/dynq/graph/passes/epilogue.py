@@ -1,4 +1,5 @@
-"""What follows a dynq.Linear goes into it: the Add of a residual, an activation, a Clip."""
+"""What follows a dynq.Linear goes into it: the Add of a residual, an activation, a Clip; into a dynq.Conv the
+activation."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ _ACTIVATIONS = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh"}
 def fuse_activation(graph: Graph) -> None:
     uses = Uses(graph)
     for node in list(graph.nodes):
-        linear = is_op(node.input(0), "dynq.Linear")
+        linear = is_op(node.input(0), "dynq.Linear", "dynq.Conv")
         if linear is None or linear.attributes.get("activation", "none") != "none" or "min" in linear.attributes:
             continue
         activation = _ACTIVATIONS.get(node.op)

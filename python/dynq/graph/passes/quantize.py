@@ -13,6 +13,9 @@ from ...report import Row
 from ...weights import QuantizedWeight
 from ..deferred import ArrayLater, PackedLater, drop_pages, nonfinite
 from ..ir import Deferred, Graph, Node, Value
+from .conv import panels as conv_panels
+from .conv import rows as conv_rows
+from .conv import why_conv_float
 from .dead_code import dead_code
 from .first_layer import first_layers
 from .packed_attention import read_side_by_side
@@ -71,6 +74,10 @@ def quantize_graph(graph: Graph, options: Options) -> list[Row]:
             row = _matmul(node, options)
         elif node.op == "Gemm":
             row = Row(node.name, "float matmul", options.why_float(node) or "a Gemm whose second operand is computed")
+        elif node.op == "dynq.Conv":
+            row = _conv(graph, node, options, made)
+        elif node.op == "Conv":
+            row = Row(node.name, "float conv", "its weight is not constant")
         elif is_recurrent(node):
             row = _recurrent(graph, node, options, made)
         elif node.op in GATES:
@@ -129,6 +136,35 @@ def _linear(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
 def _place(array: Array) -> _Place:
     """Where an array lies: of two constants that look at one memory alike, one is enough."""
     return array.ctypes.data, array.shape, array.strides
+
+
+def _conv(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
+    weight = node.inputs[1]
+    assert weight is not None
+    array = weight.array
+    assert array is not None
+    n, k, groups = array.shape[0], int(np.prod(array.shape[1:])), node.attributes.get("group", 1)
+    why = options.why_float(node) or why_conv_float(node, array)
+    if why is not None:
+        assert isinstance(groups, int)
+        if n % max(groups, 1) != 0:
+            raise ValueError(
+                f"node {node.name!r}: its weight has {n} outputs, which {groups} groups do not share evenly"
+            )
+        if (_place(array), f"panels {groups}") not in made:
+            made[_place(array), f"panels {groups}"] = (graph.constant_for(conv_panels(array, groups), weight),)
+        node.inputs[1] = made[_place(array), f"panels {groups}"][0]
+        node.op = "dynq.ConvFloat"
+        node.attributes["channels"] = n
+        return Row(node.name, "float conv", why, array.nbytes, array.nbytes)
+    if (_place(array), "int8 conv") not in made:
+        made[_place(array), "int8 conv"] = (graph.constant_for(PackedLater(node.name, [conv_rows(array)]), weight),)
+    node.inputs[1] = made[_place(array), "int8 conv"][0]
+    node.attributes.pop("group", None)
+    node.attributes.setdefault("scheme", options.scheme)
+    node.attributes.setdefault("granularity", "row" if options.granularity == "row" else "image")
+    after = -(-n // 16) * 16 * (-(-k // 4) * 4 + 8)
+    return Row(node.name, "int8 conv", "its weight is constant", array.nbytes, after)
 
 
 def _recurrent(graph: Graph, node: Node, options: Options, made: _Made) -> Row:

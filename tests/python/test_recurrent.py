@@ -1,0 +1,319 @@
+"""LSTM, GRU and RNN: float ones against ONNX's definition in float64, quantized ones to the bit against the rule of
+docs/numerics.md in NumPy; the same bits on every instruction set, thread count and batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import reference as rule
+from one_op import run_op
+from reference_activations import sigmoid, tanh
+
+import dynq
+
+Array = np.ndarray[Any, Any]
+F = np.float32
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+ISAS = dynq.isa.supported()
+
+
+def numbers(rng: np.random.Generator, *shape: int, size: float = 1.0) -> Array:
+    return (rng.standard_normal(shape) * size).astype(F)
+
+
+class Layer:
+    """Weights and inputs of one layer, and what ONNX says it computes."""
+
+    def __init__(
+        self,
+        op: str,
+        rng: np.random.Generator,
+        t: int = 5,
+        b: int = 3,
+        i: int = 7,
+        h: int = 20,
+        direction: str = "forward",
+        lengths: list[int] | None = None,
+        peepholes: bool = False,
+        before: bool = False,
+    ) -> None:
+        d, g = 2 if direction == "bidirectional" else 1, GATES[op]
+        self.op, self.direction, self.before = op, direction, before
+        self.x = numbers(rng, t, b, i)
+        self.w, self.r = numbers(rng, d, g * h, i, size=0.4), numbers(rng, d, g * h, h, size=0.4)
+        self.b = numbers(rng, d, 2 * g * h, size=0.4)
+        self.h = np.tanh(numbers(rng, d, b, h))
+        self.c = numbers(rng, d, b, h) if op == "LSTM" else None
+        self.p = numbers(rng, d, 3 * h, size=0.4) if peepholes else None
+        self.lengths = None if lengths is None else np.array(lengths, np.int32)
+        self.attributes: dict[str, Any] = {"direction": direction}
+        if op == "GRU":
+            self.attributes["linear_before_reset"] = int(before)
+
+    def inputs(self) -> list[Array | None]:
+        return [self.x, self.w, self.r, self.b, self.lengths, self.h, self.c, self.p][: 8 if self.op == "LSTM" else 6]
+
+    @property
+    def outputs(self) -> int:
+        return 3 if self.op == "LSTM" else 2
+
+    def expected(self, quantized: bool) -> list[Array]:
+        """float64 where not ``quantized``, else the rule, operation by operation in float32."""
+        t, b, _ = self.x.shape
+        d, _, n = self.h.shape
+        h = self.h.copy() if quantized else self.h.astype(np.float64)
+        c = np.zeros_like(h) if self.c is None else self.c.astype(h.dtype)
+        y = np.zeros((t, d, b, n), h.dtype)
+        for direction in range(d):
+            backward = self.direction == "reverse" or direction == 1
+            step = _Step(self, direction, quantized)
+            for at in reversed(range(t)) if backward else range(t):
+                for row in range(b):
+                    if self.lengths is None or at < self.lengths[row]:
+                        state = step(self.x[at, row], h[direction, row], c[direction, row])
+                        h[direction, row], c[direction, row] = state
+                        y[at, direction, row] = state[0]
+        return [y, h, c][: self.outputs]
+
+
+class _Step:
+    def __init__(self, layer: Layer, direction: int, quantized: bool) -> None:
+        self.layer, self.quantized = layer, quantized
+        n = layer.h.shape[2]
+        width = GATES[layer.op] * n
+        self.n, self.w, self.r = n, layer.w[direction], layer.r[direction]
+        self.p = None if layer.p is None else layer.p[direction].reshape(3, n)
+        of_input, of_state = layer.b[direction, :width].copy(), layer.b[direction, width:].copy()
+        apart = 2 * n if layer.op == "GRU" and layer.before else width
+        of_input[:apart] += of_state[:apart]
+        of_state[:apart] = 0
+        self.of_input, self.of_state = of_input, of_state if apart < width else None
+        self.packed = [rule.quantize_weight(weight) for weight in (self.w, self.r)]
+        self.sigmoid = sigmoid if quantized else lambda x: 1 / (1 + np.exp(-x))
+        self.tanh = tanh if quantized else np.tanh
+
+    def product(self, which: int, x: Array, bias: Array | None, residual: Array | None = None) -> Array:
+        if self.quantized:
+            result = rule.linear(
+                x[None], *self.packed[which], bias=bias, residual=None if residual is None else residual[None]
+            )
+            return result[0]
+        y = (self.w, self.r)[which].astype(np.float64) @ x
+        return y + (0 if bias is None else bias) + (0 if residual is None else residual)
+
+    def __call__(self, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
+        projected = self.product(0, x, self.of_input)
+        return getattr(self, self.layer.op.lower())(projected, h, c)  # type: ignore[no-any-return]
+
+    def lstm(self, projected: Array, h: Array, c: Array) -> tuple[Array, Array]:
+        i, o, f, z = self.product(1, h, None, projected).reshape(4, self.n)
+        if self.p is not None:
+            i, f = i + self.p[0] * c, f + self.p[2] * c
+        i, f, z = self.sigmoid(i), self.sigmoid(f), self.tanh(z)
+        c = f * c + i * z
+        if self.p is not None:
+            o = o + self.p[1] * c
+        return self.sigmoid(o) * self.tanh(c), c
+
+    def gru(self, projected: Array, h: Array, c: Array) -> tuple[Array, Array]:
+        n, one = self.n, h.dtype.type(1)
+        if self.layer.before:
+            sums = self.product(1, h, self.of_state)
+            z, r = self.sigmoid(sums[:n] + projected[:n]), self.sigmoid(sums[n : 2 * n] + projected[n : 2 * n])
+            candidate = self.tanh(projected[2 * n :] + r * sums[2 * n :])
+        else:
+            sums = self.product(1, h, None, projected)
+            z, r = self.sigmoid(sums[:n]), self.sigmoid(sums[n : 2 * n])
+            candidate = self.tanh(self.product(1, r * h, None, projected)[2 * n :])
+        return (one - z) * candidate + z * h, c
+
+    def rnn(self, projected: Array, h: Array, c: Array) -> tuple[Array, Array]:
+        return self.tanh(self.product(1, h, None, projected)), c
+
+
+LAYERS: list[tuple[str, dict[str, Any]]] = [
+    ("LSTM", {}),
+    ("LSTM", {"direction": "reverse", "h": 1, "b": 1}),
+    ("LSTM", {"direction": "bidirectional", "h": 32, "peepholes": True}),
+    ("LSTM", {"direction": "bidirectional", "lengths": [5, 2, 0], "h": 17}),
+    ("GRU", {}),
+    ("GRU", {"direction": "reverse", "h": 8, "before": True}),
+    ("GRU", {"direction": "bidirectional", "h": 19, "lengths": [1, 5, 3]}),
+    ("GRU", {"direction": "bidirectional", "h": 32, "before": True, "lengths": [0, 4, 4]}),
+    ("LSTM", {"t": 3, "b": 2, "h": 1024}),
+    ("RNN", {"b": 70, "h": 5}),
+    ("RNN", {"direction": "bidirectional", "lengths": [3, 3, 5]}),
+]
+
+
+def build(layer: Layer, **options: Any) -> dynq.Model:
+    """Quantized as a whole: by default a small first layer's projection stays float."""
+    g = dynq.Graph()
+    x = g.input("x", ("t", "b", layer.x.shape[2]))
+    states = [None if s is None else g.input(name, (s.shape[0], "b", s.shape[2])) for name, s in
+              (("h", layer.h), ("c", layer.c))]  # fmt: skip
+    lengths = None if layer.lengths is None else g.input("lengths", ("b",), "int32")
+    inputs = [x, layer.w, layer.r, layer.b, lengths, *states, layer.p]
+    made = g.node(layer.op, inputs[: len(layer.inputs())], layer.outputs, "layer", **layer.attributes)
+    return g.build(dict(zip("yhc", made, strict=False)), first_layer="int8", **options)
+
+
+def run(model: dynq.Model, layer: Layer, rows: slice = slice(None)) -> list[Array]:
+    given = {"x": layer.x[:, rows], "h": layer.h[:, rows]}
+    if layer.c is not None:
+        given["c"] = layer.c[:, rows]
+    if layer.lengths is not None:
+        given["lengths"] = layer.lengths[rows]
+    return list(model.run(given).values())
+
+
+@pytest.mark.parametrize(("op", "options"), LAYERS)
+def test_float_layers_compute_what_onnx_says(op: str, options: dict[str, Any]) -> None:
+    layer = Layer(op, np.random.default_rng(1), **options)
+    results = [
+        run_op(op, *layer.inputs(), outputs=layer.outputs, **layer.attributes),
+        run(build(layer, quantize=False), layer),
+    ]
+    for got in results:
+        for one, other in zip(got, layer.expected(False), strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=2e-6 if layer.h.shape[2] < 100 else 5e-5)
+
+
+@pytest.mark.parametrize(("op", "options"), LAYERS)
+def test_quantized_layers_follow_the_rule_to_the_bit(op: str, options: dict[str, Any]) -> None:
+    layer = Layer(op, np.random.default_rng(2), **options)
+    model = build(layer)
+    expected = layer.expected(True)
+    for isa in ISAS:
+        for threads in (1, 2):
+            dynq.set_num_threads(threads)
+            with dynq.isa.use(isa):
+                for one, other in zip(run(model, layer), expected, strict=True):
+                    np.testing.assert_array_equal(rule.bits(one), rule.bits(other), err_msg=isa)
+
+
+@pytest.mark.parametrize("quantize", [False, True])
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+def test_threads_that_share_a_step_change_no_bit(op: str, quantize: bool) -> None:
+    layer = Layer(op, np.random.default_rng(11), t=6, b=2, h=1024, direction="bidirectional", before=True)
+    model = build(layer, quantize=quantize)
+    with dynq.isa.use("scalar" if quantize else dynq.isa.selected()):  # slow: many threads are worth it
+        results = []
+        for threads in (1, 2, 3, 6, 8):
+            dynq.set_num_threads(threads)
+            results.append(run(model, layer))
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(rule.bits(one), rule.bits(two))
+
+
+@pytest.mark.parametrize("quantize", [False, True])
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+def test_a_sequence_does_not_depend_on_its_batch(op: str, quantize: bool) -> None:
+    layer = Layer(op, np.random.default_rng(3), b=70, h=48, direction="bidirectional")
+    model = build(layer, quantize=quantize)
+    whole = run(model, layer)
+    for rows in (slice(0, 1), slice(5, 38), slice(69, 70)):
+        for one, all_rows in zip(run(model, layer, rows), whole, strict=True):
+            np.testing.assert_array_equal(rule.bits(one), rule.bits(all_rows[..., rows, :]))
+
+
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+def test_frames_one_by_one_give_what_all_at_once_give(op: str) -> None:
+    layer = Layer(op, np.random.default_rng(4), t=9)
+    model = build(layer)
+    whole = run(model, layer)
+    given = {"h": layer.h} | ({} if layer.c is None else {"c": layer.c})
+    for t in range(9):
+        step = model.run({"x": layer.x[t : t + 1], **given})
+        np.testing.assert_array_equal(rule.bits(step["y"][0]), rule.bits(whole[0][t]))
+        given = {name: step[name] for name in given}
+
+
+def test_layout_1_is_layout_0_with_the_batch_first() -> None:
+    layer = Layer("LSTM", np.random.default_rng(5), direction="bidirectional", lengths=[5, 1, 4])
+    x, w, r, b, lengths, h, c, _ = layer.inputs()
+    assert x is not None and h is not None and c is not None
+    y, last, cell = run_op("LSTM", x, w, r, b, lengths, h, c, outputs=3, **layer.attributes)
+    swapped = [value.swapaxes(0, 1).copy() for value in (x, h, c)]
+    first = run_op(
+        "LSTM", swapped[0], w, r, b, lengths, swapped[1], swapped[2], outputs=3, layout=1, **layer.attributes
+    )
+    for got, expected in zip(first, (y.transpose(2, 0, 1, 3), last.swapaxes(0, 1), cell.swapaxes(0, 1)), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_a_layer_can_stay_float_as_a_whole_or_its_projection_alone() -> None:
+    layer = Layer("LSTM", np.random.default_rng(6))
+    became = {
+        keep: [row.became for row in build(layer, keep_float=[keep] if keep else []).report().rows]
+        for keep in ("", "layer", "layer.projection")
+    }
+    assert became == {
+        "": ["int8 linear", "int8 LSTM"],
+        "layer": ["float linear", "float LSTM"],
+        "layer.projection": ["float linear", "int8 LSTM"],
+    }
+
+
+def test_the_sugar_gives_the_outputs_of_the_op() -> None:
+    rng = np.random.default_rng(7)
+    for op in GATES:
+        layer = Layer(op, rng, before=True)
+        g = dynq.Graph()
+        x = g.input("x", layer.x.shape)
+        states = {"initial_h": layer.h} | ({"initial_c": layer.c} if op == "LSTM" else {})
+        outputs = getattr(g, op.lower())(x, layer.w, layer.r, layer.b, name="layer", **states)
+        model = g.build(*outputs, first_layer="int8")
+        for got, expected in zip(model.run({"x": layer.x}).values(), layer.expected(True), strict=True):
+            np.testing.assert_array_equal(rule.bits(got), rule.bits(expected))
+
+
+def test_a_nan_stays_in_its_sequence() -> None:
+    layer = Layer("GRU", np.random.default_rng(8), direction="bidirectional")
+    model = build(layer)
+    clean = run(model, layer)
+    layer.x[2, 1, 0] = np.nan
+    for one, other in zip(run(model, layer), clean, strict=True):
+        np.testing.assert_array_equal(one[..., [0, 2], :], other[..., [0, 2], :])
+        assert (rule.bits(one[np.isnan(one)]) == rule.NAN_BITS).all()
+    y = run(model, layer)[0]
+    assert np.isnan(y[2:, 0, 1]).all() and np.isnan(y[:3, 1, 1]).all()
+    assert not np.isnan(y[:2, 0, 1]).any() and not np.isnan(y[3:, 1, 1]).any()
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"hidden_size": 3}, "hidden_size"),
+        ({"activations": "Sigmoid,Tanh"}, "activations: 2 names; expected 3"),
+        ({"activations": "Sigmoid,Tanh,Cosh"}, "'Cosh'"),
+        ({"activation_alpha": [1.0]}, "activation_alpha has 1"),
+        ({"direction": "both"}, "direction"),
+        ({"clip": -1.0}, "clip"),
+        ({"layout": 2}, "layout"),
+        ({"input_forget": 2}, "input_forget"),
+    ],
+)
+def test_what_an_attribute_gets_wrong_is_told(change: dict[str, Any], text: str) -> None:
+    layer = Layer("LSTM", np.random.default_rng(9))
+    with pytest.raises((ValueError, dynq.Error), match=text):
+        run_op("LSTM", *layer.inputs(), outputs=3, **{**layer.attributes, **change})
+
+
+def test_what_a_length_or_a_shape_gets_wrong_is_told() -> None:
+    layer = Layer("LSTM", np.random.default_rng(10), lengths=[5, 6, 1])
+    with pytest.raises((ValueError, dynq.Error), match=r"sequence_lens\[1\] is 6; expected 0 to 5"):
+        run(build(layer), layer)
+    layer.lengths = np.array([1, 2, -1], np.int32)
+    with pytest.raises((ValueError, dynq.Error), match=r"sequence_lens\[2\] is -1"):
+        run(build(layer), layer)
+    layer.lengths = None
+    layer.h = layer.h[:, :2]
+    with pytest.raises((ValueError, dynq.Error), match="initial_h"):
+        run_op("LSTM", *layer.inputs(), outputs=3, **layer.attributes)
+    layer.p = np.zeros((1, 5), F)
+    with pytest.raises((ValueError, dynq.Error)):
+        run_op("LSTM", *layer.inputs(), outputs=3, **layer.attributes)
