@@ -64,6 +64,19 @@ CASES: list[tuple[str, list[Any], int, dict[str, Any]]] = [
     ("dynq.Attention", [X, X, X[:, :, :2].copy()], 1, {"heads": 2}),
     ("dynq.Attention", [np.concatenate([X, X, X], -1)], 1, {"heads": 2}),
     ("dynq.Embedding", [const(np.ones((9, 4), np.int8)), const(np.ones(9, F)), np.ones((2, 3), np.int64)], 1, {}),
+    *(
+        (op, [X, const(np.ones((1, g * 5, 4), F)), const(np.ones((1, g * 5, 5), F))], outputs, {"hidden_size": 5})
+        for op, g, outputs in [("LSTM", 4, 3), ("GRU", 3, 2), ("RNN", 1, 2)]
+    ),
+    *(
+        (
+            f"dynq.{op}",
+            [np.ones((2, 3, g * 5), F), const(dynq.quantize_weight(np.ones((g * 5, 5), F)))],
+            outputs,
+            {"hidden_size": 5},
+        )
+        for op, g, outputs in [("LSTM", 4, 3), ("GRU", 3, 2), ("RNN", 1, 2)]
+    ),
     ("Gather", [X, np.ones((2, 2), np.int64)], 1, {}),
     ("Gather", [X, np.array(1)], 1, {"axis": -1}),
     ("Transpose", [X], 1, {}),
