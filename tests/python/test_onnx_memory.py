@@ -23,7 +23,7 @@ def peak():
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
 before = peak()
-model = dynq.from_onnx(sys.argv[1])
+model = dynq.from_onnx(sys.argv[1], first_layer="int8")
 print(peak() - before, model.nbytes)
 """
 
