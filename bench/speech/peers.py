@@ -7,15 +7,15 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnxruntime
-import torch
 from audio import Array
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Session", "onnx_model", "onnx_sessions", "torch_int8", "torch_weights"]
 
@@ -43,6 +43,9 @@ def onnx_sessions(model: onnx.ModelProto) -> dict[str, Callable[[], Session]]:
     """Float32 and what quantize_dynamic makes of it, each made when it is asked for."""
 
     def make(**options: Any) -> Session:
+        import onnxruntime
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             onnx.save(model, path)
@@ -66,11 +69,15 @@ def onnx_sessions(model: onnx.ModelProto) -> dict[str, Callable[[], Session]]:
 
 def torch_weights(path: Path, key: str | None = None) -> dict[str, Array]:
     """The arrays of a .pt file; ``key`` is where in it they are."""
+    import torch
+
     state = torch.load(path, map_location="cpu", weights_only=True)
     return {name: tensor.numpy() for name, tensor in (state if key is None else state[key]).items()}
 
 
 def torch_int8(module: torch.nn.Module, *kinds: type[torch.nn.Module]) -> torch.nn.Module:
+    import torch
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # all of torch.ao.quantization is deprecated
         logging.disable(logging.WARNING)

@@ -27,18 +27,19 @@ _FIRST, _STEP = 1997.3794084376191, 20  # cents over 10 Hz of bin 0, and between
 def data(count: int = 2000, seed: int = 0) -> tuple[Array, Array]:
     """Frames [count, 1024], and their pitches in Hz.
 
-    60 to 1500 Hz, up to 8 harmonics of random phases that fall off at random, white noise 0 to 40 dB under the tone.
+    60 to 1500 Hz, up to 8 harmonics of random phases that fall off at random, white noise from 3 dB over the tone to
+    40 dB under it.
     """
     rng = np.random.default_rng(seed)
     pitches = 60 * (1500 / 60) ** rng.random(count)
     frames = np.zeros((count, WINDOW))
     time = np.arange(WINDOW) / RATE
     for frame, pitch in zip(frames, pitches, strict=True):
-        fall = rng.uniform(0.8, 2.0)
+        fall = rng.uniform(0.7, 2.0)
         for harmonic in range(1, rng.integers(2, 10)):
             if harmonic * pitch < RATE / 2:
                 frame += harmonic**-fall * np.sin(2 * np.pi * (harmonic * pitch * time + rng.random()))
-        frame += rng.standard_normal(WINDOW) * frame.std() * 10 ** (-rng.uniform(0, 40) / 20)
+        frame += rng.standard_normal(WINDOW) * frame.std() * 10 ** (-rng.uniform(-3, 40) / 20)
     frames -= frames.mean(axis=1, keepdims=True)
     frames /= np.maximum(frames.std(axis=1, ddof=1, keepdims=True), 1e-10)
     return frames.astype(np.float32), pitches

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from audio import Array
 from packages import wheel
 from peers import torch_int8
@@ -128,6 +127,8 @@ def _dynq(weights: dict[str, Array], **options: Any) -> tuple[Encode, Decode]:
 
 
 def _torch(weights: dict[str, Array], int8: bool) -> tuple[Encode, Decode]:
+    import torch
+
     module = torch.nn.ModuleDict(
         {
             "enc": torch.nn.GRU(256, 256, batch_first=True),

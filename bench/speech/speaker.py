@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from audio import RATE, Array, read
 from packages import LANGUAGES, recordings, wheel
 from peers import Session, onnx_model, onnx_sessions, torch_int8, torch_weights
@@ -176,6 +175,8 @@ def _session(make: Callable[[], Session]) -> Run:
 
 
 def _torch(weights: dict[str, Array], int8: bool) -> Run:
+    import torch
+
     module = torch.nn.ModuleDict(
         {"lstm": torch.nn.LSTM(MELS, 256, 3, batch_first=True), "linear": torch.nn.Linear(256, 256)}
     )
