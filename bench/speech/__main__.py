@@ -60,12 +60,10 @@ def main() -> None:
     for name, rows in results.items():
         digits = 3 if name == "vad" else 1
         scores = [key for key in rows[0] if key not in ("runtime", "seconds")] if rows else []
-        table = Table(
-            "", *scores, "seconds", title=f"{name}: {TASKS[name].__doc__.splitlines()[0]}", title_justify="left"
-        )
+        table = Table("", *scores, "seconds")
         for row in rows:
             table.add_row(row["runtime"], *(f"{row[key]:.{digits}f}" for key in scores), f"{row['seconds']:.1f}")
-        Console().print(table)
+        Console().print(f"{name}: {TASKS[name].__doc__.splitlines()[0]}", table)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,6 @@ def runtimes() -> dict[str, Callable[[], Run]]:
     result = {name: partial(_session, make) for name, make in onnx_sessions(_onnx(weights)).items()}
     return result | {
         "dynq float32": partial(_dynq, weights, quantize=False),
-        "dynq, first layer int8": partial(_dynq, weights, first_layer="int8"),
         "dynq": partial(_dynq, weights),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,9 @@ def _weights() -> dict[str, Array]:
 
 def phonemes() -> list[str]:
     """The names of the outputs, read out of the package's source."""
-    tree = ast.parse((wheel("g2p_en") / "g2p.py").read_text("utf-8"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its escape sequences
+        tree = ast.parse((wheel("g2p_en") / "g2p.py").read_text("utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "attr", "") == "phonemes":
             assert isinstance(node.value, ast.BinOp)

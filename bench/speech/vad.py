@@ -111,6 +111,5 @@ def runtimes() -> dict[str, Callable[[], Run]]:
     result = {name: partial(peer, make) for name, make in onnx_sessions(onnx.load(path)).items()}
     return result | {
         "dynq float32": partial(ours, quantize=False),
-        "dynq, first layer int8": partial(ours, first_layer="int8"),
         "dynq": ours,
     }
