@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
+from typing import Any
 
 import numpy as np
+import onnx
 from audio import RATE, Array, read
 from packages import LANGUAGES, recordings, wheel
+from peers import Session, onnx_model, onnx_sessions, torch_int8, torch_weights
 
-__all__ = ["CLIPS", "ENROLLED", "FRAMES", "MELS", "clips", "score", "weights_file"]
+import dynq
+
+__all__ = ["GOAL", "data", "runtimes", "score"]
 
 Run = Callable[[Array], Array]  # mels [batch, 160, 40] -> embeddings [batch, 256], before or after normalization
 
+GOAL = 0.5  # points from float32
 CLIPS, ENROLLED = 130, 20  # of each voice
 FRAMES, MELS = 160, 40  # of a partial utterance
 _WINDOW, _HOP = 400, 160  # samples
@@ -20,11 +26,7 @@ _LOUDNESS = 10 ** (-30 / 20)  # root mean square that quieter clips are raised t
 _SPEECH = 40.0  # dB under the loudest frame: what is quieter is cut away
 
 
-def weights_file() -> Path:
-    return wheel("resemblyzer") / "pretrained.pt"
-
-
-def clips(count: int, seed: int = 0) -> list[list[Array]]:
+def data(count: int = CLIPS, seed: int = 0) -> list[list[Array]]:
     """For each voice, ``count`` clips of at least a second; each is the mels of its partial utterances."""
     bank = mel_filters()
     result = []
@@ -114,3 +116,77 @@ def equal_error_rate(same: Array, other: Array) -> float:
     accepted = 1 - np.searchsorted(np.sort(other), thresholds) / len(other)
     at = int(np.abs(refused - accepted).argmin())
     return float((refused[at] + accepted[at]) / 2)
+
+
+def runtimes() -> dict[str, Callable[[], Run]]:
+    weights = torch_weights(wheel("resemblyzer") / "pretrained.pt", "model_state")
+    result = {"PyTorch float32": partial(_torch, weights, False), "PyTorch int8": partial(_torch, weights, True)}
+    for name, make in onnx_sessions(_onnx(weights)).items():
+        result[name] = partial(_session, make)
+    return result | {
+        "dynq float32": partial(_dynq, weights, quantize=False),
+        "dynq, first layer int8": partial(_dynq, weights, first_layer="int8"),
+        "dynq": partial(_dynq, weights),
+    }
+
+
+def _layer(weights: dict[str, Array], layer: int) -> tuple[Array, Array, Array]:
+    """w, r and b of an LSTM as ONNX has them: gates in the order i o f c, PyTorch's are i f c o."""
+
+    def gates(name: str) -> Array:
+        i, f, c, o = np.split(weights[f"lstm.{name}_l{layer}"], 4)
+        return np.concatenate([i, o, f, c])
+
+    b = np.concatenate([gates("bias_ih"), gates("bias_hh")])
+    return gates("weight_ih")[None], gates("weight_hh")[None], b[None]
+
+
+def _dynq(weights: dict[str, Array], **options: Any) -> Run:
+    g = dynq.Graph("resemblyzer")
+    y = g.input("mels", ("batch", FRAMES, MELS))
+    for layer in range(3):
+        w, r, b = _layer(weights, layer)
+        y, h, _ = g.lstm(y, w, r, b, batch_first=True, name=f"lstm{layer}")
+        y = y[:, :, 0]
+    embedding = g.linear(h[:, 0], weights["linear.weight"], weights["linear.bias"], activation="relu", name="linear")
+    return g.build(embedding, **options)
+
+
+def _onnx(weights: dict[str, Array]) -> onnx.ModelProto:
+    nodes: list[tuple[str, str, str, dict[str, Any]]] = [("Transpose", "mels", "y0", {"perm": [1, 0, 2]})]
+    tensors = {"axis": np.array([1]), "first": np.array([0])}
+    for i in range(3):
+        tensors |= dict(zip((f"w{i}", f"r{i}", f"b{i}"), _layer(weights, i), strict=True))
+        nodes.append(("LSTM", f"y{i} w{i} r{i} b{i}", f"d{i} h{i}", {"hidden_size": 256}))
+        nodes.append(("Squeeze", f"d{i} axis", f"y{i + 1}", {}))
+    tensors |= {"w": weights["linear.weight"].T, "b": weights["linear.bias"]}
+    nodes += [
+        ("Squeeze", "h2 first", "h", {}),
+        ("MatMul", "h w", "p", {}),
+        ("Add", "p b", "s", {}),
+        ("Relu", "s", "e", {}),
+    ]
+    return onnx_model(nodes, tensors, {"mels": ["batch", FRAMES, MELS]}, ["e"])
+
+
+def _session(make: Callable[[], Session]) -> Run:
+    session = make()
+    return lambda mels: session({"mels": mels})[0]
+
+
+def _torch(weights: dict[str, Array], int8: bool) -> Run:
+    import torch
+
+    module = torch.nn.ModuleDict(
+        {"lstm": torch.nn.LSTM(MELS, 256, 3, batch_first=True), "linear": torch.nn.Linear(256, 256)}
+    )
+    module.load_state_dict({name: torch.from_numpy(weights[name]) for name in module.state_dict()})
+    if int8:
+        module = torch_int8(module, torch.nn.LSTM, torch.nn.Linear)
+
+    def run(mels: Array) -> Array:
+        with torch.no_grad():
+            _, (hidden, _) = module["lstm"](torch.from_numpy(mels))
+            return module["linear"](hidden[-1]).relu().numpy()
+
+    return run

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
-from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 from audio import RATE, Array, decibels, pink_noise, read
 from packages import LANGUAGES, recordings, wheel
+from peers import onnx_sessions
 
-__all__ = ["CONDITIONS", "FRAME", "hear", "model", "score", "tracks"]
+import dynq
+
+__all__ = ["GOAL", "data", "runtimes", "score"]
 
 # inputs [frames, 576], state h, state c -> speech probability of each frame, h, c
 Run = Callable[[Array, Array, Array], tuple[Array, Array, Array]]
 
 FRAME, CONTEXT = 512, 64  # samples at 16 kHz
+GOAL = 0.005  # of F1, from float32
 CONDITIONS = [(snr, gain) for snr in (10, 0) for gain in (1.0, 0.02)]
 
 
@@ -24,11 +30,7 @@ _BLOCK = 512  # frames a call
 _PAUSE = 32  # frames of silence between recordings
 
 
-def model() -> Path:
-    return wheel("silero_vad") / "data" / "silero_vad_16k_sequence.onnx"
-
-
-def tracks(clips: int, seed: int = 0) -> list[tuple[Array, Array]]:
+def data(clips: int = 20, seed: int = 0) -> list[tuple[Array, Array]]:
     """For each voice: recordings of a second or more with silence between, and whether each frame is speech.
 
     It is where its energy is within LOUD dB of the loudest of its recording, before noise is added; gaps of up to 3
@@ -73,12 +75,12 @@ def hear(run: Run, audio: Array) -> Array:
     return np.concatenate(result)
 
 
-def score(run: Run, data: list[tuple[Array, Array]]) -> dict[str, float]:
+def score(run: Run, tracks: list[tuple[Array, Array]]) -> dict[str, float]:
     """F1 of each condition, over the frames of all voices."""
     result = {}
     for snr, gain in CONDITIONS:
         hits = misses = alarms = 0
-        for voice, (audio, labels) in enumerate(data):
+        for voice, (audio, labels) in enumerate(tracks):
             noise = pink_noise(len(audio), np.random.default_rng(voice))
             power = (audio.reshape(-1, FRAME)[labels].astype(np.float64) ** 2).mean()
             noisy = (audio + noise * np.sqrt(power / 10 ** (snr / 10))) * gain
@@ -88,3 +90,26 @@ def score(run: Run, data: list[tuple[Array, Array]]) -> dict[str, float]:
             alarms += int((speech & ~labels).sum())
         result[f"{snr} dB, gain {gain:g}"] = 2 * hits / (2 * hits + misses + alarms)
     return result
+
+
+def runtimes() -> dict[str, Callable[[], Run]]:
+    path = wheel("silero_vad") / "data" / "silero_vad_16k_sequence.onnx"
+
+    def peer(make: Callable[[], Callable[[dict[str, Array]], list[Array]]]) -> Run:
+        session = make()
+        return lambda x, h, c: tuple(session({"input": x, "h": h, "c": c}))  # type: ignore[return-value]
+
+    def ours(**options: Any) -> Run:
+        model = dynq.from_onnx(path, **options)
+
+        def run(x: Array, h: Array, c: Array) -> tuple[Array, Array, Array]:
+            result = model.run({"input": x, "h": h, "c": c})
+            return result["speech_probs"], result["hn"], result["cn"]
+
+        return run
+
+    result = {name: partial(peer, make) for name, make in onnx_sessions(onnx.load(path)).items()}
+    return result | {
+        "dynq float32": partial(ours, quantize=False),
+        "dynq": ours,
+    }

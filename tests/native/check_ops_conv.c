@@ -22,7 +22,8 @@ static const geometry geometries[] = {
     {4, 2, 12, {10, 40}, 12, {3, 5}, 12, {1, 2}, {2, 1}, {2, 2, 2, 2}},
     {4, 1, 48, {6, 6}, 96, {2, 2}, 3, {1, 1}, {1, 1}, {0, 1, 1, 0}},
     {3, 1, 1, {1, 700}, 258, {1, 256}, 1, {1, 128}, {1, 1}, {0, 64}},
-    {3, 2, 129, {1, 4}, 128, {1, 3}, 1, {1, 1}, {1, 1}, {1, 1}},
+    {3, 50, 129, {1, 4}, 128, {1, 3}, 1, {1, 1}, {1, 1}, {1, 1}},
+    {4, 9, 20, {3, 4}, 24, {2, 2}, 1, {1, 2}, {1, 1}, {0, 1, 1, 0}},
     {3, 1, 16, {1, 300}, 48, {1, 3}, 1, {1, 2}, {1, 1}, {1, 1}},
     {3, 1, 16, {1, 300}, 48, {1, 3}, 1, {1, 1}, {1, 7}, {7, 7}},
     {3, 3, 40, {1, 600}, 40, {1, 5}, 40, {1, 1}, {1, 2}, {4, 4}},
@@ -233,6 +234,7 @@ static void check_conv_int8(void) {
       CHECK(c.out[0].count == g.images * g.outputs * rows * columns);
       const dynq_epilogue epilogue = {.bias = bias, .activation = DYNQ_ACTIVATION_SIGMOID};
       for (size_t image = 0; image < g.images; image++) {
+        const size_t mark = guards_mark();
         size_t count;
         const float *matrix = rows_of(&g, x, image, rows, columns, whole, &count);
         float *y = guarded_f32(count * g.outputs);
@@ -244,6 +246,7 @@ static void check_conv_int8(void) {
                          0.0);
           }
         }
+        guards_release_to(mark);
       }
     }
     dynq_weight_free(packed);

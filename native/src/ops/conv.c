@@ -38,9 +38,10 @@ enum {
 typedef struct run {
   const dynq_conv *c;
   size_t k, panels;
-  bool positions_are_lanes, copied; /* copied: rows are written out */
-  size_t block[2], blocks[2];       /* positions of the largest block; blocks */
-  size_t parts, strip;              /* of the outputs */
+  bool positions_are_lanes, copied;  /* copied: rows are written out */
+  size_t block[2], blocks[2];        /* positions of the largest block; blocks */
+  size_t block_images, image_blocks; /* several images where they are small */
+  size_t parts, strip;               /* of the outputs */
   size_t tasks, workers;
   size_t window_bytes, rows_bytes, y_bytes, tile_bytes, lhs_bytes; /* of a worker's memory, in this order */
   size_t memory_each, image_bytes;
@@ -50,9 +51,10 @@ typedef struct run {
   _Atomic bool nonfinite;
 } run;
 
-/* Positions [begin, begin + n) of each axis, of one image and group, times panels [panel, panel_end). */
+/* Positions [begin, begin + n) of each axis, of images [image, image + images), one group, times panels [panel,
+ * panel_end). */
 typedef struct block {
-  size_t image, group, begin[2], n[2], panel, panel_end;
+  size_t image, images, group, begin[2], n[2], panel, panel_end;
   ptrdiff_t place[2]; /* the first place of the input that they see */
   size_t span[2];     /* places from there on */
 } block;
@@ -82,27 +84,31 @@ static size_t span_of(const dynq_conv_axis *a, size_t n) {
 
 /* ---- What is done ---- */
 
-/* Blocks of about `most` positions, whole rows of the output where several rows go into one. */
+/* Blocks of about `most` positions: whole rows of the output where several rows go into one, whole images where several
+ * images do. */
 static void choose_blocks(run *r, size_t most) {
   const size_t rows = r->c->axis[0].positions, columns = r->c->axis[1].positions;
   r->blocks[1] = parts_of(columns, most);
   r->block[1] = parts_of(columns, r->blocks[1]);
   r->blocks[0] = r->blocks[1] > 1 ? rows : parts_of(rows, clamp(most / columns, 1, rows));
   r->block[0] = parts_of(rows, r->blocks[0]);
+  const bool whole = r->blocks[0] * r->blocks[1] == 1 && !r->positions_are_lanes && !r->c->per_image;
+  r->image_blocks = whole ? parts_of(r->c->images, clamp(most / (rows * columns), 1, r->c->images)) : r->c->images;
+  r->block_images = parts_of(r->c->images, r->image_blocks);
 }
 
 /* Rows of a block's positions lie in the transposed input, equally far from each other. */
 static bool rows_in_place(const run *r) {
   const dynq_conv_axis *a = r->c->axis;
   const bool one_run = a[0].taps <= 1 && (a[1].taps <= 1 || a[1].step == 1);
-  return one_run &&
+  return one_run && r->block_images == 1 &&
          (r->block[0] == 1 || r->block[1] == 1 ||
           dynq_size_mul(a[0].stride, span_of(&a[1], r->block[1])) == dynq_size_mul(r->block[1], a[1].stride));
 }
 
 static void plan_memory(run *r) {
   const dynq_conv *c = r->c;
-  const size_t positions = r->block[0] * r->block[1];
+  const size_t positions = r->block_images * r->block[0] * r->block[1];
   if (r->positions_are_lanes) {
     r->window_bytes = floats(c->outputs, r->k);
     r->rows_bytes = floats(positions, r->k);
@@ -147,10 +153,11 @@ static bool plan(run *r, const dynq_conv *c, size_t threads) {
     choose_blocks(r, most < share ? most : share);
     r->copied = !rows_in_place(r);
     r->strip = clamp(WEIGHT_ELEMENTS / (r->k + 1) / DYNQ_PANEL * DYNQ_PANEL, 2 * DYNQ_PANEL, STRIP);
-    const size_t blocks = dynq_size_mul(dynq_size_mul(c->images, c->groups), r->blocks[0] * r->blocks[1]);
+    const size_t blocks = dynq_size_mul(dynq_size_mul(r->image_blocks, c->groups), r->blocks[0] * r->blocks[1]);
     r->parts = blocks >= worth ? 1 : clamp(parts_of(worth, blocks), 1, r->panels);
   }
-  r->tasks = dynq_size_mul(dynq_size_mul(dynq_size_mul(c->images, c->groups), r->blocks[0] * r->blocks[1]), r->parts);
+  r->tasks =
+      dynq_size_mul(dynq_size_mul(dynq_size_mul(r->image_blocks, c->groups), r->blocks[0] * r->blocks[1]), r->parts);
   r->workers = worth < r->tasks ? worth : r->tasks;
   plan_memory(r);
   return true;
@@ -170,7 +177,8 @@ static block block_of(const run *r, size_t index) {
     index /= r->blocks[d];
   }
   b.group = index % c->groups;
-  b.image = index / c->groups;
+  dynq_share(c->images, r->image_blocks, index / c->groups, &b.image, &b.images);
+  b.images -= b.image;
   return b;
 }
 
@@ -215,8 +223,8 @@ static void put(const dynq_conv *c, const block *b, const float *from, float *pl
 static void write_transposed(const run *r, const block *b, const float *y, size_t stride, size_t column, size_t columns,
                              float *tile) {
   const dynq_conv *c = r->c;
-  const size_t positions = b->n[0] * b->n[1], plane = c->axis[0].out * c->axis[1].out;
-  const bool one_run = is_run(c, b);
+  const size_t each = b->n[0] * b->n[1], positions = b->images * each, plane = c->axis[0].out * c->axis[1].out;
+  const bool one_run = b->images == 1 && is_run(c, b);
   float line[POSITIONS];
   c->kernels->vector.pack_transposed(positions, columns, y, stride, tile);
   float *to = output_of(c, b) + column * plane;
@@ -228,8 +236,8 @@ static void write_transposed(const run *r, const block *b, const float *y, size_
       memcpy(values + p, from, DYNQ_PANEL * sizeof *values);
     }
     memcpy(values + p, from, (p < positions ? positions - p : 0) * sizeof *values);
-    if (!one_run) {
-      put(c, b, line, to);
+    for (size_t image = 0; image < b->images && !one_run; image++) {
+      put(c, b, line + image * each, to + image * c->groups * c->outputs * plane);
     }
   }
 }
@@ -267,9 +275,10 @@ static void inside(ptrdiff_t place, size_t span, size_t in, size_t *before, size
   *within = from < in ? clamp(in - from, 0, span - *before) : 0;
 }
 
-/* The input under the block, (span, span, channels). */
-static void fill_window(const dynq_conv *c, const block *b, float *to) {
+/* The input under the block in one of its images, (span, span, channels). */
+static void fill_window(const dynq_conv *c, const block *b, size_t image, float *to) {
   const size_t plane = c->axis[0].in * c->axis[1].in, row_size = b->span[1] * c->channels;
+  const float *input = input_of(c, b) + image * c->groups * c->channels * plane;
   size_t above, rows, left, columns;
   inside(b->place[0], b->span[0], c->axis[0].in, &above, &rows);
   inside(b->place[1], b->span[1], c->axis[1].in, &left, &columns);
@@ -280,7 +289,7 @@ static void fill_window(const dynq_conv *c, const block *b, float *to) {
     }
     const size_t row = (size_t)(b->place[0] + (ptrdiff_t)i), column = (size_t)(b->place[1] + (ptrdiff_t)left);
     memset(to, 0, left * c->channels * sizeof *to);
-    transpose(c, columns, input_of(c, b) + row * c->axis[1].in + column, plane, to + left * c->channels);
+    transpose(c, columns, input + row * c->axis[1].in + column, plane, to + left * c->channels);
     memset(to + (left + columns) * c->channels, 0, (b->span[1] - left - columns) * c->channels * sizeof *to);
   }
 }
@@ -329,7 +338,7 @@ static void finish_rows(const dynq_conv *c, size_t rows, size_t columns, const f
 
 static void multiply_float(const run *r, const block *b, const float *rows, size_t stride, float *y, float *tile) {
   const dynq_conv *c = r->c;
-  const size_t end = clamp(b->panel_end * DYNQ_PANEL, 0, c->outputs), positions = b->n[0] * b->n[1];
+  const size_t end = clamp(b->panel_end * DYNQ_PANEL, 0, c->outputs), positions = b->images * b->n[0] * b->n[1];
   const float *panels = c->weight + b->group * r->panels * r->k * DYNQ_PANEL;
   for (size_t column = b->panel * DYNQ_PANEL; column < end; column += r->strip) {
     const size_t columns = end - column < r->strip ? end - column : r->strip;
@@ -345,7 +354,7 @@ static void multiply_float(const run *r, const block *b, const float *rows, size
 static bool multiply_int8(const run *r, const block *b, const float *rows, size_t stride, float *y, float *tile,
                           void *memory) {
   const dynq_conv *c = r->c;
-  const size_t end = clamp(b->panel_end * DYNQ_PANEL, 0, c->outputs), positions = b->n[0] * b->n[1];
+  const size_t end = clamp(b->panel_end * DYNQ_PANEL, 0, c->outputs), positions = b->images * b->n[0] * b->n[1];
   dynq_lhs lhs;
   dynq_lhs_source source = {.scheme = c->scheme, .per_row = true};
   if (c->per_image) {
@@ -353,7 +362,7 @@ static bool multiply_int8(const run *r, const block *b, const float *rows, size_
   }
   source.x = rows;
   source.x_stride = stride;
-  dynq_lhs_place(&lhs, memory, r->block[0] * r->block[1], r->k, c->packed->info.zero_point != NULL);
+  dynq_lhs_place(&lhs, memory, r->block_images * r->block[0] * r->block[1], r->k, c->packed->info.zero_point != NULL);
   const bool finite = dynq_lhs_fill(&lhs, c->kernels, &source, 0, positions, r->k);
   const dynq_gemm gemm = {.kernels = c->kernels,
                           .weight = c->packed,
@@ -377,11 +386,15 @@ static bool run_outputs(const run *r, const block *b, char *memory) {
   if (r->block[1] == 1) { /* a position is a row of the output */
     stride = c->axis[0].stride * b->span[1] * c->channels;
   }
-  fill_window(c, b, window);
   if (r->copied) {
     rows = (float *)(void *)(memory + r->window_bytes);
     stride = r->k;
-    copy_rows(c, b, window, rows);
+  }
+  for (size_t image = 0; image < b->images; image++) { /* rows that are not written out are those of one image */
+    fill_window(c, b, image, window);
+    if (r->copied) {
+      copy_rows(c, b, window, rows + image * b->n[0] * b->n[1] * r->k);
+    }
   }
   if (c->packed == NULL) {
     multiply_float(r, b, rows, stride, y, tile);
