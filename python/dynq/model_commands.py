@@ -39,7 +39,10 @@ _existing = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--keep-float", multiple=True, metavar="PATTERN", help="Leave these nodes in float32; again for more.")
 @click.option("--attention", type=click.Choice(["float", "int8"]), default="float", show_default=True)
 @click.option("--embedding", type=click.Choice(["float", "int8"]), default="int8", show_default=True)
-@click.option("--first-layer", type=click.Choice(["float", "int8"]), default="float", show_default=True)
+@click.option(
+    "--first-layer", type=click.Choice(["float", "int8"]), default="float", show_default=True,
+    help="One that reads an input and is small beside the others.",
+)  # fmt: skip
 @click.option("--no-quantize", is_flag=True, help="Leave everything in float32.")
 @_input_value
 @click.option("--input-shape", "shapes", multiple=True, metavar="NAME=1x576", help="Sizes left open; ? leaves one.")

@@ -47,6 +47,15 @@ def test_quantize_tells_sizes_ops_and_what_stayed_float(folder: Path) -> None:
     assert facts["kept_float"] == [kept]
 
 
+def test_quantize_tells_of_a_first_layer_that_stayed_float_and_can_be_told_otherwise(tmp_path: Path) -> None:
+    weights = {"w": np.ones((4, 8), np.float32), "v": np.ones((8, 64), np.float32)}
+    nodes = [node("MatMul", "x w", "h", "first"), node("Tanh", "h", "t"), node("MatMul", "t v", "y", "second")]
+    onnx.save(model(nodes, {"x": ("float32", ["n", 4])}, "y", weights), tmp_path / "m.onnx")
+    for option, kept in ("float", ["first"]), ("int8", []):
+        arguments = ("quantize", tmp_path / "m.onnx", "-o", tmp_path / "m.dynq", "--first-layer", option, "--json")
+        assert [row["node"] for row in json.loads(invoke(*arguments).stdout)["kept_float"]] == kept
+
+
 def test_names_of_nodes_are_shown_whole(tmp_path: Path) -> None:
     name = "/model/encoder/layer.0/attention/self/query/MatMul" * 2
     nodes = [node("MatMul", "x w", "y", name)]

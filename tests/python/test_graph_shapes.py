@@ -24,10 +24,16 @@ def const(value: Any) -> tuple[str, Any]:
     return CONSTANT, value
 
 
+def ones(*shape: int) -> tuple[str, Any]:
+    return const(np.ones(shape, F))
+
+
 UNARY = """
     Abs Ceil Erf Exp Floor Gelu HardSigmoid HardSwish Identity LeakyRelu Log LogSoftmax Neg Reciprocal Relu Round
     Sigmoid Sign Softmax Softplus Sqrt Tanh
 """
+
+RECURRENT = [("LSTM", 4, 3), ("GRU", 3, 2), ("RNN", 1, 2)]
 
 CASES: list[tuple[str, list[Any], int, dict[str, Any]]] = [
     *((op, [X], 1, {}) for op in UNARY.split()),
@@ -65,17 +71,14 @@ CASES: list[tuple[str, list[Any], int, dict[str, Any]]] = [
     ("dynq.Attention", [np.concatenate([X, X, X], -1)], 1, {"heads": 2}),
     ("dynq.Embedding", [const(np.ones((9, 4), np.int8)), const(np.ones(9, F)), np.ones((2, 3), np.int64)], 1, {}),
     *(
-        (op, [X, const(np.ones((1, g * 5, 4), F)), const(np.ones((1, g * 5, 5), F))], outputs, {"hidden_size": 5})
-        for op, g, outputs in [("LSTM", 4, 3), ("GRU", 3, 2), ("RNN", 1, 2)]
+        (op, [X, ones(1, gates * 5, 4), ones(1, gates * 5, 5)], outputs, {"hidden_size": 5})
+        for op, gates, outputs in RECURRENT
     ),
+    ("LSTM", [X, ones(2, 20, 4), ones(2, 20, 5)], 3, {"hidden_size": 5, "direction": "bidirectional", "layout": 1}),
     *(
-        (
-            f"dynq.{op}",
-            [np.ones((2, 3, g * 5), F), const(dynq.quantize_weight(np.ones((g * 5, 5), F)))],
-            outputs,
-            {"hidden_size": 5},
-        )
-        for op, g, outputs in [("LSTM", 4, 3), ("GRU", 3, 2), ("RNN", 1, 2)]
+        (f"dynq.{op}", [np.ones((2, 3, gates * 5), F), const(dynq.quantize_weight(np.ones((gates * 5, 5), F)))],
+         outputs, {"hidden_size": 5})
+        for op, gates, outputs in RECURRENT
     ),
     ("Gather", [X, np.ones((2, 2), np.int64)], 1, {}),
     ("Gather", [X, np.array(1)], 1, {"axis": -1}),

@@ -12,6 +12,7 @@ from one_op import run_op
 from reference_activations import sigmoid, tanh
 
 import dynq
+from dynq.bench import recurrent as bench
 
 Array = np.ndarray[Any, Any]
 F = np.float32
@@ -317,3 +318,14 @@ def test_what_a_length_or_a_shape_gets_wrong_is_told() -> None:
     layer.p = np.zeros((1, 5), F)
     with pytest.raises((ValueError, dynq.Error)):
         run_op("LSTM", *layer.inputs(), outputs=3, **layer.attributes)
+
+
+def test_the_benchmark_gives_all_runtimes_the_same_layers() -> None:
+    names, _ = bench.choose_peers()
+    shapes = [{"steps": 4, "batch": 2, "input": 8, "hidden": 16, "layers": 2}]
+    records = bench.measure(names, [1], 1, True, lambda done, total: None, shapes, answers=True)
+    assert {record["kind"] for record in records} == {"LSTM", "GRU"}
+    for record in records:
+        same = next(r for r in records if r["kind"] == record["kind"] and r["peer"] == "dynq")
+        np.testing.assert_allclose(record["y"], same["y"], atol=2e-2)
+    assert len(list(bench.tables(records, names))) == 2

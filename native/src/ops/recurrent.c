@@ -27,9 +27,9 @@ enum {
   GATE_VALUES_PER_NANOSECOND = 2,
   FROM_L2 = 150,
   FROM_L3 = 30,
-  WORTH_A_MEMBER = 3000,    /* of a step, for each thread that shares it */
+  WORTH_A_MEMBER = 3500,    /* of a step, for each thread that shares it */
   PIECE_BYTES = 256 * 1024, /* of weights that leave the cache between steps */
-  PIECES_OF_MEMBER = 4,     /* where threads share a step: one that comes late leaves some to the others */
+  WORTH_A_PIECE = 12000,    /* of a step: a thread that comes late leaves some to the others */
   LEAST_COLUMNS = 64        /* of a piece: the kernels take four panels at a time */
 };
 
@@ -123,7 +123,8 @@ static void plan_members(run *r) {
     const size_t worth = at_least(step_time(layer, r->rows) / WORTH_A_MEMBER, 1);
     r->members = at_least(at_most(at_most(r->workers / r->tasks, worth), most), 1);
     const size_t streamed = bytes > 2 * dynq_cache_share() ? bytes / PIECE_BYTES : 1;
-    r->pieces = at_most(at_least(r->members > 1 ? r->members * PIECES_OF_MEMBER : 1, streamed), at_most(most, 4096));
+    const size_t worth_it = r->members > 1 ? at_least(step_time(layer, r->rows) / WORTH_A_PIECE, r->members) : 1;
+    r->pieces = at_most(at_least(worth_it, streamed), at_most(most, 4096));
   }
   r->workers = r->members > 1 ? r->tasks * r->members : at_most(r->workers, r->tasks);
 }

@@ -21,6 +21,7 @@ from . import linear as linear_report
 from . import models as models_report
 from . import peers as peers_report
 from . import plot, shapes
+from . import recurrent as recurrent_report
 from .program import Record, measure
 
 plot_option = click.option(
@@ -190,6 +191,32 @@ def models(
         print_json({"machine": machine, "missing": missing, "results": results, "opened": opened})
     else:
         _print(models_report.heading(machine, missing), models_report.tables(results, opened, console().width))
+
+
+@bench.command()
+@threads_option
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Times that each peer is run.")
+@quick_option
+@json_option
+def recurrent(threads: tuple[int, ...], rounds: int, quick: bool, as_json: bool) -> None:
+    """Time LSTM and GRU layers, and the same through ONNX Runtime and PyTorch (pip install 'dynq[peers]')."""
+    selected = dynq.isa.selected()
+    names, missing = recurrent_report.choose_peers()
+    counts = list(dict.fromkeys(threads or _thread_counts()))
+    with _progress(as_json) as update:
+        results = recurrent_report.measure(names, counts, rounds, quick, update)
+    machine = {
+        "cpu": cpu_brand(),
+        "command": "recurrent",
+        "dynq": dynq.__version__,
+        "isa": selected,
+        "rounds": rounds,
+        "versions": peers_report.versions(names),
+    }
+    if as_json:
+        print_json({"machine": machine, "missing": missing, "results": results})
+    else:
+        _print(peers_report.heading(machine, missing), recurrent_report.tables(results, names))
 
 
 @bench.command()
