@@ -112,11 +112,13 @@ static void check_shared_pages(void) {
   CHECK(pipe(ready) == 0 && pipe(done) == 0);
   const pid_t child = fork();
   if (child == 0) { /* has the pages mapped and read until told to go */
+    (void)dynq_set_num_threads(1); /* the thread sanitizer starts none in a forked child */
     (void)run_large(path);
     (void)!write(ready[1], &byte, 1);
     (void)!read(done[0], &byte, 1);
     _exit(0);
   }
+  (void)close(ready[1]); /* where the child dies, reading ends */
   CHECK(child > 0 && read(ready[0], &byte, 1) == 1);
   dynq_model *model = run_large(path);
   const mapped m = mapping_of(path);
@@ -125,10 +127,9 @@ static void check_shared_pages(void) {
   (void)!write(done[1], &byte, 1);
   CHECK(waitpid(child, NULL, 0) == child);
   dynq_model_close(model);
-  for (size_t i = 0; i < 2; i++) {
-    (void)close(ready[i]);
-    (void)close(done[i]);
-  }
+  (void)close(ready[0]);
+  (void)close(done[0]);
+  (void)close(done[1]);
   (void)close(file);
   (void)unlink(path);
   free(image);
