@@ -111,7 +111,7 @@ static void check_shared_pages(void) {
   CHECK(file >= 0 && write(file, image, size) == (ssize_t)size && fsync(file) == 0);
   CHECK(pipe(ready) == 0 && pipe(done) == 0);
   const pid_t child = fork();
-  if (child == 0) { /* has the pages mapped and read until told to go */
+  if (child == 0) {                /* has the pages mapped and read until told to go */
     (void)dynq_set_num_threads(1); /* the thread sanitizer starts none in a forked child */
     (void)run_large(path);
     (void)!write(ready[1], &byte, 1);
