@@ -106,10 +106,6 @@ dynq_status dynq_op_broadcast(const dynq_op_tensor *a, const dynq_op_tensor *b, 
   return DYNQ_OK;
 }
 
-int64_t dynq_op_value(const dynq_op_tensor *t, size_t i) {
-  return t->dtype == DYNQ_INT64 ? ((const int64_t *)t->data)[i] : ((const int32_t *)t->data)[i];
-}
-
 dynq_status dynq_fail_in_node(dynq_status status, const dynq_plan_node *node) {
   char message[256];
   (void)strncpy(message, dynq_last_error(), sizeof message - 1);

@@ -114,7 +114,9 @@ void dynq_op_set_output(dynq_op_node *node, size_t i, dynq_dtype dtype, size_t r
 dynq_status dynq_op_axis(int64_t axis, size_t rank, size_t *at);
 /* The shape that a and b are broadcast to, as NumPy does it. */
 dynq_status dynq_op_broadcast(const dynq_op_tensor *a, const dynq_op_tensor *b, size_t *rank, size_t *dims);
-/* Element i of a static int64 or int32 tensor. */
-int64_t dynq_op_value(const dynq_op_tensor *t, size_t i);
+/* Element i of an int64 or int32 tensor. */
+static inline int64_t dynq_op_value(const dynq_op_tensor *t, size_t i) {
+  return t->dtype == DYNQ_INT64 ? ((const int64_t *)t->data)[i] : ((const int32_t *)t->data)[i];
+}
 
 #endif

@@ -6,6 +6,18 @@
 #include "../alloc.h"
 #include "../status.h"
 
+#include <string.h>
+
+dynq_op_tensor dynq_batch_as_matrix(const dynq_op_tensor *t, bool left) {
+  dynq_op_tensor m = *t;
+  if (t->rank == 1) {
+    m.rank = 2;
+    m.dims[left ? 1 : 0] = t->dims[0];
+    m.dims[left ? 0 : 1] = 1;
+  }
+  return m;
+}
+
 dynq_status dynq_batch_find(const dynq_op_tensor *a, const dynq_op_tensor *b, dynq_batch *batch) {
   dynq_op_tensor left = *a, right = *b; /* without the last two dimensions */
   batch->m = left.dims[left.rank - 2];
@@ -23,6 +35,18 @@ dynq_status dynq_batch_find(const dynq_op_tensor *a, const dynq_op_tensor *b, dy
     batch->count = dynq_size_mul(batch->count, batch->dims[i]);
   }
   return DYNQ_OK;
+}
+
+void dynq_batch_set_output(dynq_op_node *node, const dynq_batch *batch, dynq_dtype dtype) {
+  size_t rank = batch->rank, dims[DYNQ_MAX_RANK];
+  memcpy(dims, batch->dims, sizeof dims);
+  if (node->inputs[0]->rank != 1) {
+    dims[rank++] = batch->m;
+  }
+  if (node->inputs[1]->rank != 1) {
+    dims[rank++] = batch->n;
+  }
+  dynq_op_set_output(node, 0, dtype, rank, dims);
 }
 
 size_t dynq_batch_matrix(const dynq_batch *batch, const dynq_op_tensor *t, size_t index) {

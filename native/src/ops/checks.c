@@ -58,6 +58,19 @@ dynq_status dynq_op_static_values(const dynq_op_node *node, size_t i, size_t max
   return DYNQ_OK;
 }
 
+dynq_status dynq_op_static_shape(const dynq_op_node *node, size_t i, size_t *rank, size_t *dims) {
+  int64_t shape[DYNQ_MAX_RANK];
+  DYNQ_TRY(dynq_op_static_values(node, i, DYNQ_MAX_RANK, rank, shape));
+  for (size_t d = 0; d < *rank; d++) {
+    if (shape[d] < 0) {
+      return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "size %zu of the shape is %lld; expected 0 or more", d,
+                       (long long)shape[d]);
+    }
+    dims[d] = (size_t)shape[d];
+  }
+  return DYNQ_OK;
+}
+
 dynq_status dynq_op_ints(const dynq_op_node *node, size_t attribute, size_t count, int64_t otherwise, int64_t *values) {
   const dynq_attribute *a = &node->attributes[attribute];
   if (a->present && a->count != count) {

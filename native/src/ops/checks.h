@@ -54,9 +54,24 @@ static inline dynq_status dynq_op_set_like(dynq_op_node *node, size_t i, const d
   return DYNQ_OK;
 }
 
-/* Element i of an int64 or int32 tensor. */
-static inline int64_t dynq_op_index(const dynq_op_tensor *t, size_t i) {
-  return t->dtype == DYNQ_INT64 ? ((const int64_t *)t->data)[i] : ((const int32_t *)t->data)[i];
+/* Element i of a tensor of integers or bools. */
+static inline int64_t dynq_op_integer(const dynq_op_tensor *t, size_t i) {
+  return t->dtype == DYNQ_UINT8 || t->dtype == DYNQ_BOOL ? ((const uint8_t *)t->data)[i]
+         : t->dtype == DYNQ_INT8                         ? ((const int8_t *)t->data)[i]
+                                                         : dynq_op_value(t, i);
 }
+/* Writes it, modulo 2 to the dtype's bits. */
+static inline void dynq_op_set_integer(const dynq_op_tensor *t, size_t i, int64_t value) {
+  if (t->dtype == DYNQ_INT64) {
+    ((int64_t *)t->data)[i] = value;
+  } else if (t->dtype == DYNQ_INT32) {
+    ((int32_t *)t->data)[i] = (int32_t)(uint32_t)value;
+  } else {
+    ((uint8_t *)t->data)[i] = (uint8_t)value;
+  }
+}
+
+/* Input `i`, static, as sizes of 0 or more. */
+dynq_status dynq_op_static_shape(const dynq_op_node *node, size_t i, size_t *rank, size_t *dims);
 
 #endif

@@ -12,9 +12,9 @@
 #include "../alloc.h"
 #include "../status.h"
 #include "../threads.h"
+#include "../work.h"
 #include "gemm.h"
 #include "walk.h"
-#include "work.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -536,6 +536,8 @@ dynq_status dynq_conv_run(const dynq_conv *c, void *memory, const dynq_threads *
 size_t dynq_conv_panels(const dynq_conv *c) {
   return dynq_size_mul(dynq_size_mul(c->groups, parts_of(c->outputs, DYNQ_PANEL) * DYNQ_PANEL), dynq_conv_k(c));
 }
+
+size_t dynq_conv_panel_bytes(const dynq_conv *conv) { return floats(dynq_conv_panels(conv), 1); }
 
 typedef struct pack_job {
   const dynq_conv *c;

@@ -53,6 +53,8 @@ typedef struct dynq_conv_weights {
 
 /* Floats that the panels take; SIZE_MAX on overflow. */
 size_t dynq_conv_panels(const dynq_conv *conv);
+/* Bytes, a multiple of 64; SIZE_MAX or just below it on overflow. */
+size_t dynq_conv_panel_bytes(const dynq_conv *conv);
 void dynq_conv_pack(const dynq_op_node *node, const dynq_conv *conv, const dynq_conv_weights *weights, float *to);
 
 #endif

@@ -44,7 +44,7 @@ CUMSUM(cumsum_int32, int32_t, uint32_t, (int32_t))
 static dynq_status run_cumsum(const dynq_op_node *node) {
   const dynq_op_tensor *x = node->inputs[0], *out = node->outputs[0];
   size_t axis;
-  DYNQ_TRY(dynq_op_axis(dynq_op_index(node->inputs[1], 0), x->rank, &axis));
+  DYNQ_TRY(dynq_op_axis(dynq_op_value(node->inputs[1], 0), x->rank, &axis));
   if (x->count == 0) {
     return DYNQ_OK;
   }

@@ -6,31 +6,17 @@
 #include "walk.h"
 
 static dynq_status infer_expand(dynq_op_node *node) {
-  int64_t shape[DYNQ_MAX_RANK];
   dynq_op_tensor asked = {.dtype = DYNQ_INT64};
   size_t rank, dims[DYNQ_MAX_RANK];
   DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_ANY));
-  DYNQ_TRY(dynq_op_static_values(node, 1, DYNQ_MAX_RANK, &asked.rank, shape));
-  for (size_t d = 0; d < asked.rank; d++) {
-    if (shape[d] < 0) {
-      return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "size %zu of the shape is %lld; expected 0 or more", d,
-                       (long long)shape[d]);
-    }
-    asked.dims[d] = (size_t)shape[d];
-  }
+  DYNQ_TRY(dynq_op_static_shape(node, 1, &asked.rank, asked.dims));
   DYNQ_TRY(dynq_op_broadcast(node->inputs[0], &asked, &rank, dims));
   dynq_op_set_output(node, 0, node->inputs[0]->dtype, rank, dims);
   return DYNQ_OK;
 }
 
 static dynq_status run_expand(const dynq_op_node *node) {
-  const size_t size = dynq_dtype_size(node->inputs[0]->dtype);
-  dynq_walk walk;
-  dynq_walk_begin(&walk, node->outputs[0]);
-  dynq_walk_add(&walk, node->inputs[0]);
-  walk.inner = dynq_walk_copy;
-  walk.context = &size;
-  dynq_walk_run(node, &walk);
+  dynq_walk_copy_input(node);
   return DYNQ_OK;
 }
 

@@ -6,7 +6,7 @@
 
 #include "../alloc.h"
 #include "../threads.h"
-#include "work.h"
+#include "../work.h"
 
 #include <stdatomic.h>
 #include <string.h>
@@ -92,23 +92,27 @@ static void multiply(const dynq_float_matmul *p, size_t row, size_t end, size_t 
   }
 }
 
+void dynq_pack_rows(size_t k, size_t columns, const float *b, size_t stride, float *to) {
+  for (size_t j = 0; j < columns; j += DYNQ_PANEL, to += DYNQ_PANEL * k) {
+    const size_t width = columns - j < DYNQ_PANEL ? columns - j : DYNQ_PANEL;
+    const float *from = b + j;
+    for (size_t i = 0; i < k; i++, from += stride) {
+      if (width == DYNQ_PANEL) { /* a size that the compiler knows */
+        memcpy(to + i * DYNQ_PANEL, from, DYNQ_PANEL * sizeof *to);
+      } else {
+        memcpy(to + i * DYNQ_PANEL, from, width * sizeof *to);
+      }
+    }
+  }
+}
+
 /* The columns as panels. */
 static void pack(const dynq_float_matmul *p, const float *b, size_t column, size_t columns, float *to) {
   if (p->b_transposed) {
     p->kernels->vector.pack_transposed(columns, p->k, b + column * p->k, p->k, to);
     return;
   }
-  for (size_t j = 0; j < columns; j += DYNQ_PANEL, to += DYNQ_PANEL * p->k) {
-    const size_t width = columns - j < DYNQ_PANEL ? columns - j : DYNQ_PANEL;
-    const float *from = b + column + j;
-    for (size_t k = 0; k < p->k; k++, from += p->n) {
-      if (width == DYNQ_PANEL) {
-        memcpy(to + k * DYNQ_PANEL, from, DYNQ_PANEL * sizeof *to);
-      } else {
-        memcpy(to + k * DYNQ_PANEL, from, width * sizeof *to);
-      }
-    }
-  }
+  dynq_pack_rows(p->k, columns, b + column, p->n, to);
 }
 
 static void run_task(const run *r, size_t index, float *panels) {

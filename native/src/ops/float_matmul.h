@@ -22,6 +22,8 @@ typedef struct dynq_float_matmul {
   const dynq_op_tensor *a_tensor, *b_tensor;
 } dynq_float_matmul;
 
+/* k rows of `columns` values, `stride` apart, as panels of 16 columns; the last one's missing values are not written. */
+void dynq_pack_rows(size_t k, size_t columns, const float *b, size_t stride, float *to);
 /* Bytes that it works in with up to `count` threads; SIZE_MAX on overflow. It looks at m, n, k, b_transposed and batch
  * alone. */
 size_t dynq_float_matmul_bytes(const dynq_float_matmul *p, size_t count);

@@ -11,7 +11,7 @@
 dynq_status dynq_check_indices(const dynq_op_tensor *indices, size_t size) {
   const int64_t limit = (int64_t)size;
   for (size_t i = 0; i < indices->count; i++) {
-    const int64_t index = dynq_op_index(indices, i);
+    const int64_t index = dynq_op_value(indices, i);
     if (index < -limit || index >= limit) {
       return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "index %zu is %lld; the axis has size %zu", i, (long long)index,
                        size);
@@ -57,7 +57,7 @@ static void gather_slices(const void *arg, size_t begin, size_t end) {
   const gather_job *job = arg;
   for (size_t i = begin; i < end; i++) {
     const size_t outer = i / job->indices->count;
-    const int64_t index = dynq_op_index(job->indices, i % job->indices->count);
+    const int64_t index = dynq_op_value(job->indices, i % job->indices->count);
     const size_t at = outer * job->axis_size + dynq_wrapped_index(index, job->axis_size);
     memcpy(job->to + i * job->slice, job->from + at * job->slice, job->slice);
   }
@@ -158,7 +158,7 @@ dynq_status dynq_check_tuples(const dynq_op_tensor *x, const dynq_op_tensor *ind
   const size_t width = indices->rank != 0 ? indices->dims[indices->rank - 1] : 0;
   for (size_t i = 0; i < indices->count; i++) {
     const size_t axis = first + i % width;
-    const int64_t index = dynq_op_index(indices, i), limit = (int64_t)x->dims[axis];
+    const int64_t index = dynq_op_value(indices, i), limit = (int64_t)x->dims[axis];
     if (index < -limit || index >= limit) {
       return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "index %zu is %lld; axis %zu has size %zu", i, (long long)index,
                        axis, x->dims[axis]);

@@ -35,7 +35,7 @@ static inline size_t dynq_tuple_place(const dynq_op_tensor *x, const dynq_op_ten
   size_t place = batch;
   for (size_t d = 0; d < width; d++) {
     const size_t size = x->dims[first + d];
-    place = place * size + dynq_wrapped_index(dynq_op_index(indices, at + d), size);
+    place = place * size + dynq_wrapped_index(dynq_op_value(indices, at + d), size);
   }
   return place;
 }

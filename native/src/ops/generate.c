@@ -61,7 +61,7 @@ static void fill_range(const void *arg, size_t begin, size_t end) {
     if (out->dtype == DYNQ_FLOAT32) {
       ((float *)out->data)[i] = *(const float *)start->data + (float)i * *(const float *)delta->data;
     } else {
-      const uint64_t value = (uint64_t)dynq_op_index(start, 0) + (uint64_t)i * (uint64_t)dynq_op_index(delta, 0);
+      const uint64_t value = (uint64_t)dynq_op_value(start, 0) + (uint64_t)i * (uint64_t)dynq_op_value(delta, 0);
       if (out->dtype == DYNQ_INT64) {
         ((int64_t *)out->data)[i] = (int64_t)value;
       } else {
@@ -90,22 +90,14 @@ const dynq_op dynq_op_Range = {.name = "Range",
 /* ---- ConstantOfShape: `value` is a second input here, of one element ---- */
 
 static dynq_status infer_constant(dynq_op_node *node) {
-  int64_t shape[DYNQ_MAX_RANK];
   size_t rank, dims[DYNQ_MAX_RANK];
-  DYNQ_TRY(dynq_op_static_values(node, 0, DYNQ_MAX_RANK, &rank, shape));
+  DYNQ_TRY(dynq_op_static_shape(node, 0, &rank, dims));
   const dynq_op_tensor *value = dynq_op_input(node, 1);
   if (value != NULL) {
     DYNQ_TRY(dynq_op_expect(node, 1, DYNQ_SET_ANY));
   }
   if (value != NULL && value->count != 1) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "the value has %zu elements; expected 1", value->count);
-  }
-  for (size_t d = 0; d < rank; d++) {
-    if (shape[d] < 0) {
-      return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "size %zu of the shape is %lld; expected 0 or more", d,
-                       (long long)shape[d]);
-    }
-    dims[d] = (size_t)shape[d];
   }
   dynq_op_set_output(node, 0, value != NULL ? value->dtype : DYNQ_FLOAT32, rank, dims);
   return DYNQ_OK;
@@ -186,21 +178,11 @@ const dynq_op dynq_op_EyeLike = {.name = "EyeLike",
 /* ---- OneHot: an index out of [-depth, depth) has no 1; floats are cut to integers ---- */
 
 static int64_t integer_at(const dynq_op_tensor *t, size_t i) {
-  switch (t->dtype) {
-  case DYNQ_FLOAT32: {
-    const float x = ((const float *)t->data)[i];
-    return x > -0x1p62f && x < 0x1p62f ? (int64_t)x : INT64_MIN;
+  if (t->dtype != DYNQ_FLOAT32) {
+    return dynq_op_integer(t, i);
   }
-  case DYNQ_INT64:
-  case DYNQ_INT32:
-    return dynq_op_index(t, i);
-  case DYNQ_UINT8:
-    return ((const uint8_t *)t->data)[i];
-  case DYNQ_INT8:
-  case DYNQ_BOOL:
-    break;
-  }
-  return ((const int8_t *)t->data)[i];
+  const float x = ((const float *)t->data)[i];
+  return x > -0x1p62f && x < 0x1p62f ? (int64_t)x : INT64_MIN;
 }
 
 static dynq_status infer_one_hot(dynq_op_node *node) {
@@ -304,7 +286,7 @@ static void trilu_rows(const void *arg, size_t begin, size_t end) {
 static dynq_status run_trilu(const dynq_op_node *node) {
   const dynq_op_tensor *x = node->inputs[0], *out = node->outputs[0];
   const size_t rows = x->dims[x->rank - 2], columns = x->dims[x->rank - 1];
-  int64_t k = dynq_op_input(node, 1) != NULL ? dynq_op_index(node->inputs[1], 0) : 0;
+  int64_t k = dynq_op_input(node, 1) != NULL ? dynq_op_value(node->inputs[1], 0) : 0;
   const int64_t wide = (int64_t)rows, high = (int64_t)columns;
   k = k < -wide - 1 ? -wide - 1 : k > high + 1 ? high + 1 : k; /* no further diagonal makes a difference */
   const trilu_job job = {x->data, out->data, rows, columns, dynq_dtype_size(x->dtype), k, dynq_op_int(node, 0, 1) != 0};

@@ -94,20 +94,11 @@ typedef struct matmul_job {
 } matmul_job;
 
 static dynq_status find_matmul(const dynq_op_node *node, matmul_job *job) {
-  *job = (matmul_job){.node = node, .a = *node->inputs[0], .b = *node->inputs[1]};
-  if (job->a.rank == 0 || job->b.rank == 0) {
-    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "a has rank %zu and b %zu; expected 1 or more", job->a.rank,
-                     job->b.rank);
+  const dynq_op_tensor *a = node->inputs[0], *b = node->inputs[1];
+  if (a->rank == 0 || b->rank == 0) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "a has rank %zu and b %zu; expected 1 or more", a->rank, b->rank);
   }
-  if (job->a.rank == 1) { /* a row */
-    job->a.dims[1] = job->a.dims[0];
-    job->a.dims[0] = 1;
-    job->a.rank = 2;
-  }
-  if (job->b.rank == 1) { /* a column */
-    job->b.dims[1] = 1;
-    job->b.rank = 2;
-  }
+  *job = (matmul_job){.node = node, .a = dynq_batch_as_matrix(a, true), .b = dynq_batch_as_matrix(b, false)};
   return dynq_batch_find(&job->a, &job->b, &job->batch);
 }
 
@@ -118,15 +109,7 @@ static dynq_status infer_matmul(dynq_op_node *node) {
   DYNQ_TRY(find_matmul(node, &job));
   DYNQ_TRY(check_zero_point(node, 2, 0, job.batch.m));
   DYNQ_TRY(check_zero_point(node, 3, 1, job.batch.n));
-  size_t rank = job.batch.rank, dims[DYNQ_MAX_RANK];
-  memcpy(dims, job.batch.dims, rank * sizeof dims[0]);
-  if (node->inputs[0]->rank != 1) {
-    dims[rank++] = job.batch.m;
-  }
-  if (node->inputs[1]->rank != 1) {
-    dims[rank++] = job.batch.n;
-  }
-  dynq_op_set_output(node, 0, DYNQ_INT32, rank, dims);
+  dynq_batch_set_output(node, &job.batch, DYNQ_INT32);
   node->scratch_bytes = dynq_size_add(bytes_of_widened(node->inputs[0]), bytes_of_widened(node->inputs[1]));
   return DYNQ_OK;
 }

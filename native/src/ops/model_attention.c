@@ -8,9 +8,10 @@
 #include "../quant/pack.h"
 #include "../status.h"
 #include "../threads.h"
+#include "../work.h"
+#include "float_matmul.h"
 #include "gemm.h"
 #include "model_linear.h"
-#include "work.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -215,23 +216,6 @@ static head place_head(const attention *a, size_t index, char *scratch) {
   return h;
 }
 
-/* v as panels of 16 columns. */
-static void pack_v(const head *h) {
-  const attention *a = h->a;
-  float *to = h->v_panels;
-  for (size_t j = 0; j < a->e; j += DYNQ_PANEL, to += DYNQ_PANEL * a->t) {
-    const size_t width = a->e - j < DYNQ_PANEL ? a->e - j : DYNQ_PANEL;
-    for (size_t i = 0; i < a->t; i++) {
-      const float *from = h->v + i * a->v_stride + j;
-      if (width == DYNQ_PANEL) {
-        memcpy(to + i * DYNQ_PANEL, from, DYNQ_PANEL * sizeof *to);
-      } else {
-        memcpy(to + i * DYNQ_PANEL, from, width * sizeof *to);
-      }
-    }
-  }
-}
-
 static void pack(head *h) {
   const attention *a = h->a;
   const dynq_kernels *kernels = a->node->kernels;
@@ -244,7 +228,7 @@ static void pack(head *h) {
   }
   kernels->vector.pack_transposed(a->t, a->d, h->k, a->k_stride, h->k_panels);
   if (a->v_packed) {
-    pack_v(h);
+    dynq_pack_rows(a->t, a->e, h->v, a->v_stride, h->v_panels);
   }
 }
 

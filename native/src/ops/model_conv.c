@@ -93,16 +93,12 @@ static dynq_status find_conv(const dynq_op_node *node, dynq_conv *conv) {
   return set_bias(node, conv);
 }
 
-static size_t panel_bytes(const dynq_conv *conv) {
-  return dynq_size_add(dynq_size_mul(dynq_conv_panels(conv), sizeof(float)), 63) / 64 * 64;
-}
-
 static dynq_status infer_conv(dynq_op_node *node) {
   dynq_conv conv;
   DYNQ_TRY(find_conv(node, &conv));
   set_output(node, &conv);
   dynq_conv_flatten(&conv);
-  node->scratch_bytes = dynq_size_add(panel_bytes(&conv), dynq_conv_bytes(&conv, node->thread_count));
+  node->scratch_bytes = dynq_size_add(dynq_conv_panel_bytes(&conv), dynq_conv_bytes(&conv, node->thread_count));
   return DYNQ_OK;
 }
 
@@ -122,7 +118,7 @@ static dynq_status run_conv(const dynq_op_node *node) {
   };
   dynq_conv_pack(node, &conv, &weights, node->scratch);
   conv.weight = node->scratch;
-  return dynq_conv_run(&conv, (char *)node->scratch + panel_bytes(&conv), node->threads, node->thread_count);
+  return dynq_conv_run(&conv, (char *)node->scratch + dynq_conv_panel_bytes(&conv), node->threads, node->thread_count);
 }
 
 const dynq_op dynq_op_Conv = {.name = "Conv",
@@ -134,27 +130,6 @@ const dynq_op dynq_op_Conv = {.name = "Conv",
                               .infer = infer_conv,
                               .run = run_conv};
 
-/* ---- Kernels whose size is an attribute ---- */
-
-enum { KERNEL_SHAPE = 2 };
-
-static dynq_status kernel_of(const dynq_op_node *node, size_t *kernel) {
-  const size_t spatial = node->inputs[0]->rank - 2;
-  int64_t sizes[2] = {1, 1};
-  if (!node->attributes[KERNEL_SHAPE].present) {
-    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "attribute kernel_shape is left out; expected %zu sizes", spatial);
-  }
-  DYNQ_TRY(dynq_op_ints(node, KERNEL_SHAPE, spatial, 1, sizes));
-  for (size_t i = 0; i < spatial; i++) {
-    if (sizes[i] < 1 || sizes[i] > INT32_MAX) {
-      return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "kernel_shape holds %lld; expected 1 to %d", (long long)sizes[i],
-                       (int)INT32_MAX);
-    }
-    kernel[i] = (size_t)sizes[i];
-  }
-  return DYNQ_OK;
-}
-
 /* ---- dynq.ConvFloat ---- */
 
 enum { FLOAT_GROUP = DYNQ_WINDOW_ATTRIBUTE_COUNT, FLOAT_OUTPUTS, FLOAT_ACTIVATION };
@@ -162,15 +137,13 @@ enum { FLOAT_GROUP = DYNQ_WINDOW_ATTRIBUTE_COUNT, FLOAT_OUTPUTS, FLOAT_ACTIVATIO
 static dynq_status find_float(const dynq_op_node *node, dynq_conv *conv) {
   const dynq_op_tensor *w = node->inputs[1];
   const int64_t group = dynq_op_int(node, FLOAT_GROUP, 1), outputs = dynq_op_int(node, FLOAT_OUTPUTS, 0);
-  size_t kernel[2];
   DYNQ_TRY(read_images(node, conv));
-  DYNQ_TRY(kernel_of(node, kernel));
   if (group < 1 || outputs < 0 || conv->channels % (size_t)group != 0) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "group is %lld and channels %lld, x has %zu channels",
                      (long long)group, (long long)outputs, conv->channels);
   }
   DYNQ_TRY(set_groups(node, FLOAT_GROUP, conv->channels / (size_t)group, (size_t)outputs, conv));
-  DYNQ_TRY(set_windows(node, kernel, conv));
+  DYNQ_TRY(set_windows(node, NULL, conv));
   const size_t dims[4] = {conv->groups, (conv->outputs + DYNQ_PANEL - 1) / DYNQ_PANEL, dynq_conv_k(conv), DYNQ_PANEL};
   if (w->dtype != DYNQ_FLOAT32 || w->rank != 4 || memcmp(w->dims, dims, sizeof dims) != 0) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "the weight: expected float32 (%zu, %zu, %zu, %zu)", dims[0], dims[1],
@@ -214,10 +187,8 @@ enum { INT8_ACTIVATION = DYNQ_WINDOW_ATTRIBUTE_COUNT, INT8_SCHEME, INT8_GRANULAR
 
 static dynq_status find_int8(const dynq_op_node *node, dynq_conv *conv) {
   const dynq_weight *w = node->inputs[1]->weight;
-  size_t kernel[2];
   DYNQ_TRY(read_images(node, conv));
-  DYNQ_TRY(kernel_of(node, kernel));
-  DYNQ_TRY(set_windows(node, kernel, conv));
+  DYNQ_TRY(set_windows(node, NULL, conv));
   if (dynq_conv_k(conv) != w->info.k) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
                      "x has %zu channels and the kernel %zu x %zu places; the weight has K = %zu", conv->channels,

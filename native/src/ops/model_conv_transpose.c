@@ -4,6 +4,7 @@
 #include "checks.h"
 #include "conv.h"
 #include "model_linear.h"
+#include "window.h"
 
 #include <string.h>
 
@@ -17,25 +18,11 @@ typedef struct transposed {
   const float *weight;
 } transposed;
 
-static dynq_status read_ints(const dynq_op_node *node, size_t attribute, size_t count, int64_t otherwise, int64_t least,
-                             int64_t most, int64_t *values) {
-  DYNQ_TRY(dynq_op_ints(node, attribute, count, otherwise, values));
-  for (size_t i = 0; i < count; i++) {
-    if (values[i] < least || values[i] > most) {
-      return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s holds %lld; expected %lld to %lld",
-                       node->op->attributes[attribute].name, (long long)values[i], (long long)least, (long long)most);
-    }
-  }
-  return DYNQ_OK;
-}
-
 /* The output's size and the pad before it. */
-static dynq_status place(const dynq_op_node *node, const int64_t *sizes, const int64_t *paddings, const int64_t *pads,
-                         size_t spatial, size_t i, transposed *t) {
+static dynq_status place(const int64_t *sizes, const int64_t *paddings, const int64_t *pads, size_t spatial, size_t i,
+                         dynq_auto_pad pad, transposed *t) {
   const size_t d = i + 2 - spatial;
-  const bool upper = dynq_op_string_is(node, AUTO_PAD, "SAME_UPPER"),
-             lower = dynq_op_string_is(node, AUTO_PAD, "SAME_LOWER");
-  const bool valid = dynq_op_string_is(node, AUTO_PAD, "VALID");
+  const bool upper = pad == DYNQ_PAD_SAME_UPPER, lower = pad == DYNQ_PAD_SAME_LOWER, valid = pad == DYNQ_PAD_VALID;
   const int64_t in = (int64_t)t->in[d], stride = (int64_t)t->stride[d];
   const int64_t whole = stride * (in - 1) + paddings[i] + (int64_t)((t->kernel[d] - 1) * t->dilation[d]) + 1;
   int64_t before = valid ? 0 : pads[i], out = whole - (valid ? 0 : pads[i] + pads[spatial + i]);
@@ -57,22 +44,14 @@ static dynq_status read_axes(const dynq_op_node *node, transposed *t) {
   const dynq_op_tensor *x = node->inputs[0], *w = node->inputs[1];
   const size_t spatial = x->rank - 2;
   int64_t strides[2], dilations[2], paddings[2], kernels[2], sizes[2], pads[4];
-  static const char *const names[] = {"NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"};
-  bool known = !node->attributes[AUTO_PAD].present;
-  for (size_t i = 0; i < 4; i++) {
-    known |= dynq_op_string_is(node, AUTO_PAD, names[i]);
-  }
-  if (!known) {
-    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
-                     "auto_pad is '%.40s'; expected NOTSET, VALID, SAME_UPPER or SAME_LOWER",
-                     node->attributes[AUTO_PAD].string);
-  }
-  DYNQ_TRY(read_ints(node, STRIDES, spatial, 1, 1, LARGEST_STRIDE, strides));
-  DYNQ_TRY(read_ints(node, DILATIONS, spatial, 1, 1, LARGEST, dilations));
-  DYNQ_TRY(read_ints(node, OUTPUT_PADDING, spatial, 0, 0, LARGEST, paddings));
-  DYNQ_TRY(read_ints(node, KERNEL_SHAPE, spatial, 1, 1, LARGEST, kernels));
-  DYNQ_TRY(read_ints(node, OUTPUT_SHAPE, spatial, 1, 1, LARGEST, sizes));
-  DYNQ_TRY(read_ints(node, PADS, 2 * spatial, 0, 0, LARGEST, pads));
+  dynq_auto_pad pad;
+  DYNQ_TRY(dynq_window_auto_pad(node, AUTO_PAD, &pad));
+  DYNQ_TRY(dynq_window_ints(node, STRIDES, spatial, 1, 1, LARGEST_STRIDE, strides));
+  DYNQ_TRY(dynq_window_ints(node, DILATIONS, spatial, 1, 1, LARGEST, dilations));
+  DYNQ_TRY(dynq_window_ints(node, OUTPUT_PADDING, spatial, 0, 0, LARGEST, paddings));
+  DYNQ_TRY(dynq_window_ints(node, KERNEL_SHAPE, spatial, 1, 1, LARGEST, kernels));
+  DYNQ_TRY(dynq_window_ints(node, OUTPUT_SHAPE, spatial, 1, 1, LARGEST, sizes));
+  DYNQ_TRY(dynq_window_ints(node, PADS, 2 * spatial, 0, 0, LARGEST, pads));
   for (size_t d = 0; d < 2; d++) {
     t->kernel[d] = t->stride[d] = t->dilation[d] = t->in[d] = t->out[d] = 1;
     t->before[d] = 0;
@@ -91,7 +70,7 @@ static dynq_status read_axes(const dynq_op_node *node, transposed *t) {
       return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "an axis of size %zu and a kernel of %zu; expected 1 to %d of both",
                        t->in[d], t->kernel[d], (int)LARGEST);
     }
-    DYNQ_TRY(place(node, node->attributes[OUTPUT_SHAPE].present ? sizes : NULL, paddings, pads, spatial, i, t));
+    DYNQ_TRY(place(node->attributes[OUTPUT_SHAPE].present ? sizes : NULL, paddings, pads, spatial, i, pad, t));
   }
   return DYNQ_OK;
 }
@@ -178,11 +157,10 @@ static void sizes_of(transposed *t, size_t threads, size_t *panels, size_t *byte
   for (size_t i = 0; i < phases_of(t, 0) * phases_of(t, 1); i++) {
     dynq_conv_weights weights;
     set_phases(t, i, &weights);
-    const size_t floats = dynq_conv_panels(&t->conv), own = dynq_conv_bytes(&t->conv, threads);
-    *panels = floats > *panels ? floats : *panels;
+    const size_t weight = dynq_conv_panel_bytes(&t->conv), own = dynq_conv_bytes(&t->conv, threads);
+    *panels = weight > *panels ? weight : *panels;
     *bytes = own > *bytes ? own : *bytes;
   }
-  *panels = dynq_size_add(dynq_size_mul(*panels, sizeof(float)), 63) / 64 * 64;
 }
 
 static dynq_status infer(dynq_op_node *node) {
@@ -200,18 +178,17 @@ static dynq_status infer(dynq_op_node *node) {
 
 static dynq_status run(const dynq_op_node *node) {
   transposed t;
-  size_t panels, bytes;
   DYNQ_TRY(find(node, &t));
   if (node->outputs[0]->count == 0) {
     return DYNQ_OK;
   }
-  sizes_of(&t, node->thread_count, &panels, &bytes);
   t.conv.weight = node->scratch;
   for (size_t i = 0; i < phases_of(&t, 0) * phases_of(&t, 1); i++) {
     dynq_conv_weights weights;
     set_phases(&t, i, &weights);
     dynq_conv_pack(node, &t.conv, &weights, node->scratch);
-    DYNQ_TRY(dynq_conv_run(&t.conv, (char *)node->scratch + panels, node->threads, node->thread_count));
+    void *const memory = (char *)node->scratch + dynq_conv_panel_bytes(&t.conv);
+    DYNQ_TRY(dynq_conv_run(&t.conv, memory, node->threads, node->thread_count));
   }
   return DYNQ_OK;
 }

@@ -3,9 +3,8 @@
  */
 #include "../alloc.h"
 #include "../model/op.h"
-#include "../quant/range.h"
 #include "../status.h"
-#include "../threads.h"
+#include "walk.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -37,22 +36,19 @@ static dynq_status infer(dynq_op_node *node) {
 
 typedef struct job {
   const dynq_op_node *node;
-  size_t parts;
-  _Atomic size_t bad; /* an index out of range; SIZE_MAX: none */
-  _Atomic bool nonfinite;
+  _Atomic size_t *bad; /* an index out of range; SIZE_MAX: none */
+  _Atomic bool *nonfinite;
 } job;
 
-static void look_up(void *arg, size_t part) {
-  job *j = arg;
+static void look_up(const void *arg, size_t begin, size_t end) {
+  const job *j = arg;
   const dynq_op_tensor *rows = j->node->inputs[ROWS], *indices = j->node->inputs[INDICES];
   const float *scale = j->node->inputs[SCALE]->data;
   const size_t width = rows->dims[1];
-  size_t i, end;
-  dynq_share(indices->count, j->parts, part, &i, &end);
-  for (; i < end; i++) {
+  for (size_t i = begin; i < end; i++) {
     const int64_t given = dynq_op_value(indices, i), count = (int64_t)rows->dims[0];
     if (given < -count || given >= count) {
-      atomic_store(&j->bad, i);
+      atomic_store(j->bad, i);
       return;
     }
     const size_t row = (size_t)(given < 0 ? given + count : given);
@@ -61,7 +57,7 @@ static void look_up(void *arg, size_t part) {
       j->node->kernels->vector.dequantize(width, (const uint8_t *)rows->data + row * width, true, scale[row], 0, y);
       continue;
     }
-    atomic_store(&j->nonfinite, true);
+    atomic_store(j->nonfinite, true);
     for (size_t column = 0; column < width; column++) {
       y[column] = NAN;
     }
@@ -70,18 +66,16 @@ static void look_up(void *arg, size_t part) {
 
 static dynq_status run(const dynq_op_node *node) {
   const dynq_op_tensor *indices = node->inputs[INDICES], *y = node->outputs[0];
-  job j = {.node = node};
-  atomic_store(&j.bad, SIZE_MAX);
-  if (indices->count != 0) {
-    j.parts = dynq_pass_workers(node->thread_count, indices->count, dynq_size_mul(y->count, sizeof(float)));
-    dynq_parallel(node->threads, j.parts, look_up, &j, j.parts);
-  }
-  const size_t bad = atomic_load(&j.bad);
+  _Atomic size_t first_bad = SIZE_MAX;
+  _Atomic bool nonfinite = false;
+  const job j = {node, &first_bad, &nonfinite};
+  dynq_op_parallel(node, indices->count, dynq_size_mul(y->count, sizeof(float)), look_up, &j);
+  const size_t bad = atomic_load(&first_bad);
   if (bad != SIZE_MAX) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "index %lld, the table has %zu rows",
                      (long long)dynq_op_value(indices, bad), node->inputs[ROWS]->dims[0]);
   }
-  return atomic_load(&j.nonfinite) ? dynq_fail(DYNQ_NONFINITE, "a scale is NaN or an infinity") : DYNQ_OK;
+  return atomic_load(&nonfinite) ? dynq_fail(DYNQ_NONFINITE, "a scale is NaN or an infinity") : DYNQ_OK;
 }
 
 const dynq_op dynq_op_Embedding = {

@@ -3,6 +3,7 @@
  */
 #include "../alloc.h"
 #include "../status.h"
+#include "checks.h"
 #include "float_matmul.h"
 #include "model_linear.h"
 
@@ -12,17 +13,6 @@ static size_t round_up(size_t bytes) { return dynq_size_add(bytes, 63) / 64 * 64
 
 /* ---- MatMul ---- */
 
-/* A vector is a row on the left and a column on the right, as NumPy has it. */
-static dynq_op_tensor as_matrix(const dynq_op_tensor *t, bool left) {
-  dynq_op_tensor m = *t;
-  if (t->rank == 1) {
-    m.rank = 2;
-    m.dims[left ? 1 : 0] = t->dims[0];
-    m.dims[left ? 0 : 1] = 1;
-  }
-  return m;
-}
-
 typedef struct product {
   dynq_op_tensor a, b;
   dynq_batch batch;
@@ -30,8 +20,8 @@ typedef struct product {
 } product;
 
 static dynq_status find_product(const dynq_op_node *node, product *p) {
-  p->a = as_matrix(node->inputs[0], true);
-  p->b = as_matrix(node->inputs[1], false);
+  p->a = dynq_batch_as_matrix(node->inputs[0], true);
+  p->b = dynq_batch_as_matrix(node->inputs[1], false);
   DYNQ_TRY(dynq_batch_find(&p->a, &p->b, &p->batch));
   p->matmul = (dynq_float_matmul){.kernels = node->kernels,
                                   .m = p->batch.m,
@@ -41,7 +31,8 @@ static dynq_status find_product(const dynq_op_node *node, product *p) {
                                   .b = p->b.data,
                                   .alpha = 1.0f,
                                   .y = node->outputs[0]->data};
-  if (dynq_op_rows(&p->b, 2) == 1) { /* one matrix for all: the rows of the batch are rows of one product */
+  if (dynq_op_product(&p->b, 0, p->b.rank - 2) ==
+      1) { /* one matrix for all: the rows of the batch are rows of one product */
     p->matmul.m = dynq_size_mul(p->batch.m, p->batch.count);
   } else {
     p->matmul.batch = &p->batch;
@@ -56,14 +47,7 @@ static dynq_status infer_matmul(dynq_op_node *node) {
   DYNQ_TRY(dynq_op_check_f32(node, 0, "A", 1));
   DYNQ_TRY(dynq_op_check_f32(node, 1, "B", 1));
   DYNQ_TRY(find_product(node, &p));
-  size_t rank = p.batch.rank;
-  if (node->inputs[0]->rank != 1) {
-    p.batch.dims[rank++] = p.batch.m;
-  }
-  if (node->inputs[1]->rank != 1) {
-    p.batch.dims[rank++] = p.batch.n;
-  }
-  dynq_op_set_output(node, 0, DYNQ_FLOAT32, rank, p.batch.dims);
+  dynq_batch_set_output(node, &p.batch, DYNQ_FLOAT32);
   node->scratch_bytes = dynq_float_matmul_bytes(&p.matmul, node->thread_count);
   return DYNQ_OK;
 }
@@ -224,7 +208,7 @@ enum { LINEAR_BIAS = 2, LINEAR_RESIDUAL = 3 };
 static dynq_float_matmul linear(const dynq_op_node *node) {
   const dynq_op_tensor *bias = dynq_op_input(node, LINEAR_BIAS), *residual = dynq_op_input(node, LINEAR_RESIDUAL);
   return (dynq_float_matmul){.kernels = node->kernels,
-                             .m = dynq_op_rows(node->inputs[0], 1),
+                             .m = dynq_op_product(node->inputs[0], 0, node->inputs[0]->rank - 1),
                              .n = node->inputs[1]->dims[1],
                              .k = node->inputs[1]->dims[0],
                              .a = node->inputs[0]->data,

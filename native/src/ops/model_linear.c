@@ -2,6 +2,7 @@
  * Layers with packed weights: dynq.Linear and dynq.MatMulIntegerPacked.
  */
 #include "model_linear.h"
+#include "checks.h"
 
 #include "../alloc.h"
 #include "../status.h"
@@ -65,14 +66,6 @@ dynq_status dynq_op_check_shape(const dynq_op_tensor *t, const char *name, size_
   return DYNQ_OK;
 }
 
-size_t dynq_op_rows(const dynq_op_tensor *t, size_t but) {
-  size_t rows = 1;
-  for (size_t i = 0; i + but < t->rank; i++) {
-    rows = dynq_size_mul(rows, t->dims[i]);
-  }
-  return rows;
-}
-
 /* The last dimension of x is the weight's K; output 0 has N in its place. */
 static dynq_status infer_product(dynq_op_node *node, dynq_dtype dtype) {
   const dynq_op_tensor *x = node->inputs[0];
@@ -93,7 +86,7 @@ static dynq_gemm product(const dynq_op_node *node) {
   return (dynq_gemm){.in_model = true,
                      .kernels = node->kernels,
                      .weight = node->inputs[1]->weight,
-                     .m = dynq_op_rows(node->inputs[0], 1)};
+                     .m = dynq_op_product(node->inputs[0], 0, node->inputs[0]->rank - 1)};
 }
 
 /* ---- dynq.Linear ---- */

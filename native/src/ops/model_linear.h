@@ -16,7 +16,5 @@ dynq_status dynq_op_activation(const dynq_op_node *node, size_t attribute, dynq_
 dynq_status dynq_op_check_shape(const dynq_op_tensor *t, const char *name, size_t rank, const size_t *dims);
 /* Input `i` is float32 with at least `least` dimensions. */
 dynq_status dynq_op_check_f32(const dynq_op_node *node, size_t i, const char *name, size_t least);
-/* Product of all dimensions but the last `but`. */
-size_t dynq_op_rows(const dynq_op_tensor *t, size_t but);
 
 #endif

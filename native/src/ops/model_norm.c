@@ -1,11 +1,10 @@
 /*
  * Normalization: LayerNormalization and RMSNormalization of rows, BatchNormalization by channels.
  */
-#include "../alloc.h"
 #include "../status.h"
-#include "../threads.h"
+#include "checks.h"
 #include "model_linear.h"
-#include "work.h"
+#include "walk.h"
 
 #include <math.h>
 
@@ -17,18 +16,15 @@ enum { SCALE = 1, BIAS = 2, MEAN = 1, INVERSE = 2 };
 typedef struct rows {
   const dynq_op_node *node;
   bool layer;
-  size_t axis, count, n, parts;
+  size_t axis, count, n;
 } rows;
 
 static dynq_status find_rows(const dynq_op_node *node, rows *r) {
   const dynq_op_tensor *x = node->inputs[0];
-  *r = (rows){.node = node, .n = 1};
+  *r = (rows){.node = node};
   DYNQ_TRY(dynq_op_axis(dynq_op_int(node, ROW_AXIS, -1), x->rank, &r->axis));
-  r->count = dynq_op_rows(x, x->rank - r->axis);
-  for (size_t i = r->axis; i < x->rank; i++) {
-    r->n = dynq_size_mul(r->n, x->dims[i]);
-  }
-  r->parts = dynq_work_parts(node->thread_count, r->count, dynq_size_mul(r->count, r->n) / 2);
+  r->count = dynq_op_product(x, 0, r->axis);
+  r->n = dynq_op_product(x, r->axis, x->rank);
   return DYNQ_OK;
 }
 
@@ -74,7 +70,7 @@ static dynq_status infer_rows(dynq_op_node *node) {
   return DYNQ_OK;
 }
 
-static void rows_task(void *arg, size_t part) {
+static void normalize_rows(const void *arg, size_t row, size_t end) {
   const rows *r = arg;
   const dynq_op_node *node = r->node;
   const dynq_vector_kernels *kernels = &node->kernels->vector;
@@ -83,8 +79,6 @@ static void rows_task(void *arg, size_t part) {
   const float epsilon = dynq_op_float(node, ROW_EPSILON, 1e-5f), *x = node->inputs[0]->data;
   const float *scale = node->inputs[SCALE]->data;
   float *y = node->outputs[0]->data;
-  size_t row, end;
-  dynq_share(r->count, r->parts, part, &row, &end);
   if (r->layer) {
     kernels->layer_norm(end - row, r->n, x + row * r->n, epsilon, scale, bias != NULL ? bias->data : NULL,
                         y + row * r->n, mean != NULL ? (float *)mean->data + row : NULL,
@@ -98,8 +92,8 @@ static dynq_status run_rows(const dynq_op_node *node, bool layer) {
   rows r;
   DYNQ_TRY(find_rows(node, &r));
   r.layer = layer;
-  if (r.n != 0 && r.count != 0) {
-    dynq_parallel(node->threads, r.parts, rows_task, &r, r.parts);
+  if (r.n != 0) {
+    dynq_op_parallel_work(node, r.count, r.count * r.n / 2, normalize_rows, &r);
   }
   for (size_t i = MEAN; r.n == 0 && i <= INVERSE; i++) { /* of no values */
     const dynq_op_tensor *t = dynq_op_output(node, i);
@@ -164,17 +158,15 @@ static dynq_status infer_batch(dynq_op_node *node) {
 
 typedef struct planes {
   const dynq_op_node *node;
-  size_t count, channels, n, parts;
+  size_t channels, n;
 } planes;
 
 /* (x - mean) * (scale / sqrt(variance + epsilon)) + bias. */
-static void planes_task(void *arg, size_t part) {
+static void normalize_planes(const void *arg, size_t begin, size_t end) {
   const planes *p = arg;
   const dynq_op_node *node = p->node;
   const float epsilon = dynq_op_float(node, BATCH_EPSILON, 1e-5f);
-  size_t plane, end;
-  dynq_share(p->count, p->parts, part, &plane, &end);
-  for (; plane < end; plane++) {
+  for (size_t plane = begin; plane < end; plane++) {
     const size_t channel = plane % p->channels;
     const float *x = (const float *)node->inputs[0]->data + plane * p->n;
     float *y = (float *)node->outputs[0]->data + plane * p->n;
@@ -191,13 +183,9 @@ static void planes_task(void *arg, size_t part) {
 
 static dynq_status run_batch(const dynq_op_node *node) {
   const dynq_op_tensor *x = node->inputs[0];
-  planes p = {.node = node, .count = x->dims[0] * x->dims[1], .channels = x->dims[1], .n = 1};
-  for (size_t i = 2; i < x->rank; i++) {
-    p.n *= x->dims[i];
-  }
-  p.parts = dynq_work_parts(node->thread_count, p.count, x->count / 2);
+  const planes p = {node, x->dims[1], dynq_op_product(x, 2, x->rank)};
   if (x->count != 0) {
-    dynq_parallel(node->threads, p.parts, planes_task, &p, p.parts);
+    dynq_op_parallel_work(node, x->dims[0] * x->dims[1], x->count / 2, normalize_planes, &p);
   }
   return DYNQ_OK;
 }

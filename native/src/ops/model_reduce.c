@@ -5,8 +5,9 @@
 #include "../alloc.h"
 #include "../status.h"
 #include "../threads.h"
+#include "../work.h"
+#include "checks.h"
 #include "model_linear.h"
-#include "work.h"
 
 #include <math.h>
 #include <string.h>
@@ -193,32 +194,6 @@ static int64_t combine(reduce_kind kind, int64_t a, int64_t b) {
   }
 }
 
-static int64_t get(const dynq_op_tensor *t, size_t i) {
-  switch (t->dtype) {
-  case DYNQ_UINT8:
-  case DYNQ_BOOL:
-    return ((const uint8_t *)t->data)[i];
-  case DYNQ_INT8:
-    return ((const int8_t *)t->data)[i];
-  default:
-    return dynq_op_value(t, i);
-  }
-}
-
-static void set(const dynq_op_tensor *t, size_t i, int64_t value) {
-  switch (t->dtype) {
-  case DYNQ_INT64:
-    ((int64_t *)t->data)[i] = value;
-    break;
-  case DYNQ_INT32:
-    ((int32_t *)t->data)[i] = (int32_t)(uint32_t)value;
-    break;
-  default:
-    ((uint8_t *)t->data)[i] = (uint8_t)value;
-    break;
-  }
-}
-
 static int64_t neutral_of(reduce_kind kind, dynq_dtype dtype) {
   static const int64_t limits[][2] = {
       [DYNQ_INT64] = {INT64_MIN, INT64_MAX}, [DYNQ_INT32] = {INT32_MIN, INT32_MAX}, [DYNQ_BOOL] = {0, 1},
@@ -233,9 +208,9 @@ static void reduce_integers(const reduction *r) {
     const size_t at = offset_of(&r->kept, i);
     int64_t value = neutral_of(r->kind, x->dtype);
     for (size_t j = 0; j < r->n; j++) {
-      value = combine(r->kind, value, get(x, at + r->offsets[j]));
+      value = combine(r->kind, value, dynq_op_integer(x, at + r->offsets[j]));
     }
-    set(y, i, value);
+    dynq_op_set_integer(y, i, value);
   }
 }
 

@@ -4,8 +4,9 @@
 #include "../alloc.h"
 #include "../status.h"
 #include "../threads.h"
+#include "../work.h"
+#include "checks.h"
 #include "model_linear.h"
-#include "work.h"
 
 enum { AXIS };
 
@@ -19,10 +20,10 @@ static dynq_status find_rows(const dynq_op_node *node, rows *r) {
   const dynq_op_tensor *x = node->inputs[0];
   size_t axis;
   DYNQ_TRY(dynq_op_axis(dynq_op_int(node, AXIS, -1), x->rank, &axis));
-  *r = (rows){.node = node, .outer = dynq_op_rows(x, x->rank - axis), .n = x->dims[axis], .inner = 1};
-  for (size_t i = axis + 1; i < x->rank; i++) {
-    r->inner = dynq_size_mul(r->inner, x->dims[i]);
-  }
+  *r = (rows){.node = node,
+              .outer = dynq_op_product(x, 0, axis),
+              .n = x->dims[axis],
+              .inner = dynq_op_product(x, axis + 1, x->rank)};
   const size_t lines = dynq_size_mul(r->outer, r->inner);
   r->parts = dynq_work_parts(node->thread_count, lines, dynq_size_mul(lines, r->n)); /* a nanosecond each */
   return DYNQ_OK;

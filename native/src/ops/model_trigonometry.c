@@ -5,9 +5,8 @@
  * one rounding to float32: within 0.51 ulp, for every x.
  */
 #include "../status.h"
-#include "../threads.h"
 #include "model_linear.h"
-#include "work.h"
+#include "walk.h"
 
 #include <math.h>
 #include <string.h>
@@ -68,26 +67,21 @@ static float sine_of(float x, unsigned quarter) {
 typedef struct job {
   const dynq_op_node *node;
   unsigned quarter; /* that the sine is ahead by */
-  size_t parts;
 } job;
 
-static void task(void *arg, size_t part) {
+static void sines(const void *arg, size_t begin, size_t end) {
   const job *j = arg;
   const float *x = j->node->inputs[0]->data;
   float *y = j->node->outputs[0]->data;
-  size_t i, end;
-  dynq_share(j->node->inputs[0]->count, j->parts, part, &i, &end);
-  for (; i < end; i++) {
+  for (size_t i = begin; i < end; i++) {
     y[i] = sine_of(x[i], j->quarter);
   }
 }
 
 static dynq_status run(const dynq_op_node *node, unsigned quarter) {
   const size_t count = node->inputs[0]->count;
-  job j = {.node = node, .quarter = quarter, .parts = dynq_work_parts(node->thread_count, count, 10 * count)};
-  if (count != 0) {
-    dynq_parallel(node->threads, j.parts, task, &j, j.parts);
-  }
+  const job j = {node, quarter};
+  dynq_op_parallel_work(node, count, 10 * count, sines, &j);
   return DYNQ_OK;
 }
 

@@ -3,16 +3,12 @@
  */
 #include "../alloc.h"
 #include "../status.h"
-#include "../threads.h"
+#include "checks.h"
 #include "model_linear.h"
-#include "work.h"
+#include "walk.h"
 
 #include <math.h>
 #include <string.h>
-
-static size_t parts_of(const dynq_op_node *node) {
-  return dynq_work_parts(node->thread_count, node->inputs[0]->count, node->inputs[0]->count); /* a nanosecond each */
-}
 
 /* ---- float32 ---- */
 
@@ -22,16 +18,13 @@ typedef struct job {
   dynq_activation activation;
   dynq_unary function;
   float alpha, beta;
-  size_t parts;
 } job;
 
-static void task(void *arg, size_t part) {
+static void apply(const void *arg, size_t begin, size_t end) {
   const job *j = arg;
   const dynq_vector_kernels *kernels = &j->node->kernels->vector;
   const float *x = j->node->inputs[0]->data;
   float *y = j->node->outputs[0]->data;
-  size_t begin, end;
-  dynq_share(j->node->inputs[0]->count, j->parts, part, &begin, &end);
   if (j->activates) {
     kernels->activate(j->activation, end - begin, x + begin, y + begin);
   } else {
@@ -40,10 +33,8 @@ static void task(void *arg, size_t part) {
 }
 
 static dynq_status run_job(job j) {
-  j.parts = parts_of(j.node);
-  if (j.node->inputs[0]->count != 0) {
-    dynq_parallel(j.node->threads, j.parts, task, &j, j.parts);
-  }
+  const size_t count = j.node->inputs[0]->count;
+  dynq_op_parallel_work(j.node, count, count, apply, &j); /* a nanosecond each */
   return DYNQ_OK;
 }
 
@@ -146,32 +137,17 @@ static dynq_status infer_number(dynq_op_node *node) {
   return DYNQ_OK;
 }
 
-static int64_t get(const dynq_op_tensor *t, size_t i) {
-  return t->dtype == DYNQ_UINT8  ? ((const uint8_t *)t->data)[i]
-         : t->dtype == DYNQ_INT8 ? ((const int8_t *)t->data)[i]
-                                 : dynq_op_value(t, i);
-}
-
-static void set(const dynq_op_tensor *t, size_t i, uint64_t value) {
-  if (t->dtype == DYNQ_INT64) {
-    ((int64_t *)t->data)[i] = (int64_t)value;
-  } else if (t->dtype == DYNQ_INT32) {
-    ((int32_t *)t->data)[i] = (int32_t)(uint32_t)value;
-  } else {
-    ((uint8_t *)t->data)[i] = (uint8_t)value;
-  }
-}
-
 static dynq_status run_number(const dynq_op_node *node, dynq_unary function) {
   const dynq_op_tensor *x = node->inputs[0];
   if (x->dtype == DYNQ_FLOAT32) {
     return run_unary(node, function, 0.0f, 0.0f);
   }
   for (size_t i = 0; i < x->count; i++) {
-    const int64_t value = get(x, i);
+    const int64_t value = dynq_op_integer(x, i);
     const bool negate = function == DYNQ_UNARY_NEG || (function == DYNQ_UNARY_ABS && value < 0);
     const uint64_t sign = value > 0 ? 1 : value < 0 ? UINT64_MAX : 0;
-    set(node->outputs[0], i, function == DYNQ_UNARY_SIGN ? sign : negate ? 0 - (uint64_t)value : (uint64_t)value);
+    const uint64_t result = function == DYNQ_UNARY_SIGN ? sign : negate ? 0 - (uint64_t)value : (uint64_t)value;
+    dynq_op_set_integer(node->outputs[0], i, (int64_t)result);
   }
   return DYNQ_OK;
 }
@@ -205,11 +181,12 @@ static dynq_status run_clip(const dynq_op_node *node) {
     return run_unary(node, DYNQ_UNARY_CLAMP, min != NULL ? *(const float *)min->data : -INFINITY,
                      max != NULL ? *(const float *)max->data : INFINITY);
   }
-  const int64_t low = min != NULL ? get(min, 0) : INT64_MIN, high = max != NULL ? get(max, 0) : INT64_MAX;
+  const int64_t low = min != NULL ? dynq_op_integer(min, 0) : INT64_MIN,
+                high = max != NULL ? dynq_op_integer(max, 0) : INT64_MAX;
   for (size_t i = 0; i < x->count; i++) {
-    int64_t value = get(x, i);
+    int64_t value = dynq_op_integer(x, i);
     value = value < low ? low : value;
-    set(node->outputs[0], i, (uint64_t)(value > high ? high : value));
+    dynq_op_set_integer(node->outputs[0], i, value > high ? high : value);
   }
   return DYNQ_OK;
 }

@@ -17,13 +17,18 @@ dynq_status dynq_pairs_shape(dynq_op_node *node, dynq_dtype dtype) {
   return DYNQ_OK;
 }
 
-dynq_status dynq_pairs_run(const dynq_op_node *node, dynq_walk_inner inner, const void *context) {
+void dynq_pairs_walk(const dynq_op_node *node, dynq_walk_inner inner, const void *context, const dynq_op_tensor *a,
+                     const dynq_op_tensor *b) {
   dynq_walk walk;
   dynq_walk_begin(&walk, node->outputs[0]);
-  dynq_walk_add(&walk, node->inputs[0]);
-  dynq_walk_add(&walk, node->inputs[1]);
+  dynq_walk_add(&walk, a);
+  dynq_walk_add(&walk, b);
   walk.inner = inner;
   walk.context = context;
   dynq_walk_run(node, &walk);
+}
+
+dynq_status dynq_pairs_run(const dynq_op_node *node, dynq_walk_inner inner, const void *context) {
+  dynq_pairs_walk(node, inner, context, node->inputs[0], node->inputs[1]);
   return DYNQ_OK;
 }

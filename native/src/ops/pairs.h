@@ -52,7 +52,10 @@ static inline float dynq_one_nan(float y) { return y != y ? NAN : y; }
 
 /* Output 0: `dtype` and the shape that inputs 0 to input_count are broadcast to. */
 dynq_status dynq_pairs_shape(dynq_op_node *node, dynq_dtype dtype);
-/* Output 0 = inner of inputs 0 and 1. */
+/* Output 0 = inner of a and b, broadcast. */
+void dynq_pairs_walk(const dynq_op_node *node, dynq_walk_inner inner, const void *context, const dynq_op_tensor *a,
+                     const dynq_op_tensor *b);
+/* Of inputs 0 and 1. */
 dynq_status dynq_pairs_run(const dynq_op_node *node, dynq_walk_inner inner, const void *context);
 
 #endif

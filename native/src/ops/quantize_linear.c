@@ -116,16 +116,10 @@ static dynq_status find_axis(const dynq_op_node *node, scale_axis *at) {
 typedef struct linear_job {
   const dynq_op_node *node;
   scale_axis axis;
-  dynq_dtype integers;
 } linear_job;
 
 static float zero_point_at(const dynq_op_tensor *t, size_t i) {
-  if (t == NULL) {
-    return 0.0f;
-  }
-  return t->dtype == DYNQ_UINT8   ? (float)((const uint8_t *)t->data)[i]
-         : t->dtype == DYNQ_INT32 ? (float)((const int32_t *)t->data)[i]
-                                  : (float)((const int8_t *)t->data)[i];
+  return t != NULL ? (float)dynq_op_integer(t, i) : 0.0f;
 }
 
 /* Of the elements [i, end) how many have the scale of element i. */
@@ -147,7 +141,7 @@ static void quantize_elements(const void *arg, size_t begin, size_t end) {
   const linear_job *job = arg;
   const dynq_op_tensor *x = job->node->inputs[0], *scales = job->node->inputs[1];
   const dynq_kernels *kernels = job->node->kernels;
-  const bool is_signed = job->integers == DYNQ_INT8;
+  const bool is_signed = job->node->outputs[0]->dtype == DYNQ_INT8;
   const int32_t low = is_signed ? -128 : 0;
   size_t n;
   for (size_t i = begin; i < end; i += n) {
@@ -195,7 +189,7 @@ static dynq_status infer_quantize(dynq_op_node *node) {
 }
 
 static dynq_status run_quantize(const dynq_op_node *node) {
-  linear_job job = {.node = node, .integers = node->outputs[0]->dtype};
+  linear_job job = {.node = node};
   DYNQ_TRY(find_axis(node, &job.axis));
   dynq_op_parallel(node, node->outputs[0]->count, node->outputs[0]->count * sizeof(float), quantize_elements, &job);
   return DYNQ_OK;
@@ -225,11 +219,13 @@ static void dequantize_elements(const void *arg, size_t begin, size_t end) {
     const float zero_point = zero_point_at(dynq_op_input(job->node, 2), at);
     float *y = (float *)job->node->outputs[0]->data + i;
     n = run_of(&job->axis, i, end);
+    if (n >= 16 && x->dtype != DYNQ_INT32 && isfinite(scale)) { /* the same bits: a byte less a byte is exact */
+      job->node->kernels->vector.dequantize(n, (const uint8_t *)x->data + i, x->dtype == DYNQ_INT8, scale,
+                                            (int32_t)zero_point, y);
+      continue;
+    }
     for (size_t j = 0; j < n; j++) {
-      const float q = x->dtype == DYNQ_UINT8  ? (float)((const uint8_t *)x->data)[i + j]
-                      : x->dtype == DYNQ_INT8 ? (float)((const int8_t *)x->data)[i + j]
-                                              : (float)((const int32_t *)x->data)[i + j];
-      y[j] = dynq_one_nan((q - zero_point) * scale);
+      y[j] = dynq_one_nan(((float)dynq_op_integer(x, i + j) - zero_point) * scale);
     }
   }
 }
@@ -254,7 +250,7 @@ static dynq_status infer_dequantize(dynq_op_node *node) {
 }
 
 static dynq_status run_dequantize(const dynq_op_node *node) {
-  linear_job job = {.node = node, .integers = node->inputs[0]->dtype};
+  linear_job job = {.node = node};
   DYNQ_TRY(find_axis(node, &job.axis));
   dynq_op_parallel(node, node->outputs[0]->count, node->outputs[0]->count * sizeof(float), dequantize_elements, &job);
   return DYNQ_OK;

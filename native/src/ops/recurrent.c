@@ -10,11 +10,11 @@
 #include "../cache.h"
 #include "../status.h"
 #include "../threads.h"
+#include "../work.h"
 #include "checks.h"
 #include "gemm.h"
 #include "lhs.h"
 #include "team.h"
-#include "work.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -373,7 +373,7 @@ static void share_step(task *t) {
 
 static bool goes_on(const task *t, size_t step, size_t row) {
   const dynq_op_tensor *lengths = t->layer->lengths;
-  return lengths == NULL || (int64_t)step < dynq_op_index(lengths, t->row + row);
+  return lengths == NULL || (int64_t)step < dynq_op_value(lengths, t->row + row);
 }
 
 static void write_outputs(const task *t, size_t first, size_t end, bool active) {
@@ -454,7 +454,7 @@ size_t dynq_recurrent_bytes(const dynq_recurrent *layer, size_t count) {
 
 static dynq_status check_lengths(const dynq_recurrent *r) {
   for (size_t i = 0; r->lengths != NULL && i < r->batch; i++) {
-    const int64_t length = dynq_op_index(r->lengths, i);
+    const int64_t length = dynq_op_value(r->lengths, i);
     if (length < 0 || (uint64_t)length > r->steps) {
       return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "sequence_lens[%zu] is %lld; expected 0 to %zu", i,
                        (long long)length, r->steps);

@@ -44,7 +44,7 @@ static void reverse_steps(const void *arg, size_t begin, size_t end) {
   const dynq_op_tensor *x = job->node->inputs[0];
   for (size_t i = begin; i < end; i++) {
     size_t at[2] = {i / x->dims[1], i % x->dims[1]};
-    const size_t time = 1 - job->batch, length = (size_t)dynq_op_index(job->node->inputs[1], at[job->batch]);
+    const size_t time = 1 - job->batch, length = (size_t)dynq_op_value(job->node->inputs[1], at[job->batch]);
     at[time] = at[time] < length ? length - 1 - at[time] : at[time];
     memcpy((char *)job->node->outputs[0]->data + i * job->step,
            (const char *)x->data + (at[0] * x->dims[1] + at[1]) * job->step, job->step);
@@ -56,7 +56,7 @@ static dynq_status run(const dynq_op_node *node) {
   size_t batch, time;
   DYNQ_TRY(find_axes(node, &batch, &time));
   for (size_t i = 0; i < lengths->count; i++) {
-    const int64_t length = dynq_op_index(lengths, i);
+    const int64_t length = dynq_op_value(lengths, i);
     if (length < 0 || (uint64_t)length > x->dims[time]) {
       return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "length %zu is %lld; expected 0 to %zu", i, (long long)length,
                        x->dims[time]);

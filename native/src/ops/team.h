@@ -2,7 +2,8 @@
  * Threads that go through many short phases together: one leads, the others take pieces of what it begins.
  *
  * A phase costs well under a microsecond beside its work, and nothing waits for a thread that does not come: the leader
- * takes all pieces of those that are missing, and after some patience of those that are late. So it does not matter whether a pool's tasks run at the same time.
+ * takes all pieces of those that are missing, and after some patience of those that are late. So it does not matter
+ * whether a pool's tasks run at the same time.
  */
 #ifndef DYNQ_TEAM_H
 #define DYNQ_TEAM_H

@@ -28,31 +28,15 @@ static dynq_status infer_float(dynq_op_node *node) {
   return dynq_pairs_shape(node, DYNQ_FLOAT32);
 }
 
-/* out = inner(a, b) */
-static void combine(const dynq_op_node *node, dynq_walk_inner inner, const dynq_op_tensor *a, const dynq_op_tensor *b) {
-  dynq_walk walk;
-  dynq_walk_begin(&walk, node->outputs[0]);
-  dynq_walk_add(&walk, a);
-  dynq_walk_add(&walk, b);
-  walk.inner = inner;
-  dynq_walk_run(node, &walk);
-}
-
 static void fold(const dynq_op_node *node, dynq_walk_inner inner) {
   const dynq_op_tensor *out = node->outputs[0];
   if (node->input_count == 1) {
-    dynq_walk walk;
-    const size_t size = dynq_dtype_size(out->dtype);
-    dynq_walk_begin(&walk, out);
-    dynq_walk_add(&walk, node->inputs[0]);
-    walk.inner = dynq_walk_copy;
-    walk.context = &size;
-    dynq_walk_run(node, &walk);
+    dynq_walk_copy_input(node);
     return;
   }
-  combine(node, inner, node->inputs[0], node->inputs[1]);
+  dynq_pairs_walk(node, inner, NULL, node->inputs[0], node->inputs[1]);
   for (size_t i = 2; i < node->input_count; i++) {
-    combine(node, inner, out, node->inputs[i]);
+    dynq_pairs_walk(node, inner, NULL, out, node->inputs[i]);
   }
 }
 
@@ -84,7 +68,7 @@ static dynq_status run_mean(const dynq_op_node *node) {
   float number = (float)node->input_count;
   const dynq_op_tensor divisor = {.dtype = DYNQ_FLOAT32, .count = 1, .data = &number};
   fold(node, sum_float32);
-  combine(node, divide_float32, node->outputs[0], &divisor);
+  dynq_pairs_walk(node, divide_float32, NULL, node->outputs[0], &divisor);
   return DYNQ_OK;
 }
 

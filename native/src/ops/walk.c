@@ -5,6 +5,7 @@
 
 #include "../quant/range.h"
 #include "../threads.h"
+#include "../work.h"
 
 #include <string.h>
 
@@ -143,7 +144,7 @@ void dynq_walk_run_in_order(dynq_walk *walk) {
 
 typedef struct part_job {
   size_t total, parts;
-  void (*body)(const void *arg, size_t begin, size_t end);
+  dynq_op_body *body;
   const void *arg;
 } part_job;
 
@@ -154,12 +155,20 @@ static void run_part(void *arg, size_t index) {
   j->body(j->arg, begin, end);
 }
 
-void dynq_op_parallel(const dynq_op_node *node, size_t total, size_t bytes,
-                      void (*body)(const void *arg, size_t begin, size_t end), const void *arg) {
+static void run_parts(const dynq_op_node *node, size_t total, size_t parts, dynq_op_body *body, const void *arg) {
   if (total != 0) {
-    part_job job = {total, dynq_pass_workers(node->thread_count, total, bytes), body, arg};
-    dynq_parallel(node->threads, job.parts, run_part, &job, job.parts);
+    part_job job = {total, parts, body, arg};
+    dynq_parallel(node->threads, parts, run_part, &job, parts);
   }
+}
+
+void dynq_op_parallel(const dynq_op_node *node, size_t total, size_t bytes, dynq_op_body *body, const void *arg) {
+  run_parts(node, total, dynq_pass_workers(node->thread_count, total, bytes), body, arg);
+}
+
+void dynq_op_parallel_work(const dynq_op_node *node, size_t total, size_t nanoseconds, dynq_op_body *body,
+                           const void *arg) {
+  run_parts(node, total, dynq_work_parts(node->thread_count, total, nanoseconds), body, arg);
 }
 
 /* ---- Copies ---- */
@@ -186,6 +195,16 @@ void dynq_walk_copy(const void *context, size_t n, char *const *at, const ptrdif
   } else {
     copy_1(n, at[0], stride[0], at[1], stride[1]);
   }
+}
+
+void dynq_walk_copy_input(const dynq_op_node *node) {
+  const size_t size = dynq_dtype_size(node->inputs[0]->dtype);
+  dynq_walk walk;
+  dynq_walk_begin(&walk, node->outputs[0]);
+  dynq_walk_add(&walk, node->inputs[0]);
+  walk.inner = dynq_walk_copy;
+  walk.context = &size;
+  dynq_walk_run(node, &walk);
 }
 
 void dynq_copy_box(const dynq_op_node *node, size_t size, size_t rank, const size_t *dims, void *to,

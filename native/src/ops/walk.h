@@ -43,14 +43,19 @@ void dynq_walk_run_in_order(dynq_walk *walk);
 
 /* inner() of a copy; context points to the size_t bytes of an element, 1, 4 or 8. */
 void dynq_walk_copy(const void *context, size_t n, char *const *at, const ptrdiff_t *stride);
+/* Output 0 = input 0, broadcast to it. */
+void dynq_walk_copy_input(const dynq_op_node *node);
 /* Copies a box of elements of `size` bytes from strided places to strided places. */
 void dynq_copy_box(const dynq_op_node *node, size_t size, size_t rank, const size_t *dims, void *to,
                    const ptrdiff_t *to_strides, const void *from, const ptrdiff_t *from_strides);
 
+typedef void dynq_op_body(const void *arg, size_t begin, size_t end);
 /* body(arg, begin, end) for parts of [0, total), in parallel where passing over `bytes` pays for it. Every float
  * operation of an op happens in here, for the floating-point environment. */
-void dynq_op_parallel(const dynq_op_node *node, size_t total, size_t bytes,
-                      void (*body)(const void *arg, size_t begin, size_t end), const void *arg);
+void dynq_op_parallel(const dynq_op_node *node, size_t total, size_t bytes, dynq_op_body *body, const void *arg);
+/* The same for work of about so many nanoseconds in all. */
+void dynq_op_parallel_work(const dynq_op_node *node, size_t total, size_t nanoseconds, dynq_op_body *body,
+                           const void *arg);
 
 /* Before a loop whose rounds are independent though its output may be one of its inputs, element for element. */
 #if defined(__clang__)

@@ -6,45 +6,42 @@
 enum { AUTO_PAD, DILATIONS, KERNEL_SHAPE, PADS, STRIDES };
 enum { LARGEST = INT32_MAX }; /* of any number here: sums and products stay far from int64's end */
 
-/* `count` ints of an attribute, each at least `least`. */
-static dynq_status read_ints(const dynq_op_node *node, size_t attribute, size_t count, int64_t otherwise, int64_t least,
-                             int64_t *values) {
+dynq_status dynq_window_ints(const dynq_op_node *node, size_t attribute, size_t count, int64_t otherwise, int64_t least,
+                             int64_t most, int64_t *values) {
   DYNQ_TRY(dynq_op_ints(node, attribute, count, otherwise, values));
   for (size_t i = 0; i < count; i++) {
-    if (values[i] < least || values[i] > LARGEST) {
-      return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s holds %lld; expected %lld to %d",
-                       node->op->attributes[attribute].name, (long long)values[i], (long long)least, (int)LARGEST);
+    if (values[i] < least || values[i] > most) {
+      return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s holds %lld; expected %lld to %lld",
+                       node->op->attributes[attribute].name, (long long)values[i], (long long)least, (long long)most);
     }
   }
   return DYNQ_OK;
 }
 
-typedef enum auto_pad { PAD_EXPLICIT, PAD_VALID, PAD_SAME_UPPER, PAD_SAME_LOWER } auto_pad;
-
-static dynq_status read_auto_pad(const dynq_op_node *node, auto_pad *pad) {
+dynq_status dynq_window_auto_pad(const dynq_op_node *node, size_t attribute, dynq_auto_pad *pad) {
   static const char *const names[] = {"NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"};
-  *pad = PAD_EXPLICIT;
-  if (!node->attributes[AUTO_PAD].present) {
+  *pad = DYNQ_PAD_EXPLICIT;
+  if (!node->attributes[attribute].present) {
     return DYNQ_OK;
   }
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-    if (dynq_op_string_is(node, AUTO_PAD, names[i])) {
-      *pad = (auto_pad)i;
+    if (dynq_op_string_is(node, attribute, names[i])) {
+      *pad = (dynq_auto_pad)i;
       return DYNQ_OK;
     }
   }
   return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "auto_pad is '%.40s'; expected NOTSET, VALID, SAME_UPPER or SAME_LOWER",
-                   node->attributes[AUTO_PAD].string);
+                   node->attributes[attribute].string);
 }
 
 /* Pads and the number of windows of axis d. */
-static dynq_status place_windows(dynq_window *w, size_t d, auto_pad pad, bool ceil_mode) {
+static dynq_status place_windows(dynq_window *w, size_t d, dynq_auto_pad pad, bool ceil_mode) {
   const size_t width = (w->kernel[d] - 1) * w->dilation[d] + 1, stride = w->stride[d];
-  if (pad == PAD_SAME_UPPER || pad == PAD_SAME_LOWER) {
+  if (pad == DYNQ_PAD_SAME_UPPER || pad == DYNQ_PAD_SAME_LOWER) {
     w->out[d] = (w->in[d] + stride - 1) / stride;
     const size_t covered = w->out[d] != 0 ? (w->out[d] - 1) * stride + width : 0;
     const size_t all = covered > w->in[d] ? covered - w->in[d] : 0;
-    w->before[d] = pad == PAD_SAME_UPPER ? all / 2 : all - all / 2;
+    w->before[d] = pad == DYNQ_PAD_SAME_UPPER ? all / 2 : all - all / 2;
     w->after[d] = all - w->before[d];
     return DYNQ_OK;
   }
@@ -63,7 +60,7 @@ static dynq_status place_windows(dynq_window *w, size_t d, auto_pad pad, bool ce
 dynq_status dynq_window_of(const dynq_op_node *node, const size_t *kernel, bool ceil_mode, dynq_window *w) {
   const dynq_op_tensor *x = node->inputs[0];
   int64_t kernels[2] = {1, 1}, strides[2], dilations[2], pads[4];
-  auto_pad pad;
+  dynq_auto_pad pad;
   if (x->rank != 3 && x->rank != 4) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "input 0 has rank %zu; expected 3 (N, C, W) or 4 (N, C, H, W)",
                      x->rank);
@@ -72,11 +69,11 @@ dynq_status dynq_window_of(const dynq_op_node *node, const size_t *kernel, bool 
   if (kernel == NULL && !node->attributes[KERNEL_SHAPE].present) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "attribute kernel_shape is left out; expected %zu sizes", spatial);
   }
-  DYNQ_TRY(read_auto_pad(node, &pad));
-  DYNQ_TRY(read_ints(node, KERNEL_SHAPE, spatial, 1, 1, kernels));
-  DYNQ_TRY(read_ints(node, STRIDES, spatial, 1, 1, strides));
-  DYNQ_TRY(read_ints(node, DILATIONS, spatial, 1, 1, dilations));
-  DYNQ_TRY(read_ints(node, PADS, 2 * spatial, 0, 0, pads));
+  DYNQ_TRY(dynq_window_auto_pad(node, AUTO_PAD, &pad));
+  DYNQ_TRY(dynq_window_ints(node, KERNEL_SHAPE, spatial, 1, 1, LARGEST, kernels));
+  DYNQ_TRY(dynq_window_ints(node, STRIDES, spatial, 1, 1, LARGEST, strides));
+  DYNQ_TRY(dynq_window_ints(node, DILATIONS, spatial, 1, 1, LARGEST, dilations));
+  DYNQ_TRY(dynq_window_ints(node, PADS, 2 * spatial, 0, 0, LARGEST, pads));
   *w = (dynq_window){
       .spatial = spatial, .in = {1, 1}, .out = {1, 1}, .kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}};
   for (size_t i = 0; i < spatial; i++) {
@@ -85,8 +82,8 @@ dynq_status dynq_window_of(const dynq_op_node *node, const size_t *kernel, bool 
     w->kernel[d] = kernel != NULL ? kernel[i] : (size_t)kernels[i];
     w->stride[d] = (size_t)strides[i];
     w->dilation[d] = (size_t)dilations[i];
-    w->before[d] = pad == PAD_EXPLICIT ? (size_t)pads[i] : 0;
-    w->after[d] = pad == PAD_EXPLICIT ? (size_t)pads[spatial + i] : 0;
+    w->before[d] = pad == DYNQ_PAD_EXPLICIT ? (size_t)pads[i] : 0;
+    w->after[d] = pad == DYNQ_PAD_EXPLICIT ? (size_t)pads[spatial + i] : 0;
     if (kernel != NULL && node->attributes[KERNEL_SHAPE].present && (size_t)kernels[i] != kernel[i]) {
       return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "kernel_shape holds %lld; the weights have %zu",
                        (long long)kernels[i], kernel[i]);

@@ -21,6 +21,16 @@ typedef struct dynq_window {
   size_t in[2], out[2], kernel[2], stride[2], dilation[2], before[2], after[2];
 } dynq_window;
 
+typedef enum dynq_auto_pad {
+  DYNQ_PAD_EXPLICIT,
+  DYNQ_PAD_VALID,
+  DYNQ_PAD_SAME_UPPER,
+  DYNQ_PAD_SAME_LOWER
+} dynq_auto_pad;
+dynq_status dynq_window_auto_pad(const dynq_op_node *node, size_t attribute, dynq_auto_pad *pad);
+/* `count` ints of an attribute, each from `least` to `most`; `otherwise` for all where it is left out. */
+dynq_status dynq_window_ints(const dynq_op_node *node, size_t attribute, size_t count, int64_t otherwise, int64_t least,
+                             int64_t most, int64_t *values);
 /* Reads the attributes for input 0. `kernel`: its size in each spatial axis, or NULL: attribute kernel_shape says it. */
 dynq_status dynq_window_of(const dynq_op_node *node, const size_t *kernel, bool ceil_mode, dynq_window *window);
 /* The places of axis `d` that window `index` covers: those of kernel elements [*begin, *end), of which the first is at

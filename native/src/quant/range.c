@@ -6,6 +6,7 @@
 #include "../alloc.h"
 #include "../arguments.h"
 #include "../threads.h"
+#include "../work.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -20,9 +21,8 @@ bool dynq_row_range(const dynq_kernels *kernels, size_t k, const float *x, float
 }
 
 size_t dynq_pass_workers(size_t count, size_t rows, size_t bytes) {
-  const size_t worth = bytes / (256 * 1024);
-  const size_t n = worth < count ? worth : count;
-  return n < rows ? (n != 0 ? n : 1) : (rows != 0 ? rows : 1);
+  enum { BYTES_PER_NANOSECOND = 16 };
+  return dynq_work_parts(count, rows, bytes / BYTES_PER_NANOSECOND);
 }
 
 typedef struct range_job {
