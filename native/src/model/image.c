@@ -79,13 +79,7 @@ static dynq_status map_file(const char *path, int file, void **mapping, size_t *
 
 /* The path before the message. */
 static dynq_status name_file(dynq_status status, const char *path) {
-  char message[256];
-  if (status == DYNQ_ERROR_FORMAT) {
-    (void)strncpy(message, dynq_last_error(), sizeof message - 1);
-    message[sizeof message - 1] = '\0';
-    (void)dynq_fail(status, "%.100s: %s", path, message);
-  }
-  return status;
+  return status == DYNQ_ERROR_FORMAT ? dynq_fail(status, "%.100s: %s", path, dynq_last_error()) : status;
 }
 
 dynq_status dynq_model_open(const char *path, dynq_model **model) {

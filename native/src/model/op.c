@@ -111,8 +111,5 @@ int64_t dynq_op_value(const dynq_op_tensor *t, size_t i) {
 }
 
 dynq_status dynq_fail_in_node(dynq_status status, const dynq_plan_node *node) {
-  char message[256];
-  (void)strncpy(message, dynq_last_error(), sizeof message - 1);
-  message[sizeof message - 1] = '\0';
-  return dynq_fail(status, "node '%.80s' (%s): %s", node->name, node->op->name, message);
+  return dynq_fail(status, "node '%.80s' (%s): %s", node->name, node->op->name, dynq_last_error());
 }

@@ -72,13 +72,7 @@ static dynq_status read_weight(dynq_reader *r, dynq_plan_tensor *t) {
   info.column_sum = column_sum;
   info.zero_point = zero_point;
   const dynq_status status = dynq_weight_view(&info, &t->weight);
-  if (status == DYNQ_ERROR_INVALID_ARGUMENT) {
-    char message[200];
-    (void)strncpy(message, dynq_last_error(), sizeof message - 1);
-    message[sizeof message - 1] = '\0';
-    return dynq_read_damaged(r, "packed weight: %s", message);
-  }
-  return status;
+  return status == DYNQ_ERROR_INVALID_ARGUMENT ? dynq_read_damaged(r, "packed weight: %s", dynq_last_error()) : status;
 }
 
 static dynq_status read_tensor(dynq_reader *r, dynq_plan_tensor *t) {
