@@ -19,12 +19,6 @@ typedef struct planner {
   size_t *last;   /* per root: when it is read for the last time */
 } planner;
 
-static dynq_status take(dynq_pool *pool, size_t count, size_t size, void *array) {
-  void *p = dynq_pool_array(pool, count, size);
-  memcpy(array, &p, sizeof p);
-  return p != NULL ? DYNQ_OK : dynq_fail_memory(dynq_size_mul(count, size));
-}
-
 /* While planning, what has data is static. */
 static bool is_static(const dynq_op_tensor *t) { return t->data != NULL || t->weight != NULL; }
 
@@ -67,8 +61,8 @@ static dynq_status prepare_tensors(const planner *p, const dynq_tensor *inputs) 
 static dynq_status prepare_node(const planner *p, const dynq_plan_node *from, dynq_op_node *node) {
   const dynq_op_tensor **inputs;
   dynq_op_tensor **outputs;
-  DYNQ_TRY(take(&p->plan->pool, from->input_count, sizeof *inputs, &inputs));
-  DYNQ_TRY(take(&p->plan->pool, from->output_count, sizeof *outputs, &outputs));
+  DYNQ_TRY(dynq_pool_array(&p->plan->pool, from->input_count, sizeof *inputs, &inputs));
+  DYNQ_TRY(dynq_pool_array(&p->plan->pool, from->output_count, sizeof *outputs, &outputs));
   for (size_t i = 0; i < from->input_count; i++) {
     inputs[i] = from->inputs[i] != DYNQ_NONE ? &p->plan->tensors[from->inputs[i]] : NULL;
   }
@@ -274,15 +268,15 @@ static void choose_buffers(const planner *p) {
 static dynq_status fill(planner *p, dynq_pool *temporary, const dynq_tensor *inputs) {
   const dynq_model *m = p->model;
   dynq_shape_plan *plan = p->plan;
-  DYNQ_TRY(take(temporary, m->tensor_count, sizeof *p->root, &p->root));
-  DYNQ_TRY(take(temporary, m->tensor_count, sizeof *p->last, &p->last));
-  DYNQ_TRY(take(&plan->pool, m->tensor_count, sizeof *plan->tensors, &plan->tensors));
-  DYNQ_TRY(take(&plan->pool, m->tensor_count, sizeof *plan->buffer_of, &plan->buffer_of));
-  DYNQ_TRY(take(&plan->pool, m->tensor_count, sizeof *plan->kept, &plan->kept));
-  DYNQ_TRY(take(&plan->pool, m->node_count, sizeof *plan->nodes, &plan->nodes));
-  DYNQ_TRY(take(&plan->pool, m->node_count, sizeof *plan->scratch_of, &plan->scratch_of));
-  DYNQ_TRY(take(&plan->pool, m->node_count, sizeof *plan->done, &plan->done));
-  DYNQ_TRY(take(&plan->pool, m->tensor_count + m->node_count, sizeof *plan->buffers, &plan->buffers));
+  DYNQ_TRY(dynq_pool_array(temporary, m->tensor_count, sizeof *p->root, &p->root));
+  DYNQ_TRY(dynq_pool_array(temporary, m->tensor_count, sizeof *p->last, &p->last));
+  DYNQ_TRY(dynq_pool_array(&plan->pool, m->tensor_count, sizeof *plan->tensors, &plan->tensors));
+  DYNQ_TRY(dynq_pool_array(&plan->pool, m->tensor_count, sizeof *plan->buffer_of, &plan->buffer_of));
+  DYNQ_TRY(dynq_pool_array(&plan->pool, m->tensor_count, sizeof *plan->kept, &plan->kept));
+  DYNQ_TRY(dynq_pool_array(&plan->pool, m->node_count, sizeof *plan->nodes, &plan->nodes));
+  DYNQ_TRY(dynq_pool_array(&plan->pool, m->node_count, sizeof *plan->scratch_of, &plan->scratch_of));
+  DYNQ_TRY(dynq_pool_array(&plan->pool, m->node_count, sizeof *plan->done, &plan->done));
+  DYNQ_TRY(dynq_pool_array(&plan->pool, m->tensor_count + m->node_count, sizeof *plan->buffers, &plan->buffers));
   DYNQ_TRY(prepare_tensors(p, inputs));
   DYNQ_TRY(infer_all(p));
   find_lifetimes(p);
