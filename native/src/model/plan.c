@@ -56,8 +56,8 @@ static dynq_status read_weight(dynq_reader *r, dynq_plan_tensor *t) {
   }
   info.n = (size_t)n;
   info.k = (size_t)k;
-  info.n_padded = (info.n + DYNQ_PANEL - 1) / DYNQ_PANEL * DYNQ_PANEL;
-  info.data_bytes = dynq_size_mul(info.n_padded, (info.k + DYNQ_GROUP - 1) / DYNQ_GROUP * DYNQ_GROUP);
+  info.n_padded = dynq_weight_padded(info.n);
+  info.data_bytes = dynq_weight_data_bytes(info.n, info.k);
   const size_t array_bytes = dynq_size_mul(info.n_padded, 4);
   DYNQ_TRY(dynq_read_data(r, info.data_bytes, "packed weight", &data));
   DYNQ_TRY(dynq_read_data(r, array_bytes, "scales of a packed weight", &scale));
