@@ -24,7 +24,7 @@ static bool is_static(const dynq_op_tensor *t) { return t->data != NULL || t->we
 
 /* ---- Tensors and nodes before anything is inferred ---- */
 
-static dynq_status prepare_tensors(const planner *p, const dynq_tensor *inputs) {
+static void prepare_tensors(const planner *p, const dynq_tensor *inputs) {
   const dynq_model *m = p->model;
   for (size_t i = 0; i < m->tensor_count; i++) {
     const dynq_plan_tensor *from = &m->tensors[i];
@@ -55,7 +55,6 @@ static dynq_status prepare_tensors(const planner *p, const dynq_tensor *inputs) 
     memcpy(t->dims, inputs[i].dims, sizeof t->dims);
     t->count = dynq_dims_count(t->dtype, t->rank, t->dims);
   }
-  return DYNQ_OK;
 }
 
 static dynq_status prepare_node(const planner *p, const dynq_plan_node *from, dynq_op_node *node) {
@@ -104,7 +103,7 @@ static dynq_status check_outputs(const dynq_op_node *node) {
 }
 
 static dynq_status infer(dynq_op_node *node) {
-  for (size_t i = 0; i < node->input_count && i < DYNQ_OP_LOOKS_AT; i++) {
+  for (size_t i = 0; i < node->input_count; i++) {
     if (dynq_op_bit(node->op->static_inputs, i) && node->inputs[i] != NULL && !is_static(node->inputs[i])) {
       return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
                        "input %zu has to be known before the run: a constant, or computed from shapes alone", i);
@@ -188,10 +187,13 @@ static void find_lifetimes(const planner *p) {
   const dynq_model *m = p->model;
   const size_t end = m->node_count + 1;
   for (size_t i = 0; i < m->node_count; i++) {
-    for (size_t j = 0; j < m->nodes[i].input_count && !p->plan->done[i]; j++) {
+    if (p->plan->done[i]) {
+      continue;
+    }
+    for (size_t j = 0; j < m->nodes[i].input_count; j++) {
       use(p, m->nodes[i].inputs[j], i + 1);
     }
-    for (size_t j = 0; j < m->nodes[i].output_count && !p->plan->done[i]; j++) {
+    for (size_t j = 0; j < m->nodes[i].output_count; j++) {
       use(p, m->nodes[i].outputs[j], p->plan->keep_all ? end : i + 1);
     }
   }
@@ -250,14 +252,17 @@ static void choose_buffers(const planner *p) {
   for (size_t i = 0; i < m->node_count; i++) {
     const dynq_op_node *node = &p->plan->nodes[i];
     p->plan->scratch_of[i] = DYNQ_NONE;
-    for (size_t j = 0; j < node->output_count && !p->plan->done[i]; j++) {
+    if (p->plan->done[i]) {
+      continue;
+    }
+    for (size_t j = 0; j < node->output_count; j++) {
       const uint32_t tensor = m->nodes[i].outputs[j];
       if (tensor != DYNQ_NONE) {
         const uint32_t root = p->root[tensor];
         p->plan->buffer_of[tensor] = root == tensor ? place_output(p, i, j, tensor) : p->plan->buffer_of[root];
       }
     }
-    if (!p->plan->done[i] && node->scratch_bytes != 0) {
+    if (node->scratch_bytes != 0) {
       p->plan->scratch_of[i] = new_buffer(p, node->scratch_bytes, i + 1, i + 1);
     }
   }
@@ -277,7 +282,7 @@ static dynq_status fill(planner *p, dynq_pool *temporary, const dynq_tensor *inp
   DYNQ_TRY(dynq_pool_array(&plan->pool, m->node_count, sizeof *plan->scratch_of, &plan->scratch_of));
   DYNQ_TRY(dynq_pool_array(&plan->pool, m->node_count, sizeof *plan->done, &plan->done));
   DYNQ_TRY(dynq_pool_array(&plan->pool, m->tensor_count + m->node_count, sizeof *plan->buffers, &plan->buffers));
-  DYNQ_TRY(prepare_tensors(p, inputs));
+  prepare_tensors(p, inputs);
   DYNQ_TRY(infer_all(p));
   find_lifetimes(p);
   choose_buffers(p);
