@@ -5,6 +5,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 static _Thread_local char last_error[256];
 
@@ -39,10 +40,12 @@ const char *dynq_last_error(void) { return last_error; }
 const char *dynq_version(void) { return DYNQ_VERSION; }
 
 dynq_status dynq_fail(dynq_status status, const char *format, ...) {
+  char message[sizeof last_error] = ""; /* not last_error itself, which the arguments may quote */
   va_list arguments;
   va_start(arguments, format);
-  (void)vsnprintf(last_error, sizeof last_error, format, arguments);
+  (void)vsnprintf(message, sizeof message, format, arguments);
   va_end(arguments);
+  memcpy(last_error, message, strlen(message) + 1);
   return status;
 }
 

@@ -12,7 +12,8 @@
 #define DYNQ_PRINTF(text, first)
 #endif
 
-/* Keeps the message for this thread (cut at 255 characters) and returns `status`. */
+/* Keeps the message for this thread (cut at 255 characters) and returns `status`. The message may quote
+ * dynq_last_error(). */
 dynq_status dynq_fail(dynq_status status, const char *format, ...) DYNQ_PRINTF(2, 3);
 dynq_status dynq_fail_memory(size_t bytes);
 

@@ -30,13 +30,9 @@ static bool refuse_all(size_t bytes) {
   return true;
 }
 
-static size_t element_bytes(dynq_dtype dtype) {
-  return dtype == DYNQ_INT64 ? 8 : dtype == DYNQ_FLOAT32 || dtype == DYNQ_INT32 ? 4 : 1;
-}
-
 /* Sizes for what a model leaves open, the same for all of one name; false where the input would be large. */
 static bool fill_input(const dynq_model_value *value, size_t open, const void *data, dynq_tensor *t) {
-  size_t bytes = element_bytes(value->dtype);
+  size_t bytes = dynq_dtype_size(value->dtype);
   *t = (dynq_tensor){.dtype = value->dtype, .rank = value->rank, .data = data};
   for (size_t d = 0; d < value->rank; d++) {
     t->dims[d] = value->dims[d] < 0 ? open : (size_t)value->dims[d];
@@ -68,7 +64,7 @@ static void run_once(dynq_session *session, const dynq_model *model, const dynq_
   r->bytes = 0;
   r->status = dynq_model_run(session, in, out);
   for (size_t i = 0; i < dynq_model_output_count(model) && (r->status == DYNQ_OK || r->status == DYNQ_NONFINITE); i++) {
-    size_t bytes = element_bytes(out[i].dtype);
+    size_t bytes = dynq_dtype_size(out[i].dtype);
     for (size_t d = 0; d < out[i].rank; d++) {
       bytes *= out[i].dims[d];
     }

@@ -5,6 +5,7 @@
 #include "check_api.h"
 
 #include "alloc.h"
+#include "blocks.h"
 
 #include <stdatomic.h>
 #include <string.h>
@@ -95,27 +96,7 @@ static const struct function {
     {"dynq_weight_unpack_s8", call_unpack, 0, true},
 };
 
-/* ---- Every block is given back: the linker leads the library's calls here (--wrap, in CMakeLists.txt) ---- */
-
-void *__real_dynq_alloc(size_t bytes);
-void __real_dynq_free(void *p);
-void *__wrap_dynq_alloc(size_t bytes);
-void __wrap_dynq_free(void *p);
-
-static _Atomic size_t allocated, freed;
-
-void *__wrap_dynq_alloc(size_t bytes) {
-  void *p = __real_dynq_alloc(bytes);
-  atomic_fetch_add(&allocated, p != NULL ? 1 : 0);
-  return p;
-}
-
-void __wrap_dynq_free(void *p) {
-  atomic_fetch_add(&freed, p != NULL ? 1 : 0);
-  __real_dynq_free(p);
-}
-
-static size_t blocks_in_use(void) { return atomic_load(&allocated) - atomic_load(&freed); }
+/* ---- Every block is given back ---- */
 
 static void check_function(const struct function *f) {
   for (refused = 0;; refused++) {

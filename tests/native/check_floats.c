@@ -8,13 +8,6 @@
 #include <math.h>
 #include <string.h>
 
-enum { MOST = 1000 };
-
-/* Every length to 70, where all tails are, and some longer ones. */
-static const size_t longer[] = {95, 127, 128, 129, 255, 256, 257, 511, 777, MOST};
-enum { LENGTHS = 71 + sizeof longer / sizeof longer[0] };
-static size_t length_of(size_t index) { return index <= 70 ? index : longer[index - 71]; }
-
 static bool is_scalar(const dynq_kernels *k) { return strcmp(k->name, "scalar") == 0; }
 
 /* Values near 1, then of each adversarial kind, the last with NaNs and infinities among them. */
@@ -181,8 +174,8 @@ static double exact_softmax(size_t n, const double *t, double *p) {
 }
 
 static void check_softmax(const dynq_kernels *k, const dynq_kernels *scalar) {
-  static float expected[6 * (MOST + 1)];
-  static double t[MOST], p[MOST];
+  static float expected[6 * (LONGEST + 1)];
+  static double t[LONGEST], p[LONGEST];
   check_begin(k->name, "softmax");
   for (size_t l = 0; l < LENGTHS; l++) {
     for (int kind = 0; kind < KINDS; kind++) {
@@ -205,7 +198,7 @@ static void check_softmax(const dynq_kernels *k, const dynq_kernels *scalar) {
       for (size_t r = 0; r < m; r++) {
         scalar->vector.softmax(1, n, x + r * stride, stride, scale, mask, expected + r * stride, stride);
       }
-      float before[MOST];
+      float before[LONGEST];
       memcpy(before, x, (m != 0 ? n : 0) * sizeof *x);
       k->vector.softmax(m, n, x, stride, scale, mask, y, stride);
       check_same("y", CHECK_F32, expected, y, size);
@@ -224,8 +217,8 @@ static void check_softmax(const dynq_kernels *k, const dynq_kernels *scalar) {
 }
 
 static void check_log_softmax(const dynq_kernels *k, const dynq_kernels *scalar) {
-  static float expected[MOST];
-  static double t[MOST], p[MOST];
+  static float expected[LONGEST];
+  static double t[LONGEST], p[LONGEST];
   check_begin(k->name, "log_softmax, log_sum_exp");
   for (size_t l = 0; l < LENGTHS; l++) {
     for (int kind = 0; kind < KINDS; kind++) {
@@ -263,7 +256,7 @@ static double norm_of(size_t n, const float *x, double center) {
 
 /* m rows: those of the reference one at a time. */
 static void check_norms(const dynq_kernels *k, const dynq_kernels *scalar) {
-  static float expected[6 * MOST], before[6 * MOST];
+  static float expected[6 * LONGEST], before[6 * LONGEST];
   check_begin(k->name, "layer_norm, rms_norm");
   for (size_t l = 1; l < LENGTHS; l++) {
     for (int kind = 0; kind < KINDS; kind++) {
@@ -419,14 +412,14 @@ static void judge_unary(dynq_unary function, float x, float alpha, float beta, f
 }
 
 static void check_unary(const dynq_kernels *k, const dynq_kernels *scalar) {
-  static float expected[MOST];
+  static float expected[LONGEST];
   for (int function = 0; function < UNARIES; function++) {
     check_begin(k->name, unaries[function].name);
     for (size_t l = 0; l < LENGTHS; l++) {
       for (int kind = 0; kind < KINDS; kind++) {
         const size_t n = length_of(l);
         const bool in_place = random_below(2) != 0;
-        float *x = values(kind, n), *y = in_place ? x : guarded_f32(n), before[MOST];
+        float *x = values(kind, n), *y = in_place ? x : guarded_f32(n), before[LONGEST];
         const float alpha = function == DYNQ_UNARY_CLAMP ? -1.0f : 0.2f;
         const float beta = function == DYNQ_UNARY_CLAMP ? 2.0f : 0.5f;
         for (size_t i = 0; i < n && kind == FILL_UNIT; i++) {

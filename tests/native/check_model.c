@@ -7,6 +7,7 @@
 #include "check_model.h"
 
 #include "alloc.h"
+#include "blocks.h"
 #include "model/model.h"
 #include "pools.h"
 
@@ -17,29 +18,6 @@
 #include <string.h>
 
 enum { VOCABULARY = 50, WIDTH = 40, HIDDEN = 72 };
-
-/* ---- Blocks that the library takes: the linker leads its calls here (--wrap, in CMakeLists.txt) ---- */
-
-void *__real_dynq_alloc(size_t bytes);
-void __real_dynq_free(void *p);
-void *__wrap_dynq_alloc(size_t bytes);
-void __wrap_dynq_free(void *p);
-
-static _Atomic size_t taken, given_back;
-
-void *__wrap_dynq_alloc(size_t bytes) {
-  void *p = __real_dynq_alloc(bytes);
-  atomic_fetch_add(&taken, p != NULL ? 1 : 0);
-  return p;
-}
-
-void __wrap_dynq_free(void *p) {
-  atomic_fetch_add(&given_back, p != NULL ? 1 : 0);
-  __real_dynq_free(p);
-}
-
-size_t model_blocks_in_use(void) { return atomic_load(&taken) - atomic_load(&given_back); }
-size_t model_blocks_taken(void) { return atomic_load(&taken); }
 
 /* ---- Models ---- */
 
@@ -340,25 +318,25 @@ static void check_allocations(void) {
   int64_t ids[MOST];
   check_begin("", "no allocation after planning");
   void *image = sample_image(&size);
-  const size_t before = model_blocks_in_use();
+  const size_t before = blocks_in_use();
   for (size_t mode = 0; mode < POOL_MODES; mode++) {
     dynq_model *model = open_image(image, size);
     dynq_session *session = NULL;
     CHECK_STATUS(DYNQ_OK, dynq_session_new(model, pool_of(mode), &session));
     check_case("pool %zu", mode);
     for (size_t round = 0; round < 3; round++) {
-      const size_t taken_before = model_blocks_taken();
+      const size_t taken_before = blocks_taken();
       for (size_t length = 6; length < 6 + 4; length++) {
         random_ids(ids, 12 * length);
         dynq_tensor out[2];
         const dynq_tensor in = tensor_of(DYNQ_INT64, 2, (const size_t[]){12, length}, ids);
         CHECK_STATUS(DYNQ_OK, dynq_model_run(session, &in, out));
       }
-      CHECK(round == 0 || model_blocks_taken() == taken_before);
+      CHECK(round == 0 || blocks_taken() == taken_before);
     }
     dynq_session_free(session);
     dynq_model_close(model);
-    CHECK(model_blocks_in_use() == before);
+    CHECK(blocks_in_use() == before);
   }
   CHECK_STATUS(DYNQ_OK, dynq_set_num_threads(0));
   free(image);
@@ -379,7 +357,7 @@ static void check_refused_allocations(void) {
   const dynq_tensor in = tensor_of(DYNQ_INT64, 2, (const size_t[]){2, 2}, ids);
   check_begin("", "failing allocations leak nothing");
   void *image = sample_image(&size);
-  const size_t before = model_blocks_in_use();
+  const size_t before = blocks_in_use();
   bool done = false;
   for (refused = 0; !done && refused < 100; refused++) {
     dynq_model *model = NULL;
@@ -398,7 +376,7 @@ static void check_refused_allocations(void) {
     }
     dynq_session_free(session);
     dynq_model_close(model);
-    CHECK(model_blocks_in_use() == before);
+    CHECK(blocks_in_use() == before);
   }
   CHECK(done && refused > 5);
   free(image);

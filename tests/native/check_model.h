@@ -26,8 +26,5 @@ dynq_model *open_image(const void *image, size_t size);
 /* One run of the sample against the functions that it calls. */
 void run_sample(dynq_session *session, size_t batch, size_t length, const int64_t *ids);
 dynq_tensor tensor_of(dynq_dtype dtype, size_t rank, const size_t *dims, const void *data);
-/* Blocks that the library has taken and not given back; how many it ever took. */
-size_t model_blocks_in_use(void);
-size_t model_blocks_taken(void);
 
 #endif

@@ -8,10 +8,6 @@
 #include <math.h>
 #include <string.h>
 
-static const size_t lengths_above_70[] = {95, 127, 128, 129, 255, 256, 257, 511, 777, 1000};
-enum { LENGTHS = 71 + sizeof lengths_above_70 / sizeof lengths_above_70[0] };
-static size_t length_of(size_t index) { return index <= 70 ? index : lengths_above_70[index - 71]; }
-
 /* ---- range ---- */
 
 static void range_case(const dynq_kernels *k, const float *x, size_t n, float lo, float hi) {

@@ -4,6 +4,7 @@
 #include "op_case.h"
 
 #include "cpu.h"
+#include "model/model.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -36,7 +37,7 @@ void *op_case_add(op_case *c, dynq_dtype dtype, size_t rank, const size_t *dims)
   for (size_t i = 0; i < rank; i++) {
     t->dims[i] = dims[i];
   }
-  t->data = guarded(t->count * dynq_dtype_size(dtype), 64);
+  t->data = guarded(dynq_op_tensor_bytes(t), 64);
   return t->data;
 }
 
@@ -94,7 +95,7 @@ static dynq_status infer(op_case *c, bound_node *b) {
   void *data[CASE_INPUTS];
   for (size_t i = 0; i < c->input_count; i++) {
     data[i] = c->in[i].data;
-    c->in[i].data = (c->op->static_inputs >> i & 1) != 0 ? data[i] : NULL;
+    c->in[i].data = dynq_op_bit(c->op->static_inputs, i) ? data[i] : NULL;
   }
   const dynq_status status = c->op->infer(&b->node);
   for (size_t i = 0; i < c->input_count; i++) {
@@ -134,9 +135,8 @@ static bool run_once(op_case *c, const dynq_kernels *kernels, size_t threads, si
     return false;
   }
   for (size_t i = 0; i < c->output_count; i++) {
-    c->out[i].data = i == 0 && in_place != NOT_IN_PLACE
-                         ? c->in[in_place].data
-                         : guarded(c->out[i].count * dynq_dtype_size(c->out[i].dtype), 64);
+    c->out[i].data =
+        i == 0 && in_place != NOT_IN_PLACE ? c->in[in_place].data : guarded(dynq_op_tensor_bytes(&c->out[i]), 64);
   }
   b.node.scratch = b.node.scratch_bytes != 0 ? guarded(b.node.scratch_bytes, 64) : NULL;
   status = c->op->run(&b.node);
@@ -148,15 +148,13 @@ static bool run_once(op_case *c, const dynq_kernels *kernels, size_t threads, si
   return true;
 }
 
-static size_t bytes_of(const dynq_op_tensor *t) { return t->count * dynq_dtype_size(t->dtype); }
-
 static bool run_and_compare(const op_case *c, const dynq_kernels *kernels, size_t threads, size_t in_place,
                             dynq_status expected) {
   const size_t mark = guards_mark();
   op_case other = *c;
   if (in_place != NOT_IN_PLACE) {
-    other.in[in_place].data = guarded(bytes_of(&c->in[in_place]), 64);
-    for (size_t i = 0; i < bytes_of(&c->in[in_place]); i++) {
+    other.in[in_place].data = guarded(dynq_op_tensor_bytes(&c->in[in_place]), 64);
+    for (size_t i = 0; i < dynq_op_tensor_bytes(&c->in[in_place]); i++) {
       ((uint8_t *)other.in[in_place].data)[i] = ((const uint8_t *)c->in[in_place].data)[i];
     }
   }
@@ -167,7 +165,7 @@ static bool run_and_compare(const op_case *c, const dynq_kernels *kernels, size_
     char what[80];
     (void)snprintf(what, sizeof what, "output %zu on %s with %zu threads%s", o, kernels->name, threads,
                    in_place != NOT_IN_PLACE ? ", in place" : "");
-    check_same(what, CHECK_BYTES, c->out[o].data, other.out[o].data, bytes_of(&c->out[o]));
+    check_same(what, CHECK_BYTES, c->out[o].data, other.out[o].data, dynq_op_tensor_bytes(&c->out[o]));
   }
   guards_release_to(mark);
   return true;
@@ -189,7 +187,8 @@ bool op_case_run(op_case *c, dynq_status expected) {
     }
   }
   for (size_t i = 0; i < c->input_count; i++) { /* on the last of these */
-    if ((c->op->in_place >> i & 1) != 0 && c->given[i] && bytes_of(&c->in[i]) == bytes_of(&c->out[0]) &&
+    if (dynq_op_bit(c->op->in_place, i) && c->given[i] &&
+        dynq_op_tensor_bytes(&c->in[i]) == dynq_op_tensor_bytes(&c->out[0]) &&
         !run_and_compare(c, &kernels, 2, i, expected)) {
       return false;
     }

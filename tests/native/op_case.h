@@ -32,8 +32,8 @@ void op_case_string(op_case *c, const char *name, const char *value);
 
 /* infer() alone, on the last instruction set of the list. */
 dynq_status op_case_infer(op_case *c);
-/* Everywhere, and in place where the op allows it; the outputs, those of scalar, stay until guards_release. False, with a failure reported, where a call
- * does not return `expected`. */
+/* Everywhere, and in place where the op allows it; the outputs, those of scalar, stay until guards_release. False, with
+ * a failure reported, where a call does not return `expected`. */
 bool op_case_run(op_case *c, dynq_status expected);
 /* op_case_infer returns DYNQ_ERROR_INVALID_ARGUMENT with a message that holds `text`. */
 void op_case_refused(op_case *c, const char *text);

@@ -8,17 +8,13 @@
 
 enum { ALIGN = 64 };
 
-typedef struct entry {
-  dynq_buffer *buffer;
-  size_t index; /* equal sizes: first come, first placed */
-} entry;
-
+/* Of pointers into one array; equal sizes: first come, first placed. */
 static int larger_first(const void *a, const void *b) {
-  const entry *x = a, *y = b;
-  if (x->buffer->bytes != y->buffer->bytes) {
-    return x->buffer->bytes > y->buffer->bytes ? -1 : 1;
+  const dynq_buffer *x = *(dynq_buffer *const *)a, *y = *(dynq_buffer *const *)b;
+  if (x->bytes != y->bytes) {
+    return x->bytes > y->bytes ? -1 : 1;
   }
-  return x->index < y->index ? -1 : 1;
+  return x < y ? -1 : 1;
 }
 
 static bool meet(const dynq_buffer *a, const dynq_buffer *b) { return a->first <= b->last && b->first <= a->last; }
@@ -49,21 +45,21 @@ static void insert(dynq_buffer **placed, size_t count, dynq_buffer *b) {
 }
 
 dynq_status dynq_arena_place(dynq_buffer *buffers, size_t count, size_t *arena_bytes) {
-  const size_t bytes = dynq_size_mul(count, sizeof(entry) + sizeof(dynq_buffer *));
-  entry *entries = dynq_alloc(bytes);
-  if (entries == NULL) {
+  const size_t bytes = dynq_size_mul(count, 2 * sizeof(dynq_buffer *));
+  dynq_buffer **sorted = dynq_alloc(bytes);
+  if (sorted == NULL) {
     return dynq_fail_memory(bytes);
   }
-  dynq_buffer **placed = (dynq_buffer **)(void *)(entries + count);
+  dynq_buffer **placed = sorted + count;
   size_t placed_count = 0, end = 0;
   for (size_t i = 0; i < count; i++) {
     const size_t padded = dynq_size_add(buffers[i].bytes, ALIGN - 1);
     buffers[i].bytes = padded == SIZE_MAX ? SIZE_MAX : padded / ALIGN * ALIGN;
-    entries[i] = (entry){&buffers[i], i};
+    sorted[i] = &buffers[i];
   }
-  qsort(entries, count, sizeof *entries, larger_first);
+  qsort(sorted, count, sizeof *sorted, larger_first);
   for (size_t i = 0; i < count && end <= PTRDIFF_MAX; i++) {
-    dynq_buffer *b = entries[i].buffer;
+    dynq_buffer *b = sorted[i];
     b->offset = 0;
     if (b->bytes != 0) { /* nothing lies anywhere */
       b->offset = best_offset(placed, placed_count, b);
@@ -72,7 +68,7 @@ dynq_status dynq_arena_place(dynq_buffer *buffers, size_t count, size_t *arena_b
       end = b_end > end ? b_end : end;
     }
   }
-  dynq_free(entries);
+  dynq_free(sorted);
   if (end > PTRDIFF_MAX) {
     return dynq_fail(DYNQ_ERROR_OUT_OF_MEMORY, "the tensors of this shape exceed the address space");
   }

@@ -2,7 +2,7 @@
  * From a file or memory to a model: find the data behind the header of the safetensors container.
  */
 #include "../alloc.h"
-#include "model.h"
+#include "reader.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,13 +14,10 @@
 enum { ALIGN = 64, LENGTH_BYTES = 8 };
 
 static dynq_status find_data(dynq_model *model, const unsigned char *bytes, size_t size) {
-  uint64_t length = 0;
   if (size < LENGTH_BYTES) {
     return dynq_fail(DYNQ_ERROR_FORMAT, "%zu bytes; expected a .dynq file: truncated, or another format", size);
   }
-  for (size_t i = 0; i < LENGTH_BYTES; i++) {
-    length |= (uint64_t)bytes[i] << 8 * i;
-  }
+  const uint64_t length = dynq_little_endian(bytes, LENGTH_BYTES);
   if ((length + LENGTH_BYTES) % ALIGN != 0 || size == LENGTH_BYTES || bytes[LENGTH_BYTES] != '{') {
     return dynq_fail(DYNQ_ERROR_FORMAT,
                      "not a .dynq file: expected a JSON header and data that begin at a multiple of %d", ALIGN);
@@ -79,13 +76,7 @@ static dynq_status map_file(const char *path, int file, void **mapping, size_t *
 
 /* The path before the message. */
 static dynq_status name_file(dynq_status status, const char *path) {
-  char message[256];
-  if (status == DYNQ_ERROR_FORMAT) {
-    (void)strncpy(message, dynq_last_error(), sizeof message - 1);
-    message[sizeof message - 1] = '\0';
-    (void)dynq_fail(status, "%.100s: %s", path, message);
-  }
-  return status;
+  return status == DYNQ_ERROR_FORMAT ? dynq_fail(status, "%.100s: %s", path, dynq_last_error()) : status;
 }
 
 dynq_status dynq_model_open(const char *path, dynq_model **model) {

@@ -133,6 +133,14 @@ dynq_status dynq_inputs_check(const dynq_session *session, const dynq_tensor *in
 
 static inline bool dynq_op_bit(uint32_t bits, size_t i) { return i < 32 && (bits >> i & 1) != 0; }
 static inline size_t dynq_op_tensor_bytes(const dynq_op_tensor *t) { return t->count * dynq_dtype_size(t->dtype); }
+/* As callers see it. */
+static inline dynq_tensor dynq_op_tensor_view(const dynq_op_tensor *t) {
+  dynq_tensor view = {.dtype = t->dtype, .rank = t->rank, .data = t->data};
+  for (size_t i = 0; i < t->rank; i++) {
+    view.dims[i] = t->dims[i];
+  }
+  return view;
+}
 /* Product of dims; SIZE_MAX where it or its bytes overflow. */
 size_t dynq_dims_count(dynq_dtype dtype, size_t rank, const size_t *dims);
 /* "node 'name' (Op): " before the message of the failure under way. */

@@ -107,8 +107,5 @@ dynq_status dynq_op_broadcast(const dynq_op_tensor *a, const dynq_op_tensor *b, 
 }
 
 dynq_status dynq_fail_in_node(dynq_status status, const dynq_plan_node *node) {
-  char message[256];
-  (void)strncpy(message, dynq_last_error(), sizeof message - 1);
-  message[sizeof message - 1] = '\0';
-  return dynq_fail(status, "node '%.80s' (%s): %s", node->name, node->op->name, message);
+  return dynq_fail(status, "node '%.80s' (%s): %s", node->name, node->op->name, dynq_last_error());
 }

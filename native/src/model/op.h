@@ -14,9 +14,8 @@
 #include <stdbool.h>
 
 enum {
-  DYNQ_OP_MAX_INPUTS = 256,    /* Concat */
-  DYNQ_OP_MAX_ATTRIBUTES = 16, /* that one op knows */
-  DYNQ_OP_LOOKS_AT = 32        /* inputs whose values infer() can ask for: the first so many */
+  DYNQ_OP_MAX_INPUTS = 256,   /* Concat */
+  DYNQ_OP_MAX_ATTRIBUTES = 16 /* that one op knows */
 };
 
 /* Static: known while the model is planned, before any input has a value. */

@@ -56,8 +56,8 @@ static dynq_status read_weight(dynq_reader *r, dynq_plan_tensor *t) {
   }
   info.n = (size_t)n;
   info.k = (size_t)k;
-  info.n_padded = (info.n + DYNQ_PANEL - 1) / DYNQ_PANEL * DYNQ_PANEL;
-  info.data_bytes = dynq_size_mul(info.n_padded, (info.k + DYNQ_GROUP - 1) / DYNQ_GROUP * DYNQ_GROUP);
+  info.n_padded = dynq_weight_padded(info.n);
+  info.data_bytes = dynq_weight_data_bytes(info.n, info.k);
   const size_t array_bytes = dynq_size_mul(info.n_padded, 4);
   DYNQ_TRY(dynq_read_data(r, info.data_bytes, "packed weight", &data));
   DYNQ_TRY(dynq_read_data(r, array_bytes, "scales of a packed weight", &scale));
@@ -72,13 +72,7 @@ static dynq_status read_weight(dynq_reader *r, dynq_plan_tensor *t) {
   info.column_sum = column_sum;
   info.zero_point = zero_point;
   const dynq_status status = dynq_weight_view(&info, &t->weight);
-  if (status == DYNQ_ERROR_INVALID_ARGUMENT) {
-    char message[200];
-    (void)strncpy(message, dynq_last_error(), sizeof message - 1);
-    message[sizeof message - 1] = '\0';
-    return dynq_read_damaged(r, "packed weight: %s", message);
-  }
-  return status;
+  return status == DYNQ_ERROR_INVALID_ARGUMENT ? dynq_read_damaged(r, "packed weight: %s", dynq_last_error()) : status;
 }
 
 static dynq_status read_tensor(dynq_reader *r, dynq_plan_tensor *t) {
@@ -104,7 +98,7 @@ static dynq_status read_tensors(dynq_reader *r) {
   size_t count = 0;
   r->part = "tensors";
   DYNQ_TRY(dynq_read_count(r, 5, "tensors", &count));
-  DYNQ_TRY(dynq_read_array(r, count, sizeof *m->tensors, &m->tensors));
+  DYNQ_TRY(dynq_pool_array(&m->pool, count, sizeof *m->tensors, &m->tensors));
   r->part = "tensor";
   for (r->index = 0; r->index < count; r->index++) {
     m->tensor_count = r->index + 1; /* so that its weight is freed whatever comes after */
@@ -121,7 +115,7 @@ static dynq_status read_inputs(dynq_reader *r) {
   r->part = "inputs";
   r->index = 0;
   DYNQ_TRY(dynq_read_count(r, 4, "inputs", &m->input_count));
-  DYNQ_TRY(dynq_read_array(r, m->input_count, sizeof *m->inputs, &m->inputs));
+  DYNQ_TRY(dynq_pool_array(&m->pool, m->input_count, sizeof *m->inputs, &m->inputs));
   r->part = "input";
   for (r->index = 0; r->index < m->input_count; r->index++) {
     DYNQ_TRY(dynq_read_reference(r, false, &m->inputs[r->index]));
@@ -144,7 +138,7 @@ static dynq_status read_outputs(dynq_reader *r) {
   r->part = "outputs";
   r->index = 0;
   DYNQ_TRY(dynq_read_count(r, 8, "outputs", &m->output_count));
-  DYNQ_TRY(dynq_read_array(r, m->output_count, sizeof *m->outputs, &m->outputs));
+  DYNQ_TRY(dynq_pool_array(&m->pool, m->output_count, sizeof *m->outputs, &m->outputs));
   r->part = "output";
   for (r->index = 0; r->index < m->output_count; r->index++) {
     dynq_plan_output *output = &m->outputs[r->index];
@@ -197,7 +191,7 @@ static dynq_status index_names(dynq_reader *r) {
     names[i] = (named){m->tensors[i].name, (uint32_t)i};
   }
   status = status == DYNQ_OK ? sort_names(r, "tensor", names, m->tensor_count) : status;
-  status = status == DYNQ_OK ? dynq_read_array(r, m->tensor_count, sizeof *m->by_name, &m->by_name) : status;
+  status = status == DYNQ_OK ? dynq_pool_array(&m->pool, m->tensor_count, sizeof *m->by_name, &m->by_name) : status;
   for (size_t i = 0; i < m->tensor_count && status == DYNQ_OK; i++) {
     m->by_name[i] = names[i].index;
   }
@@ -267,7 +261,7 @@ dynq_status dynq_plan_read(dynq_model *model) {
   DYNQ_TRY(check_head(model, &bytes));
   dynq_reader r = {.model = model, .at = model->data + HEAD_BYTES, .end = model->data + bytes, .part = "symbols"};
   DYNQ_TRY(dynq_read_count(&r, 4, "symbols", &model->symbol_count));
-  DYNQ_TRY(dynq_read_array(&r, model->symbol_count, sizeof *model->symbols, &model->symbols));
+  DYNQ_TRY(dynq_pool_array(&model->pool, model->symbol_count, sizeof *model->symbols, &model->symbols));
   for (; r.index < model->symbol_count; r.index++) {
     DYNQ_TRY(dynq_read_text(&r, &model->symbols[r.index], NULL));
   }

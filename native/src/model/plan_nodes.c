@@ -11,7 +11,7 @@ static dynq_status read_list(dynq_reader *r, size_t least, size_t most, const ch
   if (*count < least || *count > most) {
     return dynq_read_damaged(r, "%zu %s; the op has %zu to %zu", *count, what, least, most);
   }
-  DYNQ_TRY(dynq_read_array(r, *count, sizeof **list, list));
+  DYNQ_TRY(dynq_pool_array(&r->model->pool, *count, sizeof **list, list));
   for (size_t i = 0; i < *count; i++) {
     DYNQ_TRY(dynq_read_reference(r, true, &(*list)[i]));
   }
@@ -64,7 +64,7 @@ static dynq_status read_attribute_value(dynq_reader *r, dynq_attribute_type type
   case DYNQ_ATTRIBUTE_INTS: {
     int64_t *ints = NULL;
     DYNQ_TRY(dynq_read_count(r, sizeof *ints, "integers", &a->count));
-    DYNQ_TRY(dynq_read_array(r, a->count, sizeof *ints, &ints));
+    DYNQ_TRY(dynq_pool_array(&r->model->pool, a->count, sizeof *ints, &ints));
     for (size_t i = 0; i < a->count; i++) {
       DYNQ_TRY(dynq_read_i64(r, &ints[i]));
     }
@@ -74,7 +74,7 @@ static dynq_status read_attribute_value(dynq_reader *r, dynq_attribute_type type
   case DYNQ_ATTRIBUTE_FLOATS: {
     float *floats = NULL;
     DYNQ_TRY(dynq_read_count(r, sizeof *floats, "floats", &a->count));
-    DYNQ_TRY(dynq_read_array(r, a->count, sizeof *floats, &floats));
+    DYNQ_TRY(dynq_pool_array(&r->model->pool, a->count, sizeof *floats, &floats));
     for (size_t i = 0; i < a->count; i++) {
       DYNQ_TRY(dynq_read_f32(r, &floats[i]));
     }
@@ -98,7 +98,7 @@ static dynq_status read_attributes(dynq_reader *r, dynq_plan_node *node) {
   dynq_attribute *attributes = NULL;
   size_t count = 0;
   DYNQ_TRY(dynq_read_count(r, 5, "attributes", &count));
-  DYNQ_TRY(dynq_read_array(r, known, sizeof *attributes, &attributes));
+  DYNQ_TRY(dynq_pool_array(&r->model->pool, known, sizeof *attributes, &attributes));
   node->attributes = attributes;
   for (size_t i = 0; i < count; i++) {
     const char *name = NULL;
@@ -148,7 +148,7 @@ dynq_status dynq_read_nodes(dynq_reader *r) {
   r->part = "nodes";
   r->index = 0;
   DYNQ_TRY(dynq_read_count(r, 20, "nodes", &m->node_count));
-  DYNQ_TRY(dynq_read_array(r, m->node_count, sizeof *m->nodes, &m->nodes));
+  DYNQ_TRY(dynq_pool_array(&m->pool, m->node_count, sizeof *m->nodes, &m->nodes));
   r->part = "node";
   for (r->index = 0; r->index < m->node_count; r->index++) {
     DYNQ_TRY(read_node(r, &m->nodes[r->index]));

@@ -33,8 +33,11 @@ void *dynq_pool_take(dynq_pool *pool, size_t bytes, size_t align) {
   return memset((char *)block + begin, 0, bytes);
 }
 
-void *dynq_pool_array(dynq_pool *pool, size_t count, size_t size) {
-  return dynq_pool_take(pool, dynq_size_mul(count, size), 16);
+dynq_status dynq_pool_array(dynq_pool *pool, size_t count, size_t size, void *array) {
+  const size_t bytes = dynq_size_mul(count, size);
+  void *p = dynq_pool_take(pool, bytes, 16);
+  memcpy(array, &p, sizeof p);
+  return p != NULL ? DYNQ_OK : dynq_fail_memory(bytes);
 }
 
 void dynq_pool_free(dynq_pool *pool) {

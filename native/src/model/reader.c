@@ -3,8 +3,6 @@
  */
 #include "reader.h"
 
-#include "../alloc.h"
-
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -100,12 +98,6 @@ static size_t utf8_sequence(const unsigned char *p, size_t left) {
     code = code << 6 | (p[i] & 0x3fu);
   }
   return code < least[bytes] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000) ? 0 : bytes;
-}
-
-dynq_status dynq_read_array(dynq_reader *r, size_t count, size_t size, void *array) {
-  void *p = dynq_pool_array(&r->model->pool, count, size);
-  memcpy(array, &p, sizeof p);
-  return p != NULL ? DYNQ_OK : dynq_fail_memory(dynq_size_mul(count, size));
 }
 
 dynq_status dynq_read_text(dynq_reader *r, const char **text, size_t *length) {

@@ -31,8 +31,6 @@ dynq_status dynq_read_text(dynq_reader *r, const char **text, size_t *length);
 dynq_status dynq_read_data(dynq_reader *r, size_t bytes, const char *what, const void **data);
 /* The number of a tensor. */
 dynq_status dynq_read_reference(dynq_reader *r, bool may_be_none, uint32_t *tensor);
-/* Not read but taken from the model's pool: `array` points to the pointer. */
-dynq_status dynq_read_array(dynq_reader *r, size_t count, size_t size, void *array);
 
 /* The section of nodes. */
 dynq_status dynq_read_nodes(dynq_reader *r);

@@ -116,9 +116,7 @@ static dynq_status run(dynq_session *s, const dynq_tensor *inputs, dynq_tensor *
   size_t nonfinite_at = plan->nonfinite_at;
   DYNQ_TRY(run_nodes(s, plan, &nonfinite_at));
   for (size_t i = 0; i < s->model->output_count; i++) {
-    const dynq_op_tensor *t = &plan->tensors[s->model->outputs[i].tensor];
-    outputs[i] = (dynq_tensor){.dtype = t->dtype, .rank = t->rank, .data = t->data};
-    memcpy(outputs[i].dims, t->dims, t->rank * sizeof *t->dims);
+    outputs[i] = dynq_op_tensor_view(&plan->tensors[s->model->outputs[i].tensor]);
   }
   s->ran = true;
   if (nonfinite_at != s->model->node_count) {

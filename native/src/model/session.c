@@ -131,8 +131,7 @@ dynq_status dynq_session_tensor(const dynq_session *session, const char *name, d
   if (!session->plans[0]->kept[found]) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "name: '%.100s' was not kept; dynq_session_keep_all keeps it", name);
   }
-  *tensor = (dynq_tensor){.dtype = t->dtype, .rank = t->rank, .data = t->data};
-  memcpy(tensor->dims, t->dims, t->rank * sizeof *t->dims);
+  *tensor = dynq_op_tensor_view(t);
   return DYNQ_OK;
 }
 

@@ -19,18 +19,12 @@ typedef struct planner {
   size_t *last;   /* per root: when it is read for the last time */
 } planner;
 
-static dynq_status take(dynq_pool *pool, size_t count, size_t size, void *array) {
-  void *p = dynq_pool_array(pool, count, size);
-  memcpy(array, &p, sizeof p);
-  return p != NULL ? DYNQ_OK : dynq_fail_memory(dynq_size_mul(count, size));
-}
-
 /* While planning, what has data is static. */
 static bool is_static(const dynq_op_tensor *t) { return t->data != NULL || t->weight != NULL; }
 
 /* ---- Tensors and nodes before anything is inferred ---- */
 
-static dynq_status prepare_tensors(const planner *p, const dynq_tensor *inputs) {
+static void prepare_tensors(const planner *p, const dynq_tensor *inputs) {
   const dynq_model *m = p->model;
   for (size_t i = 0; i < m->tensor_count; i++) {
     const dynq_plan_tensor *from = &m->tensors[i];
@@ -61,14 +55,13 @@ static dynq_status prepare_tensors(const planner *p, const dynq_tensor *inputs) 
     memcpy(t->dims, inputs[i].dims, sizeof t->dims);
     t->count = dynq_dims_count(t->dtype, t->rank, t->dims);
   }
-  return DYNQ_OK;
 }
 
 static dynq_status prepare_node(const planner *p, const dynq_plan_node *from, dynq_op_node *node) {
   const dynq_op_tensor **inputs;
   dynq_op_tensor **outputs;
-  DYNQ_TRY(take(&p->plan->pool, from->input_count, sizeof *inputs, &inputs));
-  DYNQ_TRY(take(&p->plan->pool, from->output_count, sizeof *outputs, &outputs));
+  DYNQ_TRY(dynq_pool_array(&p->plan->pool, from->input_count, sizeof *inputs, &inputs));
+  DYNQ_TRY(dynq_pool_array(&p->plan->pool, from->output_count, sizeof *outputs, &outputs));
   for (size_t i = 0; i < from->input_count; i++) {
     inputs[i] = from->inputs[i] != DYNQ_NONE ? &p->plan->tensors[from->inputs[i]] : NULL;
   }
@@ -110,7 +103,7 @@ static dynq_status check_outputs(const dynq_op_node *node) {
 }
 
 static dynq_status infer(dynq_op_node *node) {
-  for (size_t i = 0; i < node->input_count && i < DYNQ_OP_LOOKS_AT; i++) {
+  for (size_t i = 0; i < node->input_count; i++) {
     if (dynq_op_bit(node->op->static_inputs, i) && node->inputs[i] != NULL && !is_static(node->inputs[i])) {
       return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
                        "input %zu has to be known before the run: a constant, or computed from shapes alone", i);
@@ -194,10 +187,13 @@ static void find_lifetimes(const planner *p) {
   const dynq_model *m = p->model;
   const size_t end = m->node_count + 1;
   for (size_t i = 0; i < m->node_count; i++) {
-    for (size_t j = 0; j < m->nodes[i].input_count && !p->plan->done[i]; j++) {
+    if (p->plan->done[i]) {
+      continue;
+    }
+    for (size_t j = 0; j < m->nodes[i].input_count; j++) {
       use(p, m->nodes[i].inputs[j], i + 1);
     }
-    for (size_t j = 0; j < m->nodes[i].output_count && !p->plan->done[i]; j++) {
+    for (size_t j = 0; j < m->nodes[i].output_count; j++) {
       use(p, m->nodes[i].outputs[j], p->plan->keep_all ? end : i + 1);
     }
   }
@@ -256,14 +252,17 @@ static void choose_buffers(const planner *p) {
   for (size_t i = 0; i < m->node_count; i++) {
     const dynq_op_node *node = &p->plan->nodes[i];
     p->plan->scratch_of[i] = DYNQ_NONE;
-    for (size_t j = 0; j < node->output_count && !p->plan->done[i]; j++) {
+    if (p->plan->done[i]) {
+      continue;
+    }
+    for (size_t j = 0; j < node->output_count; j++) {
       const uint32_t tensor = m->nodes[i].outputs[j];
       if (tensor != DYNQ_NONE) {
         const uint32_t root = p->root[tensor];
         p->plan->buffer_of[tensor] = root == tensor ? place_output(p, i, j, tensor) : p->plan->buffer_of[root];
       }
     }
-    if (!p->plan->done[i] && node->scratch_bytes != 0) {
+    if (node->scratch_bytes != 0) {
       p->plan->scratch_of[i] = new_buffer(p, node->scratch_bytes, i + 1, i + 1);
     }
   }
@@ -274,16 +273,16 @@ static void choose_buffers(const planner *p) {
 static dynq_status fill(planner *p, dynq_pool *temporary, const dynq_tensor *inputs) {
   const dynq_model *m = p->model;
   dynq_shape_plan *plan = p->plan;
-  DYNQ_TRY(take(temporary, m->tensor_count, sizeof *p->root, &p->root));
-  DYNQ_TRY(take(temporary, m->tensor_count, sizeof *p->last, &p->last));
-  DYNQ_TRY(take(&plan->pool, m->tensor_count, sizeof *plan->tensors, &plan->tensors));
-  DYNQ_TRY(take(&plan->pool, m->tensor_count, sizeof *plan->buffer_of, &plan->buffer_of));
-  DYNQ_TRY(take(&plan->pool, m->tensor_count, sizeof *plan->kept, &plan->kept));
-  DYNQ_TRY(take(&plan->pool, m->node_count, sizeof *plan->nodes, &plan->nodes));
-  DYNQ_TRY(take(&plan->pool, m->node_count, sizeof *plan->scratch_of, &plan->scratch_of));
-  DYNQ_TRY(take(&plan->pool, m->node_count, sizeof *plan->done, &plan->done));
-  DYNQ_TRY(take(&plan->pool, m->tensor_count + m->node_count, sizeof *plan->buffers, &plan->buffers));
-  DYNQ_TRY(prepare_tensors(p, inputs));
+  DYNQ_TRY(dynq_pool_array(temporary, m->tensor_count, sizeof *p->root, &p->root));
+  DYNQ_TRY(dynq_pool_array(temporary, m->tensor_count, sizeof *p->last, &p->last));
+  DYNQ_TRY(dynq_pool_array(&plan->pool, m->tensor_count, sizeof *plan->tensors, &plan->tensors));
+  DYNQ_TRY(dynq_pool_array(&plan->pool, m->tensor_count, sizeof *plan->buffer_of, &plan->buffer_of));
+  DYNQ_TRY(dynq_pool_array(&plan->pool, m->tensor_count, sizeof *plan->kept, &plan->kept));
+  DYNQ_TRY(dynq_pool_array(&plan->pool, m->node_count, sizeof *plan->nodes, &plan->nodes));
+  DYNQ_TRY(dynq_pool_array(&plan->pool, m->node_count, sizeof *plan->scratch_of, &plan->scratch_of));
+  DYNQ_TRY(dynq_pool_array(&plan->pool, m->node_count, sizeof *plan->done, &plan->done));
+  DYNQ_TRY(dynq_pool_array(&plan->pool, m->tensor_count + m->node_count, sizeof *plan->buffers, &plan->buffers));
+  prepare_tensors(p, inputs);
   DYNQ_TRY(infer_all(p));
   find_lifetimes(p);
   choose_buffers(p);

@@ -15,22 +15,24 @@ static size_t round_up(size_t n, size_t multiple) {
   return dynq_size_add(n, multiple - 1) == SIZE_MAX ? SIZE_MAX : (n + multiple - 1) / multiple * multiple;
 }
 
+size_t dynq_weight_padded(size_t n) { return round_up(n, DYNQ_PANEL); }
+
 size_t dynq_weight_data_bytes(size_t n, size_t k) {
-  return dynq_size_mul(round_up(n, DYNQ_PANEL), round_up(k, DYNQ_GROUP));
+  return dynq_size_mul(dynq_weight_padded(n), round_up(k, DYNQ_GROUP));
 }
 
 /* The arrays in one allocation: the struct, data, then scale, column_sum and zero_point. */
 enum { HEAD_BYTES = (sizeof(struct dynq_weight) + 63) / 64 * 64 };
 
 size_t dynq_weight_bytes(size_t n, size_t k, bool zero_points) {
-  const size_t arrays = dynq_size_mul(round_up(n, DYNQ_PANEL), zero_points ? 12 : 8);
+  const size_t arrays = dynq_size_mul(dynq_weight_padded(n), zero_points ? 12 : 8);
   return dynq_size_add(HEAD_BYTES, dynq_size_add(dynq_weight_data_bytes(n, k), arrays));
 }
 
 void dynq_weight_set_shape(dynq_weight *w, size_t n, size_t k) {
   w->info.n = n;
   w->info.k = k;
-  w->info.n_padded = round_up(n, DYNQ_PANEL);
+  w->info.n_padded = dynq_weight_padded(n);
   w->info.data_bytes = dynq_weight_data_bytes(n, k);
   w->panels = w->info.n_padded / DYNQ_PANEL;
   w->groups = round_up(k, DYNQ_GROUP) / DYNQ_GROUP;
@@ -65,7 +67,7 @@ dynq_status dynq_weight_view(const dynq_weight_info *info, dynq_weight **weight)
   if (info == NULL || weight == NULL) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s is NULL", info == NULL ? "info" : "weight");
   }
-  const size_t bytes = dynq_weight_data_bytes(info->n, info->k), padded = round_up(info->n, DYNQ_PANEL);
+  const size_t bytes = dynq_weight_data_bytes(info->n, info->k), padded = dynq_weight_padded(info->n);
   if (info->k > DYNQ_MAX_K || bytes == SIZE_MAX) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "info: n is %zu and k %zu; expected k of at most %d", info->n,
                      info->k, DYNQ_MAX_K);

@@ -35,7 +35,9 @@ dynq_weight *dynq_weight_place(void *memory, size_t n, size_t k, bool zero_point
 size_t dynq_weight_bytes(size_t n, size_t k, bool zero_points);
 /* n, k and what follows from them; the rest stays as it is. */
 void dynq_weight_set_shape(dynq_weight *weight, size_t n, size_t k);
-/* Bytes of its integers alone. */
+/* Channels with those that fill the last panel; SIZE_MAX where that overflows. */
+size_t dynq_weight_padded(size_t n);
+/* Bytes of its integers alone; SIZE_MAX where that overflows. */
 size_t dynq_weight_data_bytes(size_t n, size_t k);
 
 #endif

@@ -8,6 +8,13 @@
 
 #include "activations.h"
 
+V_INLINE vf v_hard_sigmoid(vf x, vf alpha, vf beta) {
+  return vf_min(vf_set1(1.0f), vf_max(vf_set1(0.0f), vf_add(vf_mul(alpha, x), beta)));
+}
+
+/* alpha (e^to - 1) for a negative x, else x. */
+V_INLINE vf v_elu(vf x, vf alpha, vf to) { return vf_select(vf_lt(x, vf_set1(0.0f)), vf_mul(alpha, v_expm1(to)), x); }
+
 V_INLINE vf unary_of(const dynq_unary function, vf x, vf alpha, vf beta) {
   const vf zero = vf_set1(0.0f), one = vf_set1(1.0f);
   switch (function) {
@@ -42,17 +49,17 @@ V_INLINE vf unary_of(const dynq_unary function, vf x, vf alpha, vf beta) {
   case DYNQ_UNARY_LEAKY_RELU:
     return vf_select(vf_lt(x, zero), vf_mul(alpha, x), x);
   case DYNQ_UNARY_ELU:
-    return vf_select(vf_lt(x, zero), vf_mul(alpha, v_expm1(x)), x);
+    return v_elu(x, alpha, x);
   case DYNQ_UNARY_HARD_SIGMOID:
-    return vf_min(one, vf_max(zero, vf_add(vf_mul(alpha, x), beta)));
-  case DYNQ_UNARY_HARD_SWISH: /* x times the hard sigmoid */
-    return vf_mul(x, vf_min(one, vf_max(zero, vf_add(vf_mul(alpha, x), beta))));
+    return v_hard_sigmoid(x, alpha, beta);
+  case DYNQ_UNARY_HARD_SWISH:
+    return vf_mul(x, v_hard_sigmoid(x, alpha, beta));
   case DYNQ_UNARY_CLAMP:
     return vf_min(beta, vf_max(alpha, x));
   case DYNQ_UNARY_SELU:
-    return vf_mul(beta, vf_select(vf_lt(x, zero), vf_mul(alpha, v_expm1(x)), x));
+    return vf_mul(beta, v_elu(x, alpha, x));
   case DYNQ_UNARY_CELU:
-    return vf_select(vf_lt(x, zero), vf_mul(alpha, v_expm1(vf_div(x, alpha))), x);
+    return v_elu(x, alpha, vf_div(x, alpha));
   case DYNQ_UNARY_MISH:
     return vf_mul(x, v_tanh(v_softplus(x)));
   case DYNQ_UNARY_THRESHOLD:
