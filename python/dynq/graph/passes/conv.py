@@ -7,7 +7,7 @@ import numpy as np
 
 from ..._arguments import FLOAT32, Array
 from ..ir import Graph, Node
-from ._rewrite import Uses, constant_of, is_op, other_input
+from ._rewrite import Uses, constant_of, is_open
 
 __all__ = ["fuse_conv_bias", "make_conv", "panels", "rows", "why_conv_float"]
 
@@ -32,18 +32,12 @@ def fuse_conv_bias(graph: Graph) -> None:
     """``Add`` of a constant for each channel after a dynq.Conv without a bias."""
     uses = Uses(graph)
     for node in list(graph.nodes):
-        if node.op != "Add":
-            continue
-        for value in node.inputs:
-            conv = is_op(value, "dynq.Conv")
-            if conv is None or value is None or uses.only_reader(value) is not node:
-                continue
-            bias, weight = other_input(node, value), conv.inputs[1]
-            array = constant_of(bias)
-            if array is None or bias is None or weight is None or weight.shape is None:
+        for conv, _, bias in uses.addends(node, "dynq.Conv"):
+            array, weight = constant_of(bias), conv.inputs[1]
+            if array is None or weight is None or weight.shape is None:
                 continue
             channels, spatial = weight.shape[0], len(weight.shape) - 2
-            if conv.input(2) is not None or conv.attributes.get("activation", "none") != "none":
+            if conv.input(2) is not None or not is_open(conv):
                 continue
             if array.shape not in ((channels, *[1] * spatial), (1, channels, *[1] * spatial)):
                 continue

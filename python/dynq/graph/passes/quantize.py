@@ -13,6 +13,7 @@ from ...report import Row
 from ...weights import QuantizedWeight
 from ..deferred import ArrayLater, PackedLater, drop_pages, nonfinite
 from ..ir import Deferred, Graph, Node, Value
+from ._rewrite import put_after
 from .conv import panels as conv_panels
 from .conv import rows as conv_rows
 from .conv import why_conv_float
@@ -201,15 +202,10 @@ def _stored_twice(array: Array, kind: str, reader: str, made: _Made) -> str:
 
 def _clip_after(graph: Graph, node: Node) -> None:
     """dynq.LinearFloat has no clamp of its own."""
-    output = node.outputs[0]
-    if "min" not in node.attributes or output is None:
+    if "min" not in node.attributes or node.outputs[0] is None:
         return
-    low, high = (graph.constant(np.float32(node.attributes.pop(name))) for name in ("min", "max"))  # type: ignore[arg-type]
-    inner = Value(graph, graph.unique_value(f"{node.name}.linear"), "float32", output.shape, None, node)
-    node.outputs[0] = inner
-    clip = Node("Clip", graph.unique_node(f"{node.name}.clip"), [inner, low, high], [output], {})
-    output.producer = clip
-    graph.insert_after(node, clip)
+    bounds = [graph.constant(np.float32(node.attributes.pop(name))) for name in ("min", "max")]  # type: ignore[arg-type]
+    put_after(graph, node, "linear", "Clip", bounds)
 
 
 def _set_scheme(node: Node, options: Options) -> None:
