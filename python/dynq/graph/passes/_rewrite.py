@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..._arguments import Array
+from ..._arguments import FLOAT32, Array
 from ..ir import Graph, Node, Value
 
-__all__ = ["Uses", "close", "constant_of", "is_op", "is_open", "other_input", "put_after", "scalar"]
+__all__ = ["Uses", "close", "constant_of", "is_op", "is_open", "other_input", "panels", "put_after", "scalar"]
 
 
 class Uses:
@@ -124,3 +124,13 @@ def put_after(graph: Graph, node: Node, part: str, op: str, operands: list[Value
 def close(a: float | None, b: float) -> bool:
     """Whether a constant is ``b`` as float32 would keep it."""
     return a is not None and bool(np.isclose(a, b, rtol=1e-6, atol=0))
+
+
+def panels(weights: Array) -> Array:
+    """Float weights (groups, outputs, K) as the kernels read them: (groups, ceil(outputs / 16), K, 16), padded with
+    zeros."""
+    groups, outputs, k = weights.shape
+    count = -(-outputs // 16)
+    padded = np.zeros((groups, count * 16, k), FLOAT32)
+    padded[:, :outputs] = weights
+    return np.ascontiguousarray(padded.reshape(groups, count, 16, k).swapaxes(2, 3))

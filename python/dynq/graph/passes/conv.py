@@ -9,7 +9,7 @@ from ..._arguments import FLOAT32, Array
 from ..ir import Graph, Node
 from ._rewrite import Uses, constant_of, is_open
 
-__all__ = ["fuse_conv_bias", "make_conv", "panels", "rows", "why_conv_float"]
+__all__ = ["fuse_conv_bias", "make_conv", "rows", "why_conv_float"]
 
 _LEAST_K = 32
 _LEAST_OUTPUTS = 16
@@ -59,13 +59,3 @@ def why_conv_float(node: Node, weight: Array) -> str | None:
 def rows(weight: Array) -> Array:
     """(M, K): K counts the kernel's places row by row, and at each the channels."""
     return np.moveaxis(weight, 1, -1).reshape(weight.shape[0], -1)
-
-
-def panels(weight: Array, groups: int) -> Array:
-    """Float weights as the kernels read them: (groups, ceil(outputs / 16), K, 16), padded with zeros."""
-    of_groups = rows(weight).reshape(groups, weight.shape[0] // groups, -1)
-    outputs, k = of_groups.shape[1:]
-    count = -(-outputs // 16)
-    padded = np.zeros((groups, count * 16, k), FLOAT32)
-    padded[:, :outputs] = of_groups
-    return np.ascontiguousarray(padded.reshape(groups, count, 16, k).swapaxes(2, 3))
