@@ -223,8 +223,9 @@ class Model:
         return self  # it is immutable
 
     def __repr__(self) -> str:
-        inputs = ", ".join(value.name for value in self._inputs)
-        return f"Model({inputs} -> {', '.join(self._output_names)}; {len(self.nodes)} nodes, {self.nbytes} bytes)"
+        inputs, outputs = ", ".join(value.name for value in self._inputs), ", ".join(self._output_names)
+        nodes = lib.dynq_model_node_count(self._handle)
+        return f"Model({inputs} -> {outputs}; {nodes} nodes, {self.nbytes} bytes)"
 
     def _by_name(self, inputs: Mapping[str, Any]) -> list[Any]:
         if not isinstance(inputs, Mapping):
