@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from . import _arguments as arguments
-from ._arguments import NONFINITE, Array, contiguous
+from ._arguments import DTYPE_NUMBERS, FLOAT32, NONFINITE, UINT8, Array, contiguous
 from ._call import NONFINITE as STATUS_NONFINITE
 from ._call import NULL, check, ffi, lib, text
 from .errors import FileFormatError
@@ -24,17 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Model", "ModelValue", "NodeTime", "load"]
 
-FLOAT32 = np.dtype(np.float32)
-UINT8 = np.dtype(np.uint8)
 _T = TypeVar("_T")
-_DTYPES: dict[int, np.dtype[Any]] = {
-    lib.DYNQ_FLOAT32: FLOAT32,
-    lib.DYNQ_INT64: np.dtype(np.int64),
-    lib.DYNQ_INT32: np.dtype(np.int32),
-    lib.DYNQ_BOOL: np.dtype(np.bool_),
-    lib.DYNQ_UINT8: UINT8,
-    lib.DYNQ_INT8: np.dtype(np.int8),
-}
+_DTYPES: dict[int, np.dtype[Any]] = {number: np.dtype(name) for name, number in DTYPE_NUMBERS.items()}
 
 
 @dataclasses.dataclass(frozen=True)

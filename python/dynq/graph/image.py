@@ -10,15 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from .._arguments import UINT8, Array
+from .._arguments import DTYPE_NUMBERS, UINT8, Array
 from ..weights import QuantizedWeight
 from .deferred import drop_pages
 from .ir import Attribute, Deferred, Graph, Node, Value
 
-__all__ = ["DTYPES", "crc32", "write_image"]
-
-# The numbers of dynq_dtype.
-DTYPES = {"float32": 0, "int64": 1, "int32": 2, "bool": 3, "uint8": 4, "int8": 5}
+__all__ = ["crc32", "write_image"]
 
 _FORMAT = "model 1"
 _MAGIC = b"dynqplan"
@@ -149,7 +146,7 @@ def _plan(graph: Graph, constants: list[Value], offsets: Mapping[Value, tuple[in
     for value in graph.inputs:
         assert value.shape is not None and value.dtype is not None
         dims = [-1 - symbols.index(dim) if isinstance(dim, str) else int(dim or 0) for dim in value.shape]
-        out += _text(value.name) + struct.pack("<BBB", _INPUT, DTYPES[value.dtype], len(dims)) + _i64(*dims)
+        out += _text(value.name) + struct.pack("<BBB", _INPUT, DTYPE_NUMBERS[value.dtype], len(dims)) + _i64(*dims)
     for value in constants:
         out += _constant(value, offsets.get(value))
     for value in computed:
@@ -176,7 +173,7 @@ def _constant(value: Value, offsets: tuple[int, ...] | None) -> bytes:
     dims = [int(dim) for dim in value.shape if not isinstance(dim, str) and dim is not None]
     if value.dtype is not None:
         (offset,) = offsets or (0,)
-        kind = struct.pack("<BBB", _CONSTANT, DTYPES[value.dtype], len(dims))
+        kind = struct.pack("<BBB", _CONSTANT, DTYPE_NUMBERS[value.dtype], len(dims))
         return _text(value.name) + kind + _i64(*dims) + struct.pack("<Q", offset)
     data, scale, column_sum, *zero_point = offsets or (0, 0, 0)
     places = (data, scale, column_sum, *(zero_point or [2**64 - 1]))
