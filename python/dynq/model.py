@@ -16,6 +16,7 @@ from . import _arguments as arguments
 from ._arguments import DTYPE_NUMBERS, FLOAT32, NONFINITE, UINT8, Array, contiguous
 from ._call import NONFINITE as STATUS_NONFINITE
 from ._call import NULL, check, ffi, lib, text
+from .container import write_parts
 from .errors import FileFormatError
 from .report import Report
 
@@ -194,15 +195,7 @@ class Model:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one ``.dynq`` file; it appears under its name when it is complete."""
-        temporary = f"{os.fspath(path)}.{os.getpid()}.part"
-        try:
-            with open(temporary, "wb") as file:
-                file.write(self._image.data)
-            os.replace(temporary, path)
-        except BaseException:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
-            raise
+        write_parts(path, [self._image.data])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _from_bytes, (self._image.tobytes(),)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 import zlib
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._arguments import DTYPE_NUMBERS, UINT8, Array
+from ..container import NAMES, entry, header
 from ..weights import QuantizedWeight
 from .deferred import drop_pages
 from .ir import Attribute, Deferred, Graph, Node, Value
@@ -23,7 +23,6 @@ _VERSION = 1
 _ALIGNMENT = 64
 _NONE = 0xFFFFFFFF
 _COMPUTED, _INPUT, _CONSTANT, _WEIGHT = range(4)
-_SAFETENSORS = {"float32": "F32", "int64": "I64", "int32": "I32", "bool": "BOOL", "uint8": "U8", "int8": "I8"}
 _CHUNK = 1 << 24
 
 
@@ -36,7 +35,7 @@ def write_image(graph: Graph, notes: Mapping[str, str]) -> Array:
     plan = _plan(graph, constants, offsets, layout.size)
 
     text = {"dynq": _FORMAT, **notes, "crc32": "0" * 8}
-    start = len(_header(text, layout.entries))
+    start = len(header({"__metadata__": text, **layout.entries}))
     memory = np.empty(start + layout.size + _ALIGNMENT, UINT8)
     image = memory[-memory.ctypes.data % _ALIGNMENT :][: start + layout.size]
     data = image[start:]
@@ -46,7 +45,7 @@ def write_image(graph: Graph, notes: Mapping[str, str]) -> Array:
     for value in constants:
         _store(value, data, offsets[value])
     text["crc32"] = f"{crc32(data[len(plan) :]):08x}"
-    image[:start] = np.frombuffer(_header(text, layout.entries), UINT8)
+    image[:start] = np.frombuffer(header({"__metadata__": text, **layout.entries}), UINT8)
     return image
 
 
@@ -92,25 +91,15 @@ class _Layout:
         return offset
 
     def _entry(self, name: str, dtype: str, shape: tuple[int, ...], itemsize: int) -> None:
-        end = self.size
         count = 1
         for dim in shape:
             count *= dim
-        end += count * itemsize
         unique, i = name, 0
         while unique in self.entries or unique == "__metadata__":
             i += 1
             unique = f"{name}_{i}"
-        self.entries[unique] = {
-            "dtype": _SAFETENSORS[dtype], "shape": list(shape), "data_offsets": [self.size, end]
-        }  # fmt: skip
-        self.size = end
-
-
-def _header(notes: Mapping[str, str], entries: Mapping[str, Any]) -> bytes:
-    text = json.dumps({"__metadata__": notes, **entries}, separators=(",", ":")).encode()
-    text += b" " * (-(len(text) + 8) % _ALIGNMENT)
-    return len(text).to_bytes(8, "little") + text
+        self.entries[unique] = entry(NAMES[dtype], shape, self.size, count * itemsize)
+        self.size += count * itemsize
 
 
 def _store(value: Value, data: Array, offsets: tuple[int, ...]) -> None:
