@@ -15,6 +15,14 @@ INT32 = np.dtype(np.int32)
 UINT8 = np.dtype(np.uint8)
 INT8 = np.dtype(np.int8)
 
+DTYPE_NUMBERS: dict[str, int] = {
+    "float32": lib.DYNQ_FLOAT32,
+    "int64": lib.DYNQ_INT64,
+    "int32": lib.DYNQ_INT32,
+    "bool": lib.DYNQ_BOOL,
+    "uint8": lib.DYNQ_UINT8,
+    "int8": lib.DYNQ_INT8,
+}
 SCHEMES: dict[str, int] = {"asymmetric": lib.DYNQ_ASYMMETRIC, "symmetric": lib.DYNQ_SYMMETRIC}
 GRANULARITIES: dict[str, int] = {"row": lib.DYNQ_PER_ROW, "tensor": lib.DYNQ_PER_TENSOR}
 TYPES: dict[np.dtype[Any], int] = {UINT8: lib.DYNQ_U8, INT8: lib.DYNQ_S8}

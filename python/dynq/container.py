@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,37 +17,50 @@ import numpy as np
 from ._arguments import Array
 from .errors import FileFormatError
 
-__all__ = ["read", "write"]
+__all__ = ["NAMES", "entry", "header", "read", "write", "write_parts"]
 
 _ALIGNMENT = 64
 _MAX_HEADER = 100_000_000
 _MAX_DIMENSIONS = 32  # what every NumPy can take
 _MAX_SIZE = 2**62
-_NAMES = {"bool": "BOOL", "int8": "I8", "uint8": "U8", "int32": "I32", "int64": "I64", "float32": "F32"}
-_DTYPES = {name: np.dtype(dtype).newbyteorder("<") for dtype, name in _NAMES.items()}
+NAMES = {"bool": "BOOL", "int8": "I8", "uint8": "U8", "int32": "I32", "int64": "I64", "float32": "F32"}
+_DTYPES = {name: np.dtype(dtype).newbyteorder("<") for dtype, name in NAMES.items()}
 
 
 def write(path: str | os.PathLike[str], tensors: dict[str, Array], notes: dict[str, str]) -> None:
     """Write ``tensors`` and the texts of ``notes``; the file appears under its name when it is complete."""
-    header: dict[str, Any] = {"__metadata__": notes}
+    entries: dict[str, Any] = {"__metadata__": notes}
     parts: list[bytes | memoryview] = []
     offset = 0
     for name, tensor in tensors.items():
-        data = np.ascontiguousarray(tensor, _DTYPES[_NAMES[tensor.dtype.name]])
-        header[name] = _entry(_NAMES[tensor.dtype.name], data.shape, offset, data.nbytes)
+        data = np.ascontiguousarray(tensor, _DTYPES[NAMES[tensor.dtype.name]])
+        entries[name] = entry(NAMES[tensor.dtype.name], data.shape, offset, data.nbytes)
         parts.append(data.reshape(-1).view(np.uint8).data)
         offset += data.nbytes
         if pad := -offset % _ALIGNMENT:
-            header[f"pad.{name}"] = _entry("U8", (pad,), offset, pad)
+            entries[f"pad.{name}"] = entry("U8", (pad,), offset, pad)
             parts.append(bytes(pad))
             offset += pad
-    text = json.dumps(header, separators=(",", ":")).encode()
+    write_parts(path, [header(entries), *parts])
+
+
+def header(entries: Mapping[str, Any]) -> bytes:
+    """What comes before the tensors: the length and the JSON, padded so that they begin at a multiple of 64 bytes."""
+    text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-(len(text) + 8) % _ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text
+
+
+def entry(dtype: str, shape: tuple[int, ...], offset: int, nbytes: int) -> dict[str, Any]:
+    """What the header says of a tensor; ``dtype`` is one of the names in the file."""
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + nbytes]}
+
+
+def write_parts(path: str | os.PathLike[str], parts: Iterable[bytes | memoryview]) -> None:
+    """Write a file; it appears under its name when it is complete."""
     temporary = f"{os.fspath(path)}.{os.getpid()}.part"
     try:
         with open(temporary, "wb") as file:
-            file.write(len(text).to_bytes(8, "little"))
-            file.write(text)
             for part in parts:
                 file.write(part)
         os.replace(temporary, path)
@@ -89,10 +103,6 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]
         for tensor, dtype, shape, begin, end in entries
         if not tensor.startswith("pad.")
     }, notes
-
-
-def _entry(dtype: str, shape: tuple[int, ...], offset: int, nbytes: int) -> dict[str, Any]:
-    return {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + nbytes]}
 
 
 def _parse(name: str, entry: Any) -> tuple[str, np.dtype[Any], tuple[int, ...], int, int]:

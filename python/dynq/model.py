@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from . import _arguments as arguments
-from ._arguments import NONFINITE, Array, contiguous
+from ._arguments import DTYPE_NUMBERS, FLOAT32, NONFINITE, UINT8, Array, contiguous
 from ._call import NONFINITE as STATUS_NONFINITE
 from ._call import NULL, check, ffi, lib, text
+from .container import write_parts
 from .errors import FileFormatError
 from .report import Report
 
@@ -24,17 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Model", "ModelValue", "NodeTime", "load"]
 
-FLOAT32 = np.dtype(np.float32)
-UINT8 = np.dtype(np.uint8)
 _T = TypeVar("_T")
-_DTYPES: dict[int, np.dtype[Any]] = {
-    lib.DYNQ_FLOAT32: FLOAT32,
-    lib.DYNQ_INT64: np.dtype(np.int64),
-    lib.DYNQ_INT32: np.dtype(np.int32),
-    lib.DYNQ_BOOL: np.dtype(np.bool_),
-    lib.DYNQ_UINT8: UINT8,
-    lib.DYNQ_INT8: np.dtype(np.int8),
-}
+_DTYPES: dict[int, np.dtype[Any]] = {number: np.dtype(name) for name, number in DTYPE_NUMBERS.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,15 +195,7 @@ class Model:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one ``.dynq`` file; it appears under its name when it is complete."""
-        temporary = f"{os.fspath(path)}.{os.getpid()}.part"
-        try:
-            with open(temporary, "wb") as file:
-                file.write(self._image.data)
-            os.replace(temporary, path)
-        except BaseException:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
-            raise
+        write_parts(path, [self._image.data])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _from_bytes, (self._image.tobytes(),)
@@ -223,8 +207,9 @@ class Model:
         return self  # it is immutable
 
     def __repr__(self) -> str:
-        inputs = ", ".join(value.name for value in self._inputs)
-        return f"Model({inputs} -> {', '.join(self._output_names)}; {len(self.nodes)} nodes, {self.nbytes} bytes)"
+        inputs, outputs = ", ".join(value.name for value in self._inputs), ", ".join(self._output_names)
+        nodes = lib.dynq_model_node_count(self._handle)
+        return f"Model({inputs} -> {outputs}; {nodes} nodes, {self.nbytes} bytes)"
 
     def _by_name(self, inputs: Mapping[str, Any]) -> list[Any]:
         if not isinstance(inputs, Mapping):

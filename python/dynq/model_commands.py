@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import time
@@ -9,7 +10,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -22,6 +23,9 @@ from ._report import console, json_option, print_json
 from .errors import Error, FileFormatError
 from .model import Model, ModelValue, load
 from .report import Row
+
+if TYPE_CHECKING:
+    from .graph import Graph
 
 __all__ = ["compare", "inspect", "quantize", "run"]
 
@@ -300,6 +304,7 @@ def _inputs(model: Model, files: tuple[str, ...], shapes: tuple[str, ...], seed:
             raise click.UsageError(f"input {name!r} has shape {_dims(shape)}; expected {_shape_text(expected)}")
         sizes.update((d, n) for d, n in zip(by_name[name].shape or (), shape, strict=False) if isinstance(d, str))
     rng = np.random.default_rng(seed)
+    graph = functools.cache(model.graph)
     for value in model.inputs:
         if value.name in given:
             continue
@@ -311,7 +316,7 @@ def _inputs(model: Model, files: tuple[str, ...], shapes: tuple[str, ...], seed:
                     f"input {value.name!r} has shape {_shape_text(value)}: give --input or --shape {value.name}=..."
                 )
             dims_of = tuple(sizes[d] if isinstance(d, str) else int(d or 0) for d in value.shape or ())
-        given[value.name] = _random(model, value, dims_of, rng)
+        given[value.name] = _random(graph, value, dims_of, rng)
     return given
 
 
@@ -326,21 +331,21 @@ def _named(text: str, model: Model, option: str) -> tuple[str, str]:
     raise click.UsageError(f"{option} {text}: expected NAME=..., NAME one of {', '.join(names)}")
 
 
-def _random(model: Model, value: ModelValue, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+def _random(graph: Callable[[], Graph], value: ModelValue, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     """Floats are normal; integers are rows of the table that they index, or 1."""
     try:
         if value.dtype == "float32":
             return rng.standard_normal(shape, np.float32)
         if value.dtype == "bool":
             return np.ones(shape, np.bool_)
-        return rng.integers(1, _rows(model, value.name) + 1, shape).astype(value.dtype)
+        return rng.integers(1, _rows(graph(), value.name) + 1, shape).astype(value.dtype)
     except (MemoryError, ValueError) as error:
         raise Error(f"a random input of shape {shape} cannot be made: {error}") from error
 
 
-def _rows(model: Model, name: str) -> int:
+def _rows(graph: Graph, name: str) -> int:
     """The highest row of the table that an input indexes; 1 where it does not."""
-    for node in model.graph().nodes:
+    for node in graph.nodes:
         at = {"dynq.Embedding": 2, "Gather": 1}.get(node.op)
         index = None if at is None else node.input(at)
         table = node.input(0)

@@ -652,3 +652,11 @@ def test_attention_of_which_the_weights_are_read_stays() -> None:
     softmax = next(node for node in g.nodes if node.op == "Softmax")
     assert softmax.outputs[0] is not None
     assert "dynq.Attention" not in ops(optimized(g, y, softmax.outputs[0]))
+
+
+def test_a_long_chain_of_doublings_before_a_softmax_is_walked_once() -> None:
+    g = Graph()
+    h = g.input("x", (2, 3))
+    for _ in range(40):
+        h = h + h
+    assert ops(optimized(g, g.softmax(h))) == ["Add"] * 40 + ["Softmax"]

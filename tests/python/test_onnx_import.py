@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -140,6 +141,14 @@ def test_the_condition_of_an_if_may_follow_from_a_size_that_is_known(size: int) 
     proto = branches([], outer, one=np.array(1), size=np.array(size))
     check(proto, x=normal(2, 3, 4))
     assert [n.op for n in to_graph(proto).nodes][-1] == ("Add" if size == 3 else "Mul")
+
+
+def test_the_condition_of_an_if_may_follow_from_a_long_chain_of_doublings() -> None:
+    names = ["d", *(f"d{i}" for i in range(40))]
+    chain = [node("Add", f"{a} {a}", b) for a, b in itertools.pairwise(names)]
+    outer = [node("Shape", "x", "s"), node("Gather", "s one", "d"), *chain, node("Equal", "d39 size", "c")]
+    proto = branches([], outer, one=np.array(1), size=np.array(3 * 2**40))
+    assert [n.op for n in to_graph(proto).nodes][-1] == "Add"
 
 
 def test_an_if_whose_condition_is_an_input_is_refused() -> None:

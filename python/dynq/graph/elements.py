@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .given import ONNX_TYPES
+
 if TYPE_CHECKING:
     from .ir import Dim, Node, Shape, Value
 
@@ -12,7 +14,6 @@ __all__ = ["elements"]
 _DEEPEST = 32  # nodes on the way
 _LONGEST = 64
 _LARGEST = 2**62
-_INT32, _INT64 = 6, 7  # ONNX's TensorProto.DataType
 
 
 def elements(value: Value) -> Shape | None:
@@ -81,7 +82,7 @@ def _compute(node: Node, first: Shape, others: list[Shape | None]) -> Shape | No
     if node.op == "Cast":
         to = node.attributes["to"]
         fits = all(not isinstance(dim, int) or -(2**31) <= dim < 2**31 for dim in first)
-        return first if to == _INT64 or (to == _INT32 and fits) else None
+        return first if to == ONNX_TYPES["int64"] or (to == ONNX_TYPES["int32"] and fits) else None
     if node.op == "Gather" and second is not None:
         indices = [index for index in second if isinstance(index, int)]
         return tuple(first[index] for index in indices) if len(indices) == len(second) else None

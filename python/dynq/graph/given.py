@@ -9,12 +9,24 @@ import numpy as np
 
 from .._arguments import FLOAT32, Array
 
-__all__ = ["DTYPES", "MAX_RANK", "Attribute", "Attributes", "constant_array", "dtype_name", "node_attributes"]
+__all__ = [
+    "DTYPES",
+    "MAX_RANK",
+    "ONNX_NAMES",
+    "ONNX_TYPES",
+    "Attribute",
+    "Attributes",
+    "constant_array",
+    "dtype_name",
+    "node_attributes",
+]
 
 DTYPES: dict[str, np.dtype[Any]] = {
     name: np.dtype(name) for name in ("float32", "int64", "int32", "bool", "uint8", "int8")
 }
 MAX_RANK = 8
+ONNX_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9}  # ONNX's TensorProto.DataType
+ONNX_NAMES = {number: name for name, number in ONNX_TYPES.items()}
 
 Attribute = int | float | str | list[int] | list[float]
 Attributes = dict[str, Attribute]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 import zlib
 from collections.abc import Mapping
@@ -10,15 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from .._arguments import UINT8, Array
+from .._arguments import DTYPE_NUMBERS, UINT8, Array
+from ..container import NAMES, entry, header
 from ..weights import QuantizedWeight
 from .deferred import drop_pages
 from .ir import Attribute, Deferred, Graph, Node, Value
 
-__all__ = ["DTYPES", "crc32", "write_image"]
-
-# The numbers of dynq_dtype.
-DTYPES = {"float32": 0, "int64": 1, "int32": 2, "bool": 3, "uint8": 4, "int8": 5}
+__all__ = ["crc32", "write_image"]
 
 _FORMAT = "model 1"
 _MAGIC = b"dynqplan"
@@ -26,7 +23,6 @@ _VERSION = 1
 _ALIGNMENT = 64
 _NONE = 0xFFFFFFFF
 _COMPUTED, _INPUT, _CONSTANT, _WEIGHT = range(4)
-_SAFETENSORS = {"float32": "F32", "int64": "I64", "int32": "I32", "bool": "BOOL", "uint8": "U8", "int8": "I8"}
 _CHUNK = 1 << 24
 
 
@@ -39,7 +35,7 @@ def write_image(graph: Graph, notes: Mapping[str, str]) -> Array:
     plan = _plan(graph, constants, offsets, layout.size)
 
     text = {"dynq": _FORMAT, **notes, "crc32": "0" * 8}
-    start = len(_header(text, layout.entries))
+    start = len(header({"__metadata__": text, **layout.entries}))
     memory = np.empty(start + layout.size + _ALIGNMENT, UINT8)
     image = memory[-memory.ctypes.data % _ALIGNMENT :][: start + layout.size]
     data = image[start:]
@@ -49,7 +45,7 @@ def write_image(graph: Graph, notes: Mapping[str, str]) -> Array:
     for value in constants:
         _store(value, data, offsets[value])
     text["crc32"] = f"{crc32(data[len(plan) :]):08x}"
-    image[:start] = np.frombuffer(_header(text, layout.entries), UINT8)
+    image[:start] = np.frombuffer(header({"__metadata__": text, **layout.entries}), UINT8)
     return image
 
 
@@ -95,25 +91,15 @@ class _Layout:
         return offset
 
     def _entry(self, name: str, dtype: str, shape: tuple[int, ...], itemsize: int) -> None:
-        end = self.size
         count = 1
         for dim in shape:
             count *= dim
-        end += count * itemsize
         unique, i = name, 0
         while unique in self.entries or unique == "__metadata__":
             i += 1
             unique = f"{name}_{i}"
-        self.entries[unique] = {
-            "dtype": _SAFETENSORS[dtype], "shape": list(shape), "data_offsets": [self.size, end]
-        }  # fmt: skip
-        self.size = end
-
-
-def _header(notes: Mapping[str, str], entries: Mapping[str, Any]) -> bytes:
-    text = json.dumps({"__metadata__": notes, **entries}, separators=(",", ":")).encode()
-    text += b" " * (-(len(text) + 8) % _ALIGNMENT)
-    return len(text).to_bytes(8, "little") + text
+        self.entries[unique] = entry(NAMES[dtype], shape, self.size, count * itemsize)
+        self.size += count * itemsize
 
 
 def _store(value: Value, data: Array, offsets: tuple[int, ...]) -> None:
@@ -149,7 +135,7 @@ def _plan(graph: Graph, constants: list[Value], offsets: Mapping[Value, tuple[in
     for value in graph.inputs:
         assert value.shape is not None and value.dtype is not None
         dims = [-1 - symbols.index(dim) if isinstance(dim, str) else int(dim or 0) for dim in value.shape]
-        out += _text(value.name) + struct.pack("<BBB", _INPUT, DTYPES[value.dtype], len(dims)) + _i64(*dims)
+        out += _text(value.name) + struct.pack("<BBB", _INPUT, DTYPE_NUMBERS[value.dtype], len(dims)) + _i64(*dims)
     for value in constants:
         out += _constant(value, offsets.get(value))
     for value in computed:
@@ -176,7 +162,7 @@ def _constant(value: Value, offsets: tuple[int, ...] | None) -> bytes:
     dims = [int(dim) for dim in value.shape if not isinstance(dim, str) and dim is not None]
     if value.dtype is not None:
         (offset,) = offsets or (0,)
-        kind = struct.pack("<BBB", _CONSTANT, DTYPES[value.dtype], len(dims))
+        kind = struct.pack("<BBB", _CONSTANT, DTYPE_NUMBERS[value.dtype], len(dims))
         return _text(value.name) + kind + _i64(*dims) + struct.pack("<Q", offset)
     data, scale, column_sum, *zero_point = offsets or (0, 0, 0)
     places = (data, scale, column_sum, *(zero_point or [2**64 - 1]))

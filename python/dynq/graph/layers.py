@@ -9,13 +9,13 @@ import numpy as np
 
 from .._arguments import ACTIVATIONS, Array, choice
 from ..weights import QuantizedWeight
+from .given import ONNX_TYPES
 
 if TYPE_CHECKING:
     from .ir import Graph, Value
 
 __all__ = ["Layers", "subscript"]
 
-_ONNX_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9}  # TensorProto.DataType
 _TO_THE_END = 2**63 - 1
 
 
@@ -333,9 +333,9 @@ class Layers:
         return self._one("Where", [condition, a, b], name)
 
     def cast(self, x: Value, dtype: Any, *, name: str | None = None) -> Value:
-        to = _ONNX_TYPES.get(np.dtype(dtype).name)
+        to = ONNX_TYPES.get(np.dtype(dtype).name)
         if to is None:
-            raise TypeError(f"dtype is {np.dtype(dtype)}; expected one of {', '.join(_ONNX_TYPES)}")
+            raise TypeError(f"dtype is {np.dtype(dtype)}; expected one of {', '.join(ONNX_TYPES)}")
         return self._one("Cast", [x], name, to=to)
 
     def _one(self, op: str, inputs: Sequence[Any], name: str | None, **attributes: Any) -> Value:

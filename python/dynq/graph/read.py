@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from .._arguments import FLOAT32, INT8, INT32, Array
+from .._arguments import DTYPE_NUMBERS, FLOAT32, INT8, INT32, Array
 from ..errors import FileFormatError
 from ..weights import QuantizedWeight
-from .image import DTYPES
 from .ir import Attributes, Graph, Node, Value
 from .shapes import infer_all
 
 __all__ = ["read_graph", "read_notes"]
 
-_NAMES = {number: name for name, number in DTYPES.items()}
+_NAMES = {number: name for name, number in DTYPE_NUMBERS.items()}
 _NONE = 0xFFFFFFFF
 _HEAD = 8 + 4 + 4 + 8 + 8  # magic, version, checksum, plan bytes, data bytes
 

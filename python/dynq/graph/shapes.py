@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .elements import elements
+from .given import ONNX_NAMES
 
 if TYPE_CHECKING:
     from .ir import Dim, Graph, Node, Shape, Value
@@ -178,8 +179,7 @@ def _matmul_integer(node: Node) -> _Result:
 
 @_rule("Cast")
 def _cast(node: Node) -> _Result:
-    names = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool"}  # ONNX's TensorProto.DataType
-    return [(names[int(node.attributes["to"])], _in(node, 0).shape)]  # type: ignore[arg-type]
+    return [(ONNX_NAMES[int(node.attributes["to"])], _in(node, 0).shape)]  # type: ignore[arg-type]
 
 
 @_rule("dynq.Linear", "dynq.LinearFloat", "dynq.MatMulIntegerPacked")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from ..._arguments import Array
+from ..._arguments import FLOAT32, Array
 from ..ir import Graph, Node, Value
 
-__all__ = ["Uses", "constant_of", "is_op", "other_input", "scalar"]
+__all__ = ["Uses", "close", "constant_of", "is_op", "is_open", "other_input", "panels", "put_after", "scalar"]
 
 
 class Uses:
@@ -28,6 +30,16 @@ class Uses:
     def inside(self, value: Value, nodes: set[Node]) -> bool:
         """Whether ``nodes`` alone read ``value``."""
         return value not in self.outputs and all(node in nodes for node in self.readers.get(value, []))
+
+    def addends(self, node: Node, op: str) -> Iterator[tuple[Node, Value, Value]]:
+        """What an Add adds that an ``op`` computes for it alone: that node, its value and the other input."""
+        for value in node.inputs if node.op == "Add" else []:
+            producer = is_op(value, op)
+            if producer is None or value is None or self.only_reader(value) is not node:
+                continue
+            other = other_input(node, value)
+            if other is not None:
+                yield producer, value, other
 
     def set_inputs(self, node: Node, inputs: list[Value | None]) -> None:
         """Give ``node`` other inputs."""
@@ -93,6 +105,32 @@ def other_input(node: Node, value: Value) -> Value | None:
     return node.inputs[1] if node.inputs[0] is value else node.inputs[0]
 
 
+def is_open(node: Node) -> bool:
+    """Whether a dynq.Linear or dynq.Conv has neither an activation nor a clamp yet."""
+    return node.attributes.get("activation", "none") == "none" and "min" not in node.attributes
+
+
+def put_after(graph: Graph, node: Node, part: str, op: str, operands: list[Value]) -> None:
+    """``op`` of what ``node`` computes and of ``operands`` takes over its output; ``part`` names the value between."""
+    output = node.outputs[0]
+    assert output is not None
+    inner = Value(graph, graph.unique_value(f"{node.name}.{part}"), output.dtype, output.shape, None, node)
+    node.outputs = [inner]
+    after = Node(op, graph.unique_node(f"{node.name}.{op.lower()}"), [inner, *operands], [output], {})
+    output.producer = after
+    graph.insert_after(node, after)
+
+
 def close(a: float | None, b: float) -> bool:
     """Whether a constant is ``b`` as float32 would keep it."""
     return a is not None and bool(np.isclose(a, b, rtol=1e-6, atol=0))
+
+
+def panels(weights: Array) -> Array:
+    """Float weights (groups, outputs, K) as the kernels read them: (groups, ceil(outputs / 16), K, 16), padded with
+    zeros."""
+    groups, outputs, k = weights.shape
+    count = -(-outputs // 16)
+    padded = np.zeros((groups, count * 16, k), FLOAT32)
+    padded[:, :outputs] = weights
+    return np.ascontiguousarray(padded.reshape(groups, count, 16, k).swapaxes(2, 3))

@@ -13,7 +13,8 @@ _LEAST = {
     3: "Slice Where dynq.Embedding",
     5: "BatchNormalization",
 }
-_EXACT = "Add Cast Div Equal Erf Exp Expand Gather Gelu MatMul Mul Neg Pow Relu Sigmoid Sub Tanh Where"
+_NO_MORE = "Add Cast Div Equal Erf Exp Expand Gather Gelu MatMul Mul Neg Pow Relu Sigmoid Sub Tanh Where"
+_EXACT = frozenset(_NO_MORE.split())
 _INPUTS = {op: count for count, ops in _LEAST.items() for op in ops.split()}
 
 
@@ -21,7 +22,7 @@ def check_arity(graph: Graph) -> None:
     for node in graph.nodes:
         least = _INPUTS.get(node.op, 0)
         given = len(node.inputs)
-        if given < least or None in node.inputs[:least] or (given > least and node.op in _EXACT.split()):
+        if given < least or None in node.inputs[:least] or (given > least and node.op in _EXACT):
             missing = [i for i, value in enumerate(node.inputs[:least]) if value is None]
             came = f"lacks input {missing[0]}" if missing else f"has {given} inputs"
             raise ValueError(f"node {node.name!r} ({node.op}) {came}; expected {least}")

@@ -19,6 +19,7 @@ __all__ = ["find_attention"]
 
 
 _LOWEST = -1e30  # and below: such a number swallows any score
+_Known = dict[Value, bool]  # whether a value leads to the product: both inputs of an Add are asked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +95,7 @@ def _scores(uses: Uses, x: Value) -> _Scores | None:
     value: Value | None = x
     factor = 1.0
     masks: list[_Mask] = []
+    known: _Known = {}
     for _ in range(5):
         node = is_op(value, "MatMul", "Add", "Mul", "Div", "Where")
         if node is None or value is None or uses.only_reader(value) is None:
@@ -106,7 +108,7 @@ def _scores(uses: Uses, x: Value) -> _Scores | None:
                 return None
             value, factor = step[0], factor * step[1]
             continue
-        found = _added(node) if node.op == "Add" else _filled(node)
+        found = _added(node, known) if node.op == "Add" else _filled(node)
         if found is None or factor != 1:  # a mask under the factor would be another one
             return None
         value, mask = found
@@ -114,11 +116,11 @@ def _scores(uses: Uses, x: Value) -> _Scores | None:
     return None
 
 
-def _added(node: Node) -> tuple[Value, _Mask] | None:
+def _added(node: Node, known: _Known) -> tuple[Value, _Mask] | None:
     """The scores and the mask of an Add."""
     for value in node.inputs:
         mask = None if value is None else other_input(node, value)
-        if value is not None and mask is not None and _leads_to_product(value) and _is_mask(mask, "float32"):
+        if value is not None and mask is not None and _leads_to_product(value, known) and _is_mask(mask, "float32"):
             return value, _Mask(mask)
     return None
 
@@ -188,15 +190,23 @@ def _without_nan(uses: Uses, masks: list[_Mask]) -> tuple[bool, Value | None]:
     return True, value if numbers[0] == 0 else uses.graph.node("Not", [value])
 
 
-def _leads_to_product(value: Value) -> bool:
+def _leads_to_product(value: Value, known: _Known) -> bool:
+    if value not in known:
+        known[value] = _finds_product(value, known)
+    return known[value]
+
+
+def _finds_product(value: Value, known: _Known) -> bool:
     node = is_op(value, "MatMul", "Mul", "Div", "Add", "Where")
     if node is None or node.op == "MatMul":
         return node is not None
     if node.op in ("Mul", "Div"):
         step = _factor(node)
         return step is not None and is_op(step[0], "MatMul") is not None
-    found = _added(node) if node.op == "Add" else _filled(node)
-    return found is not None and _leads_to_product(found[0])
+    if node.op == "Add":
+        return _added(node, known) is not None
+    found = _filled(node)
+    return found is not None and _leads_to_product(found[0], known)
 
 
 def _factor(node: Node) -> tuple[Value, float] | None:

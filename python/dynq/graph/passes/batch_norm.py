@@ -6,7 +6,7 @@ import numpy as np
 
 from ..._arguments import FLOAT32
 from ..ir import Graph, Node
-from ._rewrite import Uses, constant_of, is_op
+from ._rewrite import Uses, constant_of, is_op, is_open
 
 __all__ = ["fold_batch_norm"]
 
@@ -33,7 +33,7 @@ def _fold(uses: Uses, node: Node) -> None:
         plain = before.input(3) is None and not before.attributes
         if not plain or shape is None or len(shape) != 2:
             return
-    if before.attributes.get("activation", "none") != "none":
+    if not is_open(before):
         return
     epsilon = node.attributes.get("epsilon", 1e-5)
     assert isinstance(epsilon, (int, float))

@@ -7,9 +7,9 @@ import numpy as np
 
 from ..._arguments import FLOAT32, Array
 from ..ir import Graph, Node
-from ._rewrite import Uses, constant_of, is_op, other_input
+from ._rewrite import Uses, constant_of, is_open
 
-__all__ = ["fuse_conv_bias", "make_conv", "panels", "rows", "why_conv_float"]
+__all__ = ["fuse_conv_bias", "make_conv", "rows", "why_conv_float"]
 
 _LEAST_K = 32
 _LEAST_OUTPUTS = 16
@@ -32,18 +32,12 @@ def fuse_conv_bias(graph: Graph) -> None:
     """``Add`` of a constant for each channel after a dynq.Conv without a bias."""
     uses = Uses(graph)
     for node in list(graph.nodes):
-        if node.op != "Add":
-            continue
-        for value in node.inputs:
-            conv = is_op(value, "dynq.Conv")
-            if conv is None or value is None or uses.only_reader(value) is not node:
-                continue
-            bias, weight = other_input(node, value), conv.inputs[1]
-            array = constant_of(bias)
-            if array is None or bias is None or weight is None or weight.shape is None:
+        for conv, _, bias in uses.addends(node, "dynq.Conv"):
+            array, weight = constant_of(bias), conv.inputs[1]
+            if array is None or weight is None or weight.shape is None:
                 continue
             channels, spatial = weight.shape[0], len(weight.shape) - 2
-            if conv.input(2) is not None or conv.attributes.get("activation", "none") != "none":
+            if conv.input(2) is not None or not is_open(conv):
                 continue
             if array.shape not in ((channels, *[1] * spatial), (1, channels, *[1] * spatial)):
                 continue
@@ -65,13 +59,3 @@ def why_conv_float(node: Node, weight: Array) -> str | None:
 def rows(weight: Array) -> Array:
     """(M, K): K counts the kernel's places row by row, and at each the channels."""
     return np.moveaxis(weight, 1, -1).reshape(weight.shape[0], -1)
-
-
-def panels(weight: Array, groups: int) -> Array:
-    """Float weights as the kernels read them: (groups, ceil(outputs / 16), K, 16), padded with zeros."""
-    of_groups = rows(weight).reshape(groups, weight.shape[0] // groups, -1)
-    outputs, k = of_groups.shape[1:]
-    count = -(-outputs // 16)
-    padded = np.zeros((groups, count * 16, k), FLOAT32)
-    padded[:, :outputs] = of_groups
-    return np.ascontiguousarray(padded.reshape(groups, count, 16, k).swapaxes(2, 3))

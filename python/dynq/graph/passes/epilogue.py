@@ -4,7 +4,7 @@ activation."""
 from __future__ import annotations
 
 from ..ir import Graph, Node, Value
-from ._rewrite import Uses, is_op, other_input, scalar
+from ._rewrite import Uses, is_op, is_open, other_input, scalar
 
 __all__ = ["fuse_activation", "fuse_clip", "fuse_residual"]
 
@@ -15,7 +15,7 @@ def fuse_activation(graph: Graph) -> None:
     uses = Uses(graph)
     for node in list(graph.nodes):
         linear = is_op(node.input(0), "dynq.Linear", "dynq.Conv")
-        if linear is None or linear.attributes.get("activation", "none") != "none" or "min" in linear.attributes:
+        if linear is None or not is_open(linear):
             continue
         activation = _ACTIVATIONS.get(node.op)
         if node.op == "Gelu":
@@ -56,16 +56,8 @@ def fuse_residual(graph: Graph) -> None:
     """``Add`` of a float32 value of the same shape; infer_all has told the shapes."""
     uses = Uses(graph)
     for node in list(graph.nodes):
-        if node.op != "Add":
-            continue
-        for value in node.inputs:
-            linear = is_op(value, "dynq.Linear")
-            if linear is None or value is None or uses.only_reader(value) is not node:
-                continue
-            residual = other_input(node, value)
-            if residual is None or linear.input(3) is not None or not _same_shape(value, residual):
-                continue
-            if linear.attributes.get("activation", "none") != "none" or "min" in linear.attributes:
+        for linear, value, residual in uses.addends(node, "dynq.Linear"):
+            if linear.input(3) is not None or not is_open(linear) or not _same_shape(value, residual):
                 continue
             uses.set_inputs(linear, [linear.inputs[0], linear.inputs[1], linear.input(2), residual])
             uses.take_over(linear, node)

@@ -8,13 +8,14 @@ from ._rewrite import Uses, is_op
 
 __all__ = ["drop_expands"]
 
-_BROADCASTING = "Add Sub Mul Div Pow Min Max Where Equal Less LessOrEqual Greater GreaterOrEqual And Or Xor"
+_OPS = "Add Sub Mul Div Pow Min Max Where Equal Less LessOrEqual Greater GreaterOrEqual And Or Xor"
+_BROADCASTING = frozenset(_OPS.split())
 
 
 def drop_expands(graph: Graph) -> None:
     uses = Uses(graph)
     for node in graph.nodes:
-        if node.op in _BROADCASTING.split():
+        if node.op in _BROADCASTING:
             for i in range(len(node.inputs)):
                 _drop(uses, node, i)
 

@@ -14,10 +14,11 @@ __all__ = ["first_layers"]
 _SHARE = 8  # those that stay float have under 1/8 of the weights of all layers
 _LAYERS = ("dynq.Linear", "dynq.Conv", "Conv", "ConvTranspose")
 # What stands between an input and its first layer: it moves numbers, or computes each from few others.
-_BETWEEN = """
+_MOVING = """
     Reshape Transpose Squeeze Unsqueeze Flatten Identity Cast Slice Split Pad Concat Expand Tile Gather
     Add Sub Mul Div Neg Abs Log Exp Sqrt Pow Clip Relu Max Min BatchNormalization
 """
+_BETWEEN = frozenset(_MOVING.split())
 
 
 def first_layers(graph: Graph) -> dict[str, str]:
@@ -47,7 +48,7 @@ def _readers(graph: Graph, value: Value) -> list[Node]:
         if node.op in _LAYERS:
             if node.inputs[0] in reached:
                 layers.append(node)
-        elif node.op in _BETWEEN.split():
+        elif node.op in _BETWEEN:
             reached.update(output for output in node.outputs if output is not None)
     return layers
 

@@ -14,12 +14,12 @@ import numpy as np
 
 from ..._arguments import Array
 from ..elements import elements
+from ..given import ONNX_NAMES
 from ..ir import DTYPES, Graph, Node
 
 __all__ = ["fold_constants"]
 
 _SMALL = 1 << 12  # bytes that a folded constant may always have
-_TYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool"}  # ONNX's TensorProto.DataType
 
 
 def fold_constants(graph: Graph) -> None:
@@ -136,7 +136,7 @@ def _split(attributes: Any, x: Array, sizes: Array) -> list[Array]:
 
 
 def _cast(attributes: Any, x: Array) -> Array | list[Array]:
-    to: np.dtype[Any] = np.dtype(_TYPES[attributes["to"]])
+    to: np.dtype[Any] = np.dtype(ONNX_NAMES[attributes["to"]])
     if x.dtype.kind == "f" and to.kind in "iu" and not np.all(np.abs(x) < 2.0**31):
         raise ValueError("out of range: what that gives is the runtime's to say")
     return x.astype(to)

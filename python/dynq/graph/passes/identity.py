@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from ..given import ONNX_NAMES
 from ..ir import Graph, Node, Value
 from ._rewrite import Uses, constant_of
 
 __all__ = ["remove_identities"]
-
-_TYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool"}  # ONNX's TensorProto.DataType
 
 
 def remove_identities(graph: Graph) -> None:
@@ -27,7 +26,7 @@ def _same(node: Node) -> Value | None:
     x = node.input(0)
     if node.op == "Identity" or (node.op == "Dropout" and node.input(2) is None):  # the third input: training mode
         return x
-    if node.op == "Cast" and x is not None and x.dtype is not None and _TYPES.get(_int(node, "to")) == x.dtype:
+    if node.op == "Cast" and x is not None and x.dtype is not None and ONNX_NAMES.get(_int(node, "to")) == x.dtype:
         return x
     if node.op == "Transpose":
         perm = node.attributes.get("perm")

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..._arguments import FLOAT32, Array
 from ..ir import Graph, Node, Value
-from ._rewrite import Uses, constant_of, is_op, other_input
+from ._rewrite import Uses, constant_of, is_open, put_after
 
 __all__ = ["fuse_bias", "make_linear"]
 
@@ -55,37 +55,20 @@ def _from_gemm(uses: Uses, node: Node, views: dict[Value, Value]) -> None:
     uses.set_inputs(node, [x, w, bias])
     node.op, node.attributes = "dynq.Linear", {}
     if c is not None and bias is None:
-        _add_after(uses.graph, node, c if beta == 1 else uses.graph.node("Mul", [c, beta]))
+        put_after(uses.graph, node, "product", "Add", [c if beta == 1 else uses.graph.node("Mul", [c, beta])])
 
 
 def _number(node: Node, name: str) -> np.float32:
     return FLOAT32.type(node.attributes.get(name, 1.0))  # type: ignore[arg-type]
 
 
-def _add_after(graph: Graph, node: Node, c: Value) -> None:
-    output = node.outputs[0]
-    assert output is not None
-    inner = Value(graph, graph.unique_value(f"{node.name}.product"), output.dtype, output.shape, None, node)
-    node.outputs = [inner]
-    add = Node("Add", graph.unique_node(f"{node.name}.add"), [inner, c], [output], {})
-    output.producer = add
-    graph.insert_after(node, add)
-
-
 def fuse_bias(graph: Graph) -> None:
     """``Add`` of a constant vector after a dynq.Linear without a bias."""
     uses = Uses(graph)
     for node in list(graph.nodes):
-        if node.op != "Add":
-            continue
-        for value in node.inputs:
-            linear = is_op(value, "dynq.Linear")
-            if linear is None or value is None or uses.only_reader(value) is not node:
-                continue
-            bias = other_input(node, value)
-            array = constant_of(bias)
-            weight = linear.inputs[1]
-            if array is None or bias is None or weight is None or weight.shape is None or not _plain(linear):
+        for linear, value, bias in uses.addends(node, "dynq.Linear"):
+            array, weight = constant_of(bias), linear.inputs[1]
+            if array is None or weight is None or weight.shape is None or not _plain(linear):
                 continue
             n, rank = weight.shape[0], None if value.shape is None else len(value.shape)
             if not isinstance(n, int) or not _is_vector(array, n) or (array.ndim > 1 and array.ndim > (rank or 0)):
@@ -99,8 +82,7 @@ def fuse_bias(graph: Graph) -> None:
 
 def _plain(linear: Node) -> bool:
     """Whether nothing follows the product yet."""
-    after = linear.input(2) or linear.input(3)
-    return after is None and linear.attributes.get("activation", "none") == "none" and "min" not in linear.attributes
+    return (linear.input(2) or linear.input(3)) is None and is_open(linear)
 
 
 def _is_matrix(array: Array) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -13,13 +13,12 @@ from ...report import Row
 from ...weights import QuantizedWeight
 from ..deferred import ArrayLater, PackedLater, drop_pages, nonfinite
 from ..ir import Deferred, Graph, Node, Value
-from .conv import panels as conv_panels
-from .conv import rows as conv_rows
-from .conv import why_conv_float
+from ._rewrite import panels, put_after
+from .conv import rows, why_conv_float
 from .dead_code import dead_code
 from .first_layer import first_layers
 from .packed_attention import read_side_by_side
-from .recurrent import GATES, PROJECTION, is_recurrent, panels
+from .recurrent import GATES, PROJECTION, is_recurrent
 from .siblings import merge_siblings
 
 __all__ = ["Options", "quantize_graph"]
@@ -52,9 +51,7 @@ class Options:
 
 def quantize_graph(graph: Graph, options: Options) -> list[Row]:
     """Quantize, merge siblings, and tell of every node what it became."""
-    unused = [
-        p for p in options.keep_float if not any(n.name == p or fnmatch.fnmatchcase(n.name, p) for n in graph.nodes)
-    ]
+    unused = [p for p in options.keep_float if not any(_matches(node.name, p) for node in graph.nodes)]
     if unused:
         names = ", ".join(map(repr, unused))
         raise ValueError(f"keep_float has {names}, which is no node that is left after the passes; report() lists them")
@@ -105,7 +102,7 @@ def _linear(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
     weight = node.inputs[1]
     assert weight is not None and weight.shape is not None
     n, k = (int(dim) for dim in weight.shape if isinstance(dim, int))
-    after = -(-n // 16) * 16 * (-(-k // 4) * 4 + 8)
+    after = _packed_bytes(n, k)
     if isinstance(weight.constant, (QuantizedWeight, Deferred)):
         _set_scheme(node, options)
         return Row(
@@ -119,18 +116,30 @@ def _linear(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
     assert array is not None
     why = options.why_float(node)
     if why is not None:
-        if (_place(array), "float") not in made:
-            made[_place(array), "float"] = (graph.constant_for(array.T, weight),)
+        (node.inputs[1],) = _once(graph, made, weight, "float", lambda: [array.T])
         node.op = "dynq.LinearFloat"
-        node.inputs[1] = made[_place(array), "float"][0]
         _clip_after(graph, node)
         return Row(node.name, "float linear", why, 4 * n * k, 4 * n * k)
-    if (_place(array), "int8") not in made:
-        made[_place(array), "int8"] = (graph.constant_for(PackedLater(node.name, [array]), weight),)
-    node.inputs[1] = made[_place(array), "int8"][0]
+    (node.inputs[1],) = _once(graph, made, weight, "int8", lambda: [PackedLater(node.name, [array])])
     _set_scheme(node, options)
     why = "its weight is constant" + _stored_twice(array, "rows", "an embedding", made)
     return Row(node.name, "int8 linear", why, 4 * n * k, after)
+
+
+def _packed_bytes(n: int, k: int) -> int:
+    """Of a weight (n, k): panels of 16 channels, groups of 4 k, and two numbers for each channel."""
+    return -(-n // 16) * 16 * (-(-k // 4) * 4 + 8)
+
+
+def _once(
+    graph: Graph, made: _Made, source: Value, form: str, make: Callable[[], Iterable[object]], *parts: str
+) -> tuple[Value, ...]:
+    """Constants made of a constant in one form; ``parts`` end the names of those after the first."""
+    assert source.array is not None
+    key = _place(source.array), form
+    if key not in made:
+        made[key] = tuple(graph.constant_for(x, source, part) for x, part in zip(make(), ("", *parts), strict=False))
+    return made[key]
 
 
 def _place(array: Array) -> _Place:
@@ -151,19 +160,17 @@ def _conv(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
             raise ValueError(
                 f"node {node.name!r}: its weight has {n} outputs, which {groups} groups do not share evenly"
             )
-        if (_place(array), f"panels {groups}") not in made:
-            made[_place(array), f"panels {groups}"] = (graph.constant_for(conv_panels(array, groups), weight),)
-        node.inputs[1] = made[_place(array), f"panels {groups}"][0]
+        (node.inputs[1],) = _once(
+            graph, made, weight, f"panels {groups}", lambda: [panels(rows(array).reshape(groups, n // groups, -1))]
+        )
         node.op = "dynq.ConvFloat"
         node.attributes["channels"] = n
         return Row(node.name, "float conv", why, array.nbytes, array.nbytes)
-    if (_place(array), "int8 conv") not in made:
-        made[_place(array), "int8 conv"] = (graph.constant_for(PackedLater(node.name, [conv_rows(array)]), weight),)
-    node.inputs[1] = made[_place(array), "int8 conv"][0]
+    (node.inputs[1],) = _once(graph, made, weight, "int8 conv", lambda: [PackedLater(node.name, [rows(array)])])
     node.attributes.pop("group", None)
     node.attributes.setdefault("scheme", options.scheme)
     node.attributes.setdefault("granularity", "row" if options.granularity == "row" else "image")
-    after = -(-n // 16) * 16 * (-(-k // 4) * 4 + 8)
+    after = _packed_bytes(n, k)
     return Row(node.name, "int8 conv", "its weight is constant", array.nbytes, after)
 
 
@@ -176,21 +183,16 @@ def _recurrent(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
     directions, n, k = array.shape
     why = options.why_float(node)
     if why is not None:
-        if (_place(array), "panels") not in made:
-            made[_place(array), "panels"] = (graph.constant_for(panels(array), weight),)
-        node.inputs[3] = made[_place(array), "panels"][0]
+        (node.inputs[3],) = _once(graph, made, weight, "panels", lambda: [panels(array)])
         return Row(node.name, f"float {kind}", why, array.nbytes, array.nbytes)
-    if (_place(array), "packed") not in made:
-        made[_place(array), "packed"] = tuple(
-            graph.constant_for(PackedLater(node.name, [part]), weight, suffix)
-            for part, suffix in zip(array, ("", ".backward"), strict=False)
-        )
-    node.inputs[1 : 1 + directions] = made[_place(array), "packed"]
+    node.inputs[1 : 1 + directions] = _once(
+        graph, made, weight, "packed", lambda: [PackedLater(node.name, [part]) for part in array], ".backward"
+    )
     node.inputs[3] = None
     while node.inputs[-1] is None:
         node.inputs.pop()
     node.attributes.setdefault("scheme", options.scheme)
-    after = directions * -(-n // 16) * 16 * (-(-k // 4) * 4 + 8)
+    after = directions * _packed_bytes(n, k)
     return Row(node.name, f"int8 {kind}", "its weights are constant", array.nbytes, after)
 
 
@@ -201,15 +203,10 @@ def _stored_twice(array: Array, kind: str, reader: str, made: _Made) -> str:
 
 def _clip_after(graph: Graph, node: Node) -> None:
     """dynq.LinearFloat has no clamp of its own."""
-    output = node.outputs[0]
-    if "min" not in node.attributes or output is None:
+    if "min" not in node.attributes or node.outputs[0] is None:
         return
-    low, high = (graph.constant(np.float32(node.attributes.pop(name))) for name in ("min", "max"))  # type: ignore[arg-type]
-    inner = Value(graph, graph.unique_value(f"{node.name}.linear"), "float32", output.shape, None, node)
-    node.outputs[0] = inner
-    clip = Node("Clip", graph.unique_node(f"{node.name}.clip"), [inner, low, high], [output], {})
-    output.producer = clip
-    graph.insert_after(node, clip)
+    bounds = [graph.constant(np.float32(node.attributes.pop(name))) for name in ("min", "max")]  # type: ignore[arg-type]
+    put_after(graph, node, "linear", "Clip", bounds)
 
 
 def _set_scheme(node: Node, options: Options) -> None:
@@ -228,16 +225,12 @@ def _embedding(graph: Graph, node: Node, options: Options, made: _Made) -> Row |
     why = options.why_float(node) or (None if options.embedding else "embedding='float'")
     if why is not None:
         return Row(node.name, "float embedding", why, array.nbytes, array.nbytes)
-    if (_place(array), "rows") not in made:
-        name, scales = node.name, _Scales(array)
-        rows = ArrayLater((v, d), "int8", lambda: _quantize_rows(name, array, scales()))
-        scale = ArrayLater((v,), "float32", lambda: iter([scales()]))
-        made[_place(array), "rows"] = (
-            graph.constant_for(rows, table),
-            graph.constant_for(scale, table, ".scale"),
-        )
+    name, scales = node.name, _Scales(array)
+    quantized = ArrayLater((v, d), "int8", lambda: _quantize_rows(name, array, scales()))
+    scale = ArrayLater((v,), "float32", lambda: iter([scales()]))
+    constants = _once(graph, made, table, "rows", lambda: [quantized, scale], ".scale")
     node.op, node.attributes = "dynq.Embedding", {}
-    node.inputs = [*made[_place(array), "rows"], indices]
+    node.inputs = [*constants, indices]
     why = "its table is constant" + _stored_twice(array, "int8", "a linear layer", made)
     return Row(node.name, "int8 embedding", why, array.nbytes, v * (d + 4))
 

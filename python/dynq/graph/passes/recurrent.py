@@ -3,8 +3,6 @@ directions, and what is left of the node takes what it gives."""
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..._arguments import FLOAT32, Array
 from ..ir import Graph, Node, Value
 from ._rewrite import constant_of
@@ -85,12 +83,3 @@ def _biases(node: Node, b: Array | None, directions: int, width: int) -> tuple[A
     of_input[:, :apart] += of_state[:, :apart]
     of_state[:, :apart] = 0
     return of_input.reshape(-1), of_state if apart < width else None
-
-
-def panels(r: Array) -> Array:
-    """Float weights (directions, width, hidden) as the kernels read them: (directions, panels, hidden, 16)."""
-    directions, width, hidden = r.shape
-    count = -(-width // 16)
-    padded = np.zeros((directions, count * 16, hidden), FLOAT32)
-    padded[:, :width] = r
-    return np.ascontiguousarray(padded.reshape(directions, count, 16, hidden).swapaxes(2, 3))

@@ -19,7 +19,8 @@ def share_constants(graph: Graph) -> None:
         array = value.array
         if array is None:
             continue
-        alike = seen.setdefault((array.dtype, array.shape), [])
+        corner = array[tuple(slice(0, 4) for _ in array.shape)]  # most differ here, without reading all of them
+        alike = seen.setdefault((array.dtype, array.shape, corner.tobytes()), [])
         for other in alike:
             if other.array is not None and _equal(array, other.array):
                 uses.replace(value, other)
@@ -31,9 +32,6 @@ def share_constants(graph: Graph) -> None:
 def _equal(a: Array, b: Array) -> bool:
     if a.size == 0 or (a.ctypes.data == b.ctypes.data and a.strides == b.strides):
         return True
-    corner = tuple(slice(0, 4) for _ in a.shape)  # most differ here, without reading all of them
-    if not np.array_equal(_bits(a[corner]), _bits(b[corner])):
-        return False
     equal = np.array_equal(_bits(a), _bits(b))
     drop_pages(a)
     drop_pages(b)

@@ -15,9 +15,9 @@ from .attributes import Rule, read
 from .errors import InvalidModelError, Problems, Unsupported
 from .source import Source, names_read, sorted_nodes
 from .static import evaluate
-from .tensors import DTYPE_OF, Tensor, as_dynq, type_name
+from .tensors import DTYPE_OF, Tensor, type_name
 
-__all__ = ["CONVERTERS", "Call", "Converter", "as_dynq", "can_convert", "constant_array", "convert", "converter"]
+__all__ = ["CONVERTERS", "Call", "Converter", "can_convert", "constant_array", "convert", "converter"]
 
 Result = Value | Sequence[Value | None] | None
 

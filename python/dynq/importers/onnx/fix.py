@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from onnx import GraphProto, ValueInfoProto, numpy_helper
+from onnx import GraphProto, ValueInfoProto, helper, numpy_helper
 
 from ..._arguments import Array
 from .tensors import DTYPE_OF, type_name
@@ -90,8 +90,6 @@ def _as_input(declared: ValueInfoProto, value: Any) -> Array:
 
 def _in_own_type(array: Array, kind: int) -> Array:
     """float16 and float64 inputs keep their type: the nodes of the model are checked with it."""
-    from onnx import helper
-
     return array.astype(helper.tensor_dtype_to_np_dtype(kind))
 
 

@@ -187,16 +187,11 @@ def _take_tensors(source: Source, folder: Path | None) -> None:
         proto.Clear()
     del graph.initializer[:]
     graph.initializer.extend(light)
-    for _, constant in constants(graph):
-        for attribute in constant.attribute:
+    for constant in graph.node:
+        for attribute in constant.attribute if constant.op_type == "Constant" else []:
             if attribute.HasField("t"):
                 Tensor(attribute.t, f"constant {constant.output[0]!r}", None)
     source.model.graph.ClearField("value_info")  # often wrong: inferred anew
-
-
-def constants(graph: GraphProto) -> list[tuple[str, NodeProto]]:
-    """The Constant nodes."""
-    return [(node_name(node, i), node) for i, node in enumerate(graph.node) if node.op_type == "Constant"]
 
 
 def _inline(source: Source) -> None:

@@ -14,23 +14,35 @@ from ...graph import Node, Value
 __all__ = ["evaluate"]
 
 _LARGEST = 4096  # elements: larger values are nobody's condition
+_DEEPEST = 64  # nodes on the way
 _OPSET = min(24, defs.onnx_opset_version())
+_Known = dict[tuple[Value, int], Array | None]  # by how deep one may still go: what lies deeper is not known
 
 
-def evaluate(value: Value, depth: int = 64) -> Array | None:
+def evaluate(value: Value) -> Array | None:
     """The array, or None where it depends on inputs or is large."""
+    return _evaluate(value, _DEEPEST, {})
+
+
+def _evaluate(value: Value, depth: int, known: _Known) -> Array | None:
     if value.array is not None:
         return value.array
+    if (value, depth) not in known:
+        known[value, depth] = _compute(value, depth, known)
+    return known[value, depth]
+
+
+def _compute(value: Value, depth: int, known: _Known) -> Array | None:
     node = value.producer
     if node is None or node.op.startswith("dynq.") or depth == 0:
         return None
     if node.op in ("Shape", "Gather", "Size"):
-        dims = _dims(node, depth)
+        dims = _dims(node, depth, known)
         if dims is not None:
             return dims
         if node.op != "Gather":
             return None
-    arrays = [None if v is None else evaluate(v, depth - 1) for v in node.inputs]
+    arrays = [None if v is None else _evaluate(v, depth - 1, known) for v in node.inputs]
     if any(v is not None and (a is None or a.size > _LARGEST) for v, a in zip(node.inputs, arrays, strict=True)):
         return None
     results = _run(node, arrays)
@@ -38,27 +50,27 @@ def evaluate(value: Value, depth: int = 64) -> Array | None:
     return None if results is None or results[at].size > _LARGEST else results[at]
 
 
-def _dims(node: Node, depth: int) -> Array | None:
+def _dims(node: Node, depth: int, known: _Known) -> Array | None:
     """Sizes that are known, though others of the same shape may not be."""
     if node.op == "Gather":
         data, index = node.inputs[0], node.inputs[1]
         if data is None or index is None or data.producer is None or data.producer.op != "Shape":
             return None
-        wanted = evaluate(index, depth - 1)
+        wanted = _evaluate(index, depth - 1, known)
         node = data.producer
-        dims = _known(node)
+        dims = _sizes(node)
         if wanted is None or dims is None or any(not -len(dims) <= i < len(dims) for i in wanted.reshape(-1)):
             return None
         picked = [dims[int(i)] for i in wanted.reshape(-1)]
         return np.array(picked, np.int64).reshape(wanted.shape) if all(isinstance(d, int) for d in picked) else None
-    dims = _known(node)
+    dims = _sizes(node)
     if dims is None or not all(isinstance(dim, int) for dim in dims):
         return None
     result = np.array(dims, np.int64)
     return np.asarray(result.prod(dtype=np.int64)) if node.op == "Size" else result
 
 
-def _known(node: Node) -> tuple[Any, ...] | None:
+def _sizes(node: Node) -> tuple[Any, ...] | None:
     value = node.inputs[0]
     if value is None or value.shape is None:
         return None

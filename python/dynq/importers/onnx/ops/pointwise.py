@@ -9,12 +9,11 @@ import numpy as np
 
 from ...._arguments import FLOAT32
 from ....graph import Value
+from ....graph.given import ONNX_TYPES
 from ..attributes import FLOAT, INT, Rule, one_of, unused
 from ..convert import Call, Result, converter
 from ..errors import Unsupported
 from ..tensors import DTYPE_OF, type_name
-
-NUMBERS = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9}  # ONNX's
 
 
 @converter(
@@ -80,14 +79,16 @@ def in_int32(call: Call) -> Result:
     dtype = call.need(0).dtype
     if dtype not in ("uint8", "int8", "bool"):
         return call.emit()
-    inputs = [v if v is None or v.dtype != dtype else call.node("Cast", [v], to=NUMBERS["int32"]) for v in call.inputs]
+    inputs = [
+        v if v is None or v.dtype != dtype else call.node("Cast", [v], to=ONNX_TYPES["int32"]) for v in call.inputs
+    ]
     y = call.node(call.op, inputs, **call.attributes)
     if dtype == "bool":
         return call.emit("Greater", [y, call.constant(np.zeros((), np.int32))])
     if call.op != "Clip":  # of no elements it is int32's lowest or highest number
         limits = np.iinfo(dtype)
         y = call.node("Clip", [y, call.constant(np.int32(limits.min)), call.constant(np.int32(limits.max))])
-    return call.emit("Cast", [y], to=NUMBERS[dtype])
+    return call.emit("Cast", [y], to=ONNX_TYPES[dtype])
 
 
 @converter("Pow")
@@ -130,7 +131,7 @@ def onnx_number(kind: int, what: str) -> int:
     """ONNX's number of the type that dynq computes a type with."""
     if kind not in DTYPE_OF:
         raise Unsupported(f"{what} {type_name(kind)}")
-    return NUMBERS[DTYPE_OF[kind]]
+    return ONNX_TYPES[DTYPE_OF[kind]]
 
 
 @converter("Identity")

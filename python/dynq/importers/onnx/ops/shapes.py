@@ -6,7 +6,7 @@ import numpy as np
 
 from ....graph import Value
 from ..attributes import INT, INTS, TEXT, one_of, unused
-from ..convert import Call, Result, converter
+from ..convert import Call, Result, constant_array, converter
 from ..errors import Unsupported
 from .pointwise import onnx_number, passes
 
@@ -88,8 +88,6 @@ def eye_like(call: Call) -> Result:
 @converter("ConstantOfShape", value=unused("tensor"))
 def constant_of_shape(call: Call) -> Result:
     """A number that is expanded."""
-    from ..convert import constant_array
-
     value = np.zeros(1, np.float32)
     for attribute in call.proto.attribute:
         value = constant_array(attribute.t, f"value of node {call.name!r}")
