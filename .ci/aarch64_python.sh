@@ -74,7 +74,7 @@ python=$here/bin/python
 "$work/wheels/tools/bin/pip" install -q --platform manylinux_2_28_aarch64 --platform manylinux_2_17_aarch64 \
   --platform manylinux2014_aarch64 --implementation cp --python-version 3.11 --only-binary=:all: \
   --target "$here/lib/python3.11/site-packages" \
-  "$(ls "$work"/wheels/dynq-*-cp310-abi3-manylinux_2_28_aarch64.whl)[test]" pytest-xdist
+  "$(ls "$work"/wheels/dynq-*-cp310-abi3-manylinux_2_28_aarch64.whl)[test-core]" pytest-xdist
 mv "$here/lib/python3.11/site-packages/dynq/bin/dynq-bench" "$here/bin"
 emulated "$here/lib/python3.11/site-packages/dynq/bin/dynq-bench" "$here/bin/dynq-bench"
 # With its kernels for SVE, which it takes here, NumPy's BLAS leaves floating-point exceptions behind, and NumPy warns.
