@@ -9,6 +9,11 @@
 True
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from . import isa
 from ._call import library_version
 from .arrays import dequantize, gemm_s32, linear, matmul, minmax, quantize
@@ -22,6 +27,7 @@ from .errors import (
     IsaNotBuiltError,
     IsaNotSupportedError,
     IsaUnknownError,
+    MissingPackageError,
     NonFiniteError,
     OutOfMemoryError,
     UnsupportedModelError,
@@ -31,6 +37,9 @@ from .importers.onnx import from_onnx
 from .model import Model, load
 from .threads import get_num_threads, set_num_threads
 from .weights import QuantizedWeight, quantize_weight
+
+if TYPE_CHECKING:
+    from . import torch as torch
 
 __version__ = library_version()
 
@@ -45,6 +54,7 @@ __all__ = [
     "IsaNotBuiltError",
     "IsaNotSupportedError",
     "IsaUnknownError",
+    "MissingPackageError",
     "Model",
     "NonFiniteError",
     "OutOfMemoryError",
@@ -64,3 +74,10 @@ __all__ = [
     "quantize_weight",
     "set_num_threads",
 ]
+
+if not TYPE_CHECKING:  # which would take every name to be there
+
+    def __getattr__(name: str) -> Any:
+        if name == "torch":  # imports PyTorch, which takes a second
+            return importlib.import_module(".torch", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -40,6 +40,10 @@ class FileAccessError(Error, OSError):
     """The operating system refused: a file cannot be opened or mapped."""
 
 
+class MissingPackageError(Error, ImportError):
+    """A package that dynq does without until it is asked for something that needs it."""
+
+
 class IsaError(Error):
     """An instruction set cannot be used."""
 

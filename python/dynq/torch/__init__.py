@@ -1,0 +1,12 @@
+"""dynq for PyTorch: modules that stand in for torch.nn's, operators of torch.library. Needs PyTorch 2.4 or newer."""
+
+from __future__ import annotations
+
+from ..errors import MissingPackageError
+
+try:
+    import torch  # noqa: F401
+except ImportError as error:
+    raise MissingPackageError("dynq.torch needs PyTorch; install it: pip install 'dynq[torch]'") from error
+
+__all__: list[str] = []
