@@ -82,9 +82,9 @@ static void add_constant(model *m, size_t number) {
 }
 
 static void add_weights(model *m) {
-  static const size_t shapes[3][2] = {{4, 4}, {17, 2}, {3, 8}};
+  static const size_t shapes[3][2] = {{4, 4}, {17, 2}, {3, 40}};
   static const float scale[17] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
-  int8_t integers[64];
+  int8_t integers[120];
   char name[32];
   for (size_t i = 0; i < 3; i++) {
     dynq_weight *weight = NULL;
@@ -172,7 +172,8 @@ static const struct recipe {
 } recipes[] = {
     {"dynq.Linear", {"f2,3,4", "w0", "f4", "f2,3,4"}},
     {"dynq.Linear", {"f37,2", "w1", "f17"}},
-    {"dynq.MatMulIntegerPacked", {"u3,8", "w2", "u1"}},
+    {"dynq.Linear", {"f3,40", "w2", "f3"}},
+    {"dynq.MatMulIntegerPacked", {"u3,40", "w2", "u1"}},
     {"dynq.MatMulIntegerPacked", {"s2,3,4", "w0"}},
     {"dynq.MatMulDynamic", {"f2,3,4", "f4,19"}},
     {"dynq.MatMulDynamic", {"f2,1,3,4", "f3,4,5"}},
@@ -282,6 +283,10 @@ static void follow(model *m, const struct recipe *recipe) {
   for (size_t i = 0; i < DYNQ_OP_MAX_ATTRIBUTES && op->attributes[i].name != NULL; i++) {
     if (strcmp(op->attributes[i].name, "heads") == 0 || strcmp(op->attributes[i].name, "blocksize") == 0) {
       plan_int(&m->w, op->attributes[i].name, 2);
+    } else if (strcmp(op->name, "dynq.Linear") == 0 && op->attributes[i].type == DYNQ_ATTRIBUTE_INT) {
+      if (below(m, 2) != 0) {
+        plan_int(&m->w, op->attributes[i].name, strcmp(op->attributes[i].name, "bits") == 0 ? 16 : 32);
+      }
     } else if (strcmp(op->attributes[i].name, "kernel_shape") == 0) {
       plan_ints(&m->w, "kernel_shape", 2, (const int64_t[]){3, 3});
     } else if (below(m, 4) == 0) {

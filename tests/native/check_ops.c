@@ -389,5 +389,6 @@ int main(int argc, char **argv) {
   check_data_ops();
   check_conv_ops();
   check_recurrent_ops();
+  check_linear_ops();
   return check_finish();
 }

@@ -11,6 +11,7 @@
 #include "../arguments.h"
 #include "../cache.h"
 #include "../threads.h"
+#include "lhs_fine.h"
 
 #include <stdatomic.h>
 
@@ -80,17 +81,38 @@ static bool take(run *r, size_t worker, size_t *piece) {
   return false;
 }
 
-static dynq_lhs own_lhs(const run *r, size_t worker, size_t rows) {
+static size_t lhs_bytes(const run *r, size_t rows) {
+  const dynq_lhs_source *source = &r->gemm->source;
+  return dynq_lhs_is_fine(source) ? dynq_lhs_fine_bytes(source, rows, r->k) : dynq_lhs_bytes(rows, r->k);
+}
+
+static dynq_lhs place(const run *r, void *memory, size_t rows) {
+  const dynq_lhs_source *source = &r->gemm->source;
   dynq_lhs lhs;
-  dynq_lhs_place(&lhs, r->memory + worker * r->memory_each, rows, r->k, r->gemm->weight->info.zero_point != NULL);
+  if (dynq_lhs_is_fine(source)) {
+    dynq_lhs_fine_place(&lhs, source, memory, rows, r->k);
+  } else {
+    dynq_lhs_place(&lhs, memory, rows, r->k, r->gemm->weight->info.zero_point != NULL);
+  }
   return lhs;
+}
+
+static dynq_lhs own_lhs(const run *r, size_t worker, size_t rows) {
+  return place(r, r->memory + worker * r->memory_each, rows);
+}
+
+static bool fill(const run *r, dynq_lhs *lhs, size_t row, size_t rows) {
+  const dynq_gemm *g = r->gemm;
+  return (dynq_lhs_is_fine(&g->source) ? dynq_lhs_fine_fill : dynq_lhs_fill)(lhs, g->kernels, &g->source, row, rows,
+                                                                             r->k);
 }
 
 static dynq_lhs rows_of(const dynq_lhs *lhs, size_t row) {
   dynq_lhs part = *lhs;
   part.data += row * lhs->stride;
-  part.scale += row;
-  part.zero_point += row;
+  part.low = part.low != NULL ? part.low + row * lhs->stride : NULL;
+  part.scale += row * lhs->blocks;
+  part.zero_point += row * lhs->blocks;
   part.sum = part.sum != NULL ? part.sum + row : NULL;
   return part;
 }
@@ -111,7 +133,7 @@ static void rows_task(void *arg, size_t worker) {
   for (size_t piece; take(r, worker, &piece);) {
     size_t row, end;
     dynq_share(g->m, r->row_blocks, piece, &row, &end);
-    const bool finite = dynq_lhs_fill(&lhs, g->kernels, &g->source, row, end - row, r->k);
+    const bool finite = fill(r, &lhs, row, end - row);
     note(r, finite, dynq_gemm_block(g, &lhs, row, end - row, 0, g->weight->panels));
   }
 }
@@ -125,7 +147,7 @@ static void own_panels_task(void *arg, size_t worker) {
     return;
   }
   dynq_lhs lhs = own_lhs(r, worker, g->m);
-  note(r, dynq_lhs_fill(&lhs, g->kernels, &g->source, 0, g->m, r->k), true);
+  note(r, fill(r, &lhs, 0, g->m), true);
   do {
     range_of_panels(r, piece, &panel, &end);
     note(r, true, dynq_gemm_block(g, &lhs, 0, g->m, panel, end));
@@ -138,7 +160,7 @@ static void fill_task(void *arg, size_t worker) {
   size_t row, end;
   dynq_share(r->gemm->m, r->workers, worker, &row, &end);
   dynq_lhs part = rows_of(&r->shared, row);
-  note(r, dynq_lhs_fill(&part, r->gemm->kernels, &r->gemm->source, row, end - row, r->k), true);
+  note(r, fill(r, &part, row, end - row), true);
 }
 
 /* Blocks of these rows times ranges of panels, the blocks of one range after each other. */
@@ -162,7 +184,8 @@ static size_t reading(const dynq_gemm *g) {
 }
 
 static size_t threads_worth_it(const dynq_gemm *g) {
-  const size_t multiplying = dynq_size_mul(g->m, g->weight->info.data_bytes) / g->kernels->gemm->macs_per_nanosecond;
+  const size_t rows = dynq_size_mul(g->m, g->source.bits16 ? 2 : 1);
+  const size_t multiplying = dynq_size_mul(rows, g->weight->info.data_bytes) / g->kernels->gemm->macs_per_nanosecond;
   const size_t least = reading(g);
   return (multiplying > least ? multiplying : least) / WORTH_A_THREAD;
 }
@@ -201,7 +224,7 @@ static void plan(run *r, size_t count) {
     r->pieces = r->panel_blocks * (r->split == BY_PANELS_SHARED ? r->row_blocks : 1);
   }
   const bool own = r->split != BY_PANELS_SHARED;
-  r->memory_each = dynq_lhs_bytes(r->split == BY_ROWS ? r->block_rows : m, r->k);
+  r->memory_each = lhs_bytes(r, r->split == BY_ROWS ? r->block_rows : m);
   r->memory_bytes = dynq_size_add(dynq_size_mul(own ? r->workers : 1, r->memory_each), r->workers * sizeof *r->turns);
 }
 
@@ -217,7 +240,7 @@ static void go(run *r, const dynq_threads *threads) {
     dynq_parallel(threads, r->workers, own_panels_task, r, r->workers);
     break;
   case BY_PANELS_SHARED:
-    dynq_lhs_place(&r->shared, r->memory, r->gemm->m, r->k, r->gemm->weight->info.zero_point != NULL);
+    r->shared = place(r, r->memory, r->gemm->m);
     dynq_parallel(threads, r->workers, fill_task, r, r->workers);
     dynq_parallel(threads, r->workers, shared_panels_task, r, r->workers);
     break;

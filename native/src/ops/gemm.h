@@ -23,8 +23,8 @@ typedef struct dynq_gemm {
   void *memory; /* dynq_gemm_memory_bytes() of it, aligned to 64 bytes; NULL: the call allocates */
 } dynq_gemm;
 
-/* Bytes that dynq_gemm_run works in with up to `count` threads; SIZE_MAX on overflow. It looks at kernels, weight, m
- * and in_model alone. */
+/* Bytes that dynq_gemm_run works in with up to `count` threads; SIZE_MAX on overflow. It looks at kernels, weight, m,
+ * in_model and the source's bits16 and group alone. */
 size_t dynq_gemm_memory_bytes(const dynq_gemm *gemm, size_t count);
 
 /* Runs it with up to `count` threads. DYNQ_NONFINITE: outputs are written, some are NaN. */

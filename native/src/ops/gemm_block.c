@@ -1,58 +1,41 @@
 /*
  * A block of outputs, tile by tile: GEMM kernel into a small buffer, then epilogue, while it is in the cache.
  */
-#include "gemm.h"
+#include "gemm_tile.h"
+
+#include "lhs_fine.h"
 
 #include <string.h>
 
 enum {
-  BUFFER = 2048,                           /* accumulators of a tile: 8 KB of int32 */
-  STRIP = 8192,                            /* accumulators of the tiles that share a block of k: 32 KB */
-  CHUNK_GROUPS = DYNQ_EXACT_K / DYNQ_GROUP /* k of a wide sum that still fit int32 */
+  BUFFER = DYNQ_TILE_SUMS,
+  STRIP = 8192 /* accumulators of the tiles that share a block of k: 32 KB */
 };
+_Static_assert(DYNQ_MAX_TILE_ROWS *DYNQ_PANEL <= DYNQ_TILE_SUMS_WIDE, "a full tile of a panel fits any buffer");
 _Static_assert(DYNQ_MAX_TILE_ROWS * DYNQ_PANEL * 4 <= BUFFER, "a full tile of up to 4 panels fits the buffer");
 _Static_assert(BUFFER <= STRIP, "so it does a strip");
 
-/* Rows and columns of the outputs that a tile covers. */
-typedef struct tile {
-  size_t lhs_row, row, rows, panel, panels, column, columns;
-} tile;
+typedef dynq_tile tile;
 
 static void multiply(const dynq_gemm *g, const dynq_lhs *lhs, const tile *t, size_t group, size_t groups, bool add,
                      int32_t *acc) {
-  const dynq_weight *w = g->weight;
-  (add ? g->kernels->gemm->add : g->kernels->gemm->tile)(
-      t->rows, t->panels, groups, lhs->data + t->lhs_row * lhs->stride + group * DYNQ_GROUP, lhs->stride,
-      w->info.data + t->panel * w->panel_stride + group * DYNQ_PANEL * DYNQ_GROUP, w->panel_stride, acc,
-      t->panels * DYNQ_PANEL);
+  dynq_tile_multiply(g, t, t->rows, lhs->data + t->lhs_row * lhs->stride + group * DYNQ_GROUP, lhs->stride, group,
+                     groups, add, acc);
 }
 
 /* Sums to float32 outputs; `acc` or `acc_f32`. */
 static void write_f32(const dynq_gemm *g, const dynq_lhs *lhs, const tile *t, const int32_t *acc,
                       const float *acc_f32) {
   const dynq_weight_info *w = &g->weight->info;
-  const dynq_epilogue *e = &g->epilogue;
-  const dynq_epilogue_tile epilogue = {
-      .m = t->rows,
-      .n = t->columns,
-      .acc = acc,
-      .acc_f32 = acc_f32,
-      .acc_stride = t->panels * DYNQ_PANEL,
-      .row_scale = lhs->scale + t->lhs_row,
-      .row_zero_point = lhs->zero_point + t->lhs_row,
-      .row_sum = lhs->sum != NULL ? lhs->sum + t->lhs_row : NULL,
-      .column_scale = w->scale + t->column,
-      .column_sum = w->column_sum + t->column,
-      .column_zero_point = w->zero_point != NULL ? w->zero_point + t->column : NULL,
-      .bias = e->bias != NULL ? e->bias + t->column : NULL,
-      .residual = e->residual != NULL ? e->residual + t->row * e->residual_stride + t->column : NULL,
-      .residual_stride = e->residual_stride,
-      .activation = e->activation,
-      .min = e->min,
-      .max = e->max,
-      .y = g->y + t->row * g->y_stride + t->column,
-      .y_stride = g->y_stride,
-  };
+  dynq_epilogue_tile epilogue = dynq_tile_epilogue(g, t);
+  epilogue.acc = acc;
+  epilogue.acc_f32 = acc_f32;
+  epilogue.row_scale = lhs->scale + t->lhs_row;
+  epilogue.row_zero_point = lhs->zero_point + t->lhs_row;
+  epilogue.row_sum = lhs->sum != NULL ? lhs->sum + t->lhs_row : NULL;
+  epilogue.column_scale = w->scale + t->column;
+  epilogue.column_sum = w->column_sum + t->column;
+  epilogue.column_zero_point = w->zero_point != NULL ? w->zero_point + t->column : NULL;
   g->kernels->vector.epilogue(&epilogue);
 }
 
@@ -83,15 +66,15 @@ static void write(const dynq_gemm *g, const dynq_lhs *lhs, const tile *t, const 
 
 /* A K too large for int32: sums of 65 536 k at a time, combined in int64. */
 static bool wide_tile(const dynq_gemm *g, const dynq_lhs *lhs, const tile *t) {
-  _Alignas(64) int32_t part[BUFFER / 4];
-  int64_t sums[BUFFER / 4];
-  float rounded[BUFFER / 4];
+  _Alignas(64) int32_t part[DYNQ_TILE_SUMS_WIDE];
+  int64_t sums[DYNQ_TILE_SUMS_WIDE];
+  float rounded[DYNQ_TILE_SUMS_WIDE];
   const size_t columns = t->panels * DYNQ_PANEL;
   bool fits = true;
   memset(sums, 0, t->rows * columns * sizeof *sums);
-  for (size_t group = 0; group < g->weight->groups; group += CHUNK_GROUPS) {
+  for (size_t group = 0; group < g->weight->groups; group += DYNQ_TILE_CHUNK_GROUPS) {
     const size_t left = g->weight->groups - group;
-    multiply(g, lhs, t, group, left < CHUNK_GROUPS ? left : CHUNK_GROUPS, false, part);
+    multiply(g, lhs, t, group, left < DYNQ_TILE_CHUNK_GROUPS ? left : DYNQ_TILE_CHUNK_GROUPS, false, part);
     for (size_t i = 0; i < t->rows * columns; i++) {
       sums[i] += part[i];
     }
@@ -115,6 +98,10 @@ static bool wide_tile(const dynq_gemm *g, const dynq_lhs *lhs, const tile *t) {
 }
 
 static bool run_tile(const dynq_gemm *g, const dynq_lhs *lhs, const tile *t) {
+  if (dynq_lhs_is_fine(&g->source)) {
+    dynq_gemm_fine_tile(g, lhs, t);
+    return true;
+  }
   if (dynq_weight_is_wide(g->weight)) {
     return wide_tile(g, lhs, t);
   }
@@ -168,11 +155,11 @@ bool dynq_gemm_block(const dynq_gemm *gemm, const dynq_lhs *lhs, size_t row, siz
   bool fits = true;
   /* Several tiles of rows share the panels of one step, which stay in the nearest cache; a single tile
    * takes as many panels as the buffer holds. */
-  const size_t buffer = dynq_weight_is_wide(gemm->weight) ? BUFFER / 4 : BUFFER;
+  const bool wide = dynq_weight_is_wide(gemm->weight) || dynq_lhs_is_fine(&gemm->source);
+  const size_t buffer = wide ? DYNQ_TILE_SUMS_WIDE : BUFFER;
   const size_t most = tiles > 0 ? buffer / DYNQ_PANEL / ((rows + tiles - 1) / tiles) : 1;
   const size_t step = tiles == 1 || most < kernels->panels ? most : kernels->panels;
-  const bool in_blocks = tiles > 1 && kernels->add != NULL && gemm->weight->groups > kernels->block_groups &&
-                         !dynq_weight_is_wide(gemm->weight);
+  const bool in_blocks = tiles > 1 && kernels->add != NULL && gemm->weight->groups > kernels->block_groups && !wide;
   const size_t strip = STRIP / (kernels->rows * step * DYNQ_PANEL);
   if (kernels->enter != NULL) {
     kernels->enter();

@@ -30,6 +30,8 @@ void dynq_lhs_place(dynq_lhs *lhs, void *memory, size_t rows, size_t k, bool sum
   lhs->sum = sums ? (int32_t *)(void *)(p + 2 * array_bytes(rows)) : NULL;
   lhs->data = (uint8_t *)(p + 3 * array_bytes(rows));
   lhs->stride = row_stride(k);
+  lhs->low = NULL;
+  lhs->blocks = 1;
 }
 
 static int32_t row_sum(size_t k, const uint8_t *data, bool is_signed) {
@@ -67,6 +69,9 @@ static bool quantize_row(const dynq_kernels *kernels, const dynq_lhs_source *s, 
     } else {
       *scale = NAN;
     }
+  } else if (s->fixed) {
+    float lo, hi;
+    *scale = dynq_row_range(kernels, k, x, &lo, &hi) ? *scale : NAN;
   }
   if (isnan(*scale)) {
     memset(to, 0, k);
@@ -86,8 +91,13 @@ typedef struct tensor_job {
 
 static void choose_for_tensor(void *arg, size_t index) {
   tensor_job *j = arg;
+  dynq_lhs_source *s = j->source;
   (void)index;
-  dynq_qparams(j->lo, j->hi, j->source->scheme, j->type, &j->source->scale, &j->source->zero_point);
+  if (s->bits16) {
+    dynq_qparams_16(j->lo, j->hi, s->scheme, &s->scale, &s->zero_point);
+  } else {
+    dynq_qparams(j->lo, j->hi, s->scheme, j->type, &s->scale, &s->zero_point);
+  }
 }
 
 void dynq_lhs_use_tensor_range(dynq_lhs_source *source, const dynq_kernels *kernels, const dynq_threads *threads,
@@ -100,6 +110,13 @@ void dynq_lhs_use_tensor_range(dynq_lhs_source *source, const dynq_kernels *kern
   } else {
     source->scale = NAN;
   }
+}
+
+void dynq_lhs_use_range(dynq_lhs_source *source, const dynq_kernels *kernels, float lo, float hi) {
+  tensor_job job = {.source = source, .type = dynq_lhs_type(kernels), .lo = lo, .hi = hi};
+  source->per_row = false;
+  source->fixed = true;
+  dynq_parallel(NULL, 1, choose_for_tensor, &job, 1); /* for its floating-point environment */
 }
 
 bool dynq_lhs_fill(dynq_lhs *lhs, const dynq_kernels *kernels, const dynq_lhs_source *source, size_t row, size_t rows,

@@ -12,6 +12,9 @@ typedef struct dynq_lhs {
   float *scale;        /* (rows); NaN: the row was not finite */
   int32_t *zero_point; /* (rows), in the integers of data */
   int32_t *sum;        /* (rows) sums of data over k; NULL where no one asks */
+  /* lhs_fine.h alone: */
+  uint8_t *low;  /* (rows, stride) the lower bytes of 16 bits, where data has the upper ones; NULL: 8 bits */
+  size_t blocks; /* scales and zero-points of each row */
 } dynq_lhs;
 
 /* Bytes of a left operand of `rows` rows, with its arrays; a multiple of 64, SIZE_MAX on overflow. */
@@ -25,6 +28,9 @@ typedef struct dynq_lhs_source {
   size_t x_stride;
   dynq_scheme scheme;
   bool per_row;
+  bool fixed;         /* not per_row, and from a range that was given: whether rows are finite is not known yet */
+  bool bits16;        /* 16 bits instead of 8 */
+  size_t group;       /* values of a row that share a scale, a multiple of 4 up to 256; 0: all */
   float scale;        /* used where not per_row; NaN: the tensor was not finite */
   int32_t zero_point; /* as the ISA's integers */
   const uint8_t *q;   /* ... integers of `type`, with zero-points (or NULL: all 0), per row or one */
@@ -36,6 +42,9 @@ typedef struct dynq_lhs_source {
 /* Per tensor: one range over all m rows of source->x for all of them. */
 void dynq_lhs_use_tensor_range(dynq_lhs_source *source, const dynq_kernels *kernels, const dynq_threads *threads,
                                size_t count, size_t m, size_t k);
+
+/* One range, given by the caller, for all rows; values outside are clamped to it. */
+void dynq_lhs_use_range(dynq_lhs_source *source, const dynq_kernels *kernels, float lo, float hi);
 
 /* Fills rows [0, rows) of `lhs` from rows [row, row + rows) of the source; false where one was not finite. */
 bool dynq_lhs_fill(dynq_lhs *lhs, const dynq_kernels *kernels, const dynq_lhs_source *source, size_t row, size_t rows,

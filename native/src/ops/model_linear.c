@@ -7,6 +7,7 @@
 #include "../alloc.h"
 #include "../status.h"
 #include "gemm.h"
+#include "lhs_fine.h"
 
 #include <math.h>
 #include <string.h>
@@ -91,7 +92,17 @@ static dynq_gemm product(const dynq_op_node *node) {
 
 /* ---- dynq.Linear ---- */
 
-enum { LINEAR_ACTIVATION, LINEAR_SCHEME, LINEAR_GRANULARITY, LINEAR_MIN, LINEAR_MAX };
+enum {
+  LINEAR_ACTIVATION,
+  LINEAR_SCHEME,
+  LINEAR_GRANULARITY,
+  LINEAR_MIN,
+  LINEAR_MAX,
+  LINEAR_BITS,
+  LINEAR_GROUP,
+  LINEAR_LO,
+  LINEAR_HI
+};
 enum { LINEAR_BIAS = 2, LINEAR_RESIDUAL = 3 };
 
 static dynq_status linear_epilogue(const dynq_op_node *node, dynq_epilogue *e) {
@@ -106,20 +117,53 @@ static dynq_status linear_epilogue(const dynq_op_node *node, dynq_epilogue *e) {
   return DYNQ_OK;
 }
 
+/* How x is quantized, but for its address; a group that holds all of a row is none. */
+static dynq_status linear_source(const dynq_op_node *node, dynq_lhs_source *source) {
+  const dynq_weight_info *w = &node->inputs[1]->weight->info;
+  const int64_t bits = dynq_op_int(node, LINEAR_BITS, 8), group = dynq_op_int(node, LINEAR_GROUP, 0);
+  const float lo = dynq_op_float(node, LINEAR_LO, 0.0f), hi = dynq_op_float(node, LINEAR_HI, 0.0f);
+  const bool has_lo = node->attributes[LINEAR_LO].present, has_hi = node->attributes[LINEAR_HI].present;
+  dynq_granularity granularity;
+  *source = (dynq_lhs_source){.x_stride = w->k, .per_row = true, .fixed = has_lo};
+  DYNQ_TRY(dynq_op_scheme(node, LINEAR_SCHEME, &source->scheme));
+  DYNQ_TRY(dynq_op_granularity(node, LINEAR_GRANULARITY, &granularity));
+  source->per_row = granularity == DYNQ_PER_ROW && !has_lo;
+  if (bits != 8 && bits != 16) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "bits is %lld; expected 8 or 16", (long long)bits);
+  }
+  if (group < 0 || group > DYNQ_MAX_LHS_GROUP || group % 32 != 0) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "group is %lld; expected a multiple of 32 up to %d, or 0 for none",
+                     (long long)group, DYNQ_MAX_LHS_GROUP);
+  }
+  if (group != 0 && !source->per_row) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "group is %lld, with %s; scales of groups are for granularity row",
+                     (long long)group, has_lo ? "lo and hi" : "granularity tensor");
+  }
+  if ((bits != 8 || group != 0) && w->zero_point != NULL) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
+                     "bits is %lld and group %lld; a weight with zero-points takes 8 and 0", (long long)bits,
+                     (long long)group);
+  }
+  if (has_lo != has_hi || !(lo <= 0.0f && hi >= 0.0f) || isinf(lo) || isinf(hi)) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "lo is %g and hi %g; expected both or neither, lo <= 0 <= hi",
+                     (double)lo, (double)hi);
+  }
+  source->bits16 = bits == 16;
+  source->group = (size_t)group < w->k ? (size_t)group : 0;
+  return DYNQ_OK;
+}
+
 static dynq_status infer_linear(dynq_op_node *node) {
   const dynq_op_tensor *bias = dynq_op_input(node, LINEAR_BIAS), *residual = dynq_op_input(node, LINEAR_RESIDUAL);
   const dynq_op_tensor *y = node->outputs[0];
   dynq_epilogue epilogue;
-  dynq_scheme scheme;
-  dynq_granularity granularity;
   DYNQ_TRY(dynq_op_check_f32(node, 0, "x", 1));
   DYNQ_TRY(infer_product(node, DYNQ_FLOAT32));
   DYNQ_TRY(linear_epilogue(node, &epilogue));
-  DYNQ_TRY(dynq_op_scheme(node, LINEAR_SCHEME, &scheme));
-  DYNQ_TRY(dynq_op_granularity(node, LINEAR_GRANULARITY, &granularity));
   DYNQ_TRY(bias != NULL ? dynq_op_check_shape(bias, "bias", 1, &y->dims[y->rank - 1]) : DYNQ_OK);
   DYNQ_TRY(residual != NULL ? dynq_op_check_shape(residual, "residual", y->rank, y->dims) : DYNQ_OK);
-  const dynq_gemm gemm = product(node);
+  dynq_gemm gemm = product(node);
+  DYNQ_TRY(linear_source(node, &gemm.source));
   node->scratch_bytes = dynq_gemm_memory_bytes(&gemm, node->thread_count);
   return DYNQ_OK;
 }
@@ -129,18 +173,19 @@ static dynq_status run_linear(const dynq_op_node *node) {
   const dynq_op_tensor *bias = dynq_op_input(node, LINEAR_BIAS), *residual = dynq_op_input(node, LINEAR_RESIDUAL);
   dynq_gemm gemm = product(node);
   const size_t n = gemm.weight->info.n, k = gemm.weight->info.k;
-  dynq_granularity granularity;
   gemm.memory = node->scratch;
   gemm.y = y->data;
   gemm.y_stride = n;
-  gemm.source = (dynq_lhs_source){.x = x->data, .x_stride = k, .per_row = true};
   DYNQ_TRY(linear_epilogue(node, &gemm.epilogue));
-  DYNQ_TRY(dynq_op_scheme(node, LINEAR_SCHEME, &gemm.source.scheme));
-  DYNQ_TRY(dynq_op_granularity(node, LINEAR_GRANULARITY, &granularity));
+  DYNQ_TRY(linear_source(node, &gemm.source));
+  gemm.source.x = x->data;
   gemm.epilogue.bias = bias != NULL ? bias->data : NULL;
   gemm.epilogue.residual = residual != NULL ? residual->data : NULL;
   gemm.epilogue.residual_stride = n;
-  if (granularity == DYNQ_PER_TENSOR) {
+  if (gemm.source.fixed) {
+    dynq_lhs_use_range(&gemm.source, node->kernels, dynq_op_float(node, LINEAR_LO, 0.0f),
+                       dynq_op_float(node, LINEAR_HI, 0.0f));
+  } else if (!gemm.source.per_row) {
     dynq_lhs_use_tensor_range(&gemm.source, node->kernels, node->threads, node->thread_count, gemm.m, k);
   }
   return dynq_gemm_run(&gemm, node->threads, node->thread_count);
@@ -158,7 +203,11 @@ const dynq_op dynq_op_Linear = {
                    [LINEAR_SCHEME] = {"scheme", DYNQ_ATTRIBUTE_STRING},
                    [LINEAR_GRANULARITY] = {"granularity", DYNQ_ATTRIBUTE_STRING},
                    [LINEAR_MIN] = {"min", DYNQ_ATTRIBUTE_FLOAT},
-                   [LINEAR_MAX] = {"max", DYNQ_ATTRIBUTE_FLOAT}},
+                   [LINEAR_MAX] = {"max", DYNQ_ATTRIBUTE_FLOAT},
+                   [LINEAR_BITS] = {"bits", DYNQ_ATTRIBUTE_INT},
+                   [LINEAR_GROUP] = {"group", DYNQ_ATTRIBUTE_INT},
+                   [LINEAR_LO] = {"lo", DYNQ_ATTRIBUTE_FLOAT},
+                   [LINEAR_HI] = {"hi", DYNQ_ATTRIBUTE_FLOAT}},
     .infer = infer_linear,
     .run = run_linear,
 };

@@ -10,17 +10,26 @@
 
 static float or_one(float scale) { return scale == 0.0f ? 1.0f : scale; }
 
-void dynq_qparams(float lo, float hi, dynq_scheme scheme, dynq_type type, float *scale, int32_t *zero_point) {
-  const int32_t offset = type == DYNQ_S8 ? -128 : 0;
+static void qparams(float lo, float hi, dynq_scheme scheme, float steps, float *scale, int32_t *zero_point) {
   if (scheme == DYNQ_SYMMETRIC) {
-    *scale = or_one((hi > -lo ? hi : -lo) / 127.0f);
-    *zero_point = 128 + offset;
+    const float half = (steps - 1.0f) / 2.0f;
+    *scale = or_one((hi > -lo ? hi : -lo) / half);
+    *zero_point = (int32_t)half + 1;
     return;
   }
   const float width = hi - lo;
-  *scale = or_one(isinf(width) ? hi / 255.0f - lo / 255.0f : width / 255.0f);
+  *scale = or_one(isinf(width) ? hi / steps - lo / steps : width / steps);
   const float z = rintf(-lo / *scale);
-  *zero_point = (int32_t)(z > 255.0f ? 255.0f : z) + offset;
+  *zero_point = (int32_t)(z > steps ? steps : z);
+}
+
+void dynq_qparams(float lo, float hi, dynq_scheme scheme, dynq_type type, float *scale, int32_t *zero_point) {
+  qparams(lo, hi, scheme, 255.0f, scale, zero_point);
+  *zero_point += type == DYNQ_S8 ? -128 : 0;
+}
+
+void dynq_qparams_16(float lo, float hi, dynq_scheme scheme, float *scale, int32_t *zero_point) {
+  qparams(lo, hi, scheme, 65535.0f, scale, zero_point);
 }
 
 typedef struct qparams_job {

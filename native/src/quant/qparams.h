@@ -9,6 +9,9 @@
 /* One block's range, finite with lo <= 0 <= hi. Runs in the default floating-point environment. */
 void dynq_qparams(float lo, float hi, dynq_scheme scheme, dynq_type type, float *scale, int32_t *zero_point);
 
+/* The same in 16 bits, as integers from 0 to 65535. */
+void dynq_qparams_16(float lo, float hi, dynq_scheme scheme, float *scale, int32_t *zero_point);
+
 /* What the quantized values are clamped to. */
 static inline void dynq_integer_range(dynq_scheme scheme, dynq_type type, int32_t *low, int32_t *high) {
   const int32_t offset = type == DYNQ_U8 ? 128 : 0;

@@ -14,6 +14,7 @@ from ..report import Report
 from .image import write_image
 from .ir import Graph, Value
 from .passes import optimize
+from .passes.finer import Finer
 from .passes.quantize import Options, quantize_graph
 
 __all__ = ["build"]
@@ -30,6 +31,9 @@ def build(
     scheme: str,
     granularity: str,
     first_layer: str,
+    int16: Iterable[str],
+    group_size: int | Mapping[str, int] | None,
+    ranges: Mapping[str, tuple[float, float]] | None,
 ) -> Model:
     """Graph.build."""
     choice("scheme", scheme, SCHEMES)
@@ -42,6 +46,7 @@ def build(
         scheme=scheme,
         granularity=granularity,
         first_layer=bool(choice("first_layer", first_layer, {"float": False, "int8": True})),
+        finer=Finer.of(int16, group_size, ranges, granularity),
     )
     copy = graph.copy()
     if outputs:

@@ -380,6 +380,9 @@ class Graph(Layers):
         scheme: str = "asymmetric",
         granularity: str = "row",
         first_layer: str = "float",
+        int16: Iterable[str] = (),
+        group_size: int | Mapping[str, int] | None = None,
+        ranges: Mapping[str, tuple[float, float]] | None = None,
     ) -> Model:
         """The model; the graph stays as it is.
 
@@ -392,6 +395,11 @@ class Graph(Layers):
             scheme: how the inputs of linear layers are quantized, "asymmetric" or "symmetric".
             granularity: "row", a scale for each row, or "tensor".
             first_layer: "int8": the layer that reads an input of the model is quantized even where it is small.
+            int16: names of linear layers, or patterns, whose inputs get 16 bits instead of 8: twice the time.
+            group_size: the inputs of linear layers get a scale for each so many values of a row, a multiple of 32 from
+                32 to 256, instead of one for the row; a dict of names or patterns: of these layers.
+            ranges: fixed ranges of inputs by the layer's name or pattern; values outside are clamped. calibrate() finds
+                them. A small first layer that one of these three has by its name is quantized.
         """
         from .build import build
 
@@ -405,6 +413,9 @@ class Graph(Layers):
             scheme=scheme,
             granularity=granularity,
             first_layer=first_layer,
+            int16=int16,
+            group_size=group_size,
+            ranges=ranges,
         )
 
     def __str__(self) -> str:

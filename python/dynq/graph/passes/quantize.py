@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
@@ -16,9 +15,10 @@ from ..ir import Deferred, Graph, Node, Value
 from ._rewrite import panels, put_after
 from .conv import rows, why_conv_float
 from .dead_code import dead_code
+from .finer import Finer, matches
 from .first_layer import first_layers
 from .packed_attention import read_side_by_side
-from .recurrent import GATES, PROJECTION, is_recurrent
+from .recurrent import GATES, is_recurrent
 from .siblings import merge_siblings
 
 __all__ = ["Options", "quantize_graph"]
@@ -40,21 +40,25 @@ class Options:
     granularity: str = "row"
     first_layer: bool = False  # quantized even where it is small
     first_layers: Mapping[str, str] = dataclasses.field(default_factory=dict)  # that stay float, and why
+    finer: Finer = dataclasses.field(default_factory=Finer)
 
     def why_float(self, node: Node) -> str | None:
         """Why ``node`` stays float; None: it does not."""
         for pattern in self.keep_float:
-            if _matches(node.name, pattern) or _matches(node.name.removesuffix(PROJECTION), pattern):
+            if matches(node, pattern):
                 return f"keep_float has {pattern!r}"
-        return self.first_layers.get(node.name) if self.quantize else "quantize=False"
+        if not self.quantize:
+            return "quantize=False"
+        return None if self.finer.names(node) else self.first_layers.get(node.name)
 
 
 def quantize_graph(graph: Graph, options: Options) -> list[Row]:
     """Quantize, merge siblings, and tell of every node what it became."""
-    unused = [p for p in options.keep_float if not any(_matches(node.name, p) for node in graph.nodes)]
+    unused = [p for p in options.keep_float if not any(matches(node, p) for node in graph.nodes)]
     if unused:
         names = ", ".join(map(repr, unused))
         raise ValueError(f"keep_float has {names}, which is no node that is left after the passes; report() lists them")
+    options.finer.check(graph)
     if options.quantize and not options.first_layer:
         options = dataclasses.replace(options, first_layers=first_layers(graph))
     rows: dict[str, Row] = {}
@@ -94,20 +98,15 @@ def quantize_graph(graph: Graph, options: Options) -> list[Row]:
     return [rows.get(node.name) or Row(node.name, node.op, "") for node in graph.nodes]
 
 
-def _matches(name: str, pattern: str) -> bool:
-    return name == pattern or fnmatch.fnmatchcase(name, pattern)
-
-
 def _linear(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
     weight = node.inputs[1]
     assert weight is not None and weight.shape is not None
     n, k = (int(dim) for dim in weight.shape if isinstance(dim, int))
     after = _packed_bytes(n, k)
     if isinstance(weight.constant, (QuantizedWeight, Deferred)):
-        _set_scheme(node, options)
         return Row(
             node.name,
-            "int8 linear",
+            f"int8 linear{_set_scheme(node, options)}",
             "its weight is int8",
             weight.constant.nbytes if isinstance(weight.constant, QuantizedWeight) else 0,
             after,
@@ -121,9 +120,8 @@ def _linear(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
         _clip_after(graph, node)
         return Row(node.name, "float linear", why, 4 * n * k, 4 * n * k)
     (node.inputs[1],) = _once(graph, made, weight, "int8", lambda: [PackedLater(node.name, [array])])
-    _set_scheme(node, options)
     why = "its weight is constant" + _stored_twice(array, "rows", "an embedding", made)
-    return Row(node.name, "int8 linear", why, 4 * n * k, after)
+    return Row(node.name, f"int8 linear{_set_scheme(node, options)}", why, 4 * n * k, after)
 
 
 def _packed_bytes(n: int, k: int) -> int:
@@ -209,9 +207,11 @@ def _clip_after(graph: Graph, node: Node) -> None:
     put_after(graph, node, "linear", "Clip", bounds)
 
 
-def _set_scheme(node: Node, options: Options) -> None:
+def _set_scheme(node: Node, options: Options) -> str:
+    """How the input is quantized; what is not said of most is returned."""
     node.attributes.setdefault("scheme", options.scheme)
     node.attributes.setdefault("granularity", options.granularity)
+    return options.finer.apply(node)
 
 
 def _embedding(graph: Graph, node: Node, options: Options, made: _Made) -> Row | None:

@@ -27,6 +27,9 @@ def from_onnx(
     scheme: str = "asymmetric",
     granularity: str = "row",
     first_layer: str = "float",
+    int16: Iterable[str] = (),
+    group_size: int | Mapping[str, int] | None = None,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
     inputs: Mapping[str, Any] | None = None,
     shapes: Mapping[str, Sequence[int | None]] | None = None,
 ) -> Model:
@@ -43,6 +46,11 @@ def from_onnx(
         scheme: how the inputs of linear layers are quantized, "asymmetric" or "symmetric".
         granularity: "row", a scale for each row, or "tensor".
         first_layer: "int8": the layer that reads an input of the model is quantized even where it is small.
+        int16: names of linear layers, or patterns, whose inputs get 16 bits instead of 8: twice the time.
+        group_size: the inputs of linear layers get a scale for each so many values of a row, a multiple of 32 from
+            32 to 256, instead of one for the row; a dict of names or patterns: of these layers.
+        ranges: fixed ranges of inputs by the layer's name or pattern; values outside are clamped. calibrate() finds
+            them. A small first layer that one of these three has by its name is quantized.
         inputs: values of inputs that are the same in every run (``{"sr": 16000}``); they are inputs no more. `If` on
             such a value becomes its branch.
         shapes: sizes that the model leaves open and every run has (``{"input": (1, 576)}``; None leaves one open).
@@ -60,6 +68,9 @@ def from_onnx(
         scheme=scheme,
         granularity=granularity,
         first_layer=first_layer,
+        int16=int16,
+        group_size=group_size,
+        ranges=ranges,
     )
 
 
