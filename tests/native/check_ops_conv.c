@@ -229,8 +229,14 @@ static void check_conv_int8(void) {
     op_case_string(&c, "activation", "sigmoid");
     op_case_string(&c, "granularity", whole ? "image" : "row");
     op_case_string(&c, "scheme", s % 4 < 2 ? "asymmetric" : "symmetric");
-    check_case("geometry %zu, %s", s / 2, whole ? "image" : "row");
-    if (op_case_run(&c, nonfinite ? DYNQ_NONFINITE : DYNQ_OK)) {
+    const bool fixed = s % 7 == 6;
+    if (fixed) {
+      op_case_float(&c, "lo", -0.5f);
+      op_case_float(&c, "hi", 0.25f);
+    }
+    check_case("geometry %zu, %s%s", s / 2, whole ? "image" : "row", fixed ? ", fixed" : "");
+    if (op_case_run(&c, nonfinite ? DYNQ_NONFINITE : DYNQ_OK) &&
+        !fixed) { /* of which the Python tests tell the numbers */
       CHECK(c.out[0].count == g.images * g.outputs * rows * columns);
       const dynq_epilogue epilogue = {.bias = bias, .activation = DYNQ_ACTIVATION_SIGMOID};
       for (size_t image = 0; image < g.images; image++) {

@@ -174,6 +174,23 @@ def test_weights_with_zero_points_take_8_bits_and_one_scale() -> None:
             ours(x, qw, **how)
 
 
+@pytest.mark.parametrize("scheme", ["asymmetric", "symmetric"])
+@pytest.mark.parametrize("granularity", ["row", "image"])
+def test_a_convolution_with_a_fixed_range_is_a_linear_layer_with_it(scheme: str, granularity: str) -> None:
+    x, w, bias = RNG.standard_normal((2, 12, 30), F), RNG.standard_normal((40, 12, 3), F), RNG.standard_normal(40, F)
+    qw = dynq.quantize_weight(w.transpose(0, 2, 1).reshape(40, 36))  # the kernel's places, at each the channels
+    how: dict[str, Any] = {"scheme": scheme, "lo": -1.0, "hi": 2.5}
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1)))
+    positions = np.stack([padded[:, :, t : t + 30] for t in range(3)], 2).transpose(0, 3, 2, 1).reshape(60, 36)
+    expected = linear(positions, qw, bias, **how).reshape(2, 30, 40).transpose(0, 2, 1)
+    model = one_op(
+        "dynq.Conv", x, qw, bias, constants=(2,), kernel_shape=[3], pads=[1, 1], granularity=granularity, **how
+    )
+    np.testing.assert_array_equal(bits(model(x)), bits(expected))
+    x[1, 3, 7] = np.nan
+    assert np.array_equal(np.isnan(model(x)).any((0, 1)), np.isin(np.arange(30), [6, 7, 8]))
+
+
 # ---- Graph.build ----
 
 
@@ -227,6 +244,19 @@ def test_the_name_of_a_recurrent_layer_names_its_projection() -> None:
     model = g.build(h, int16=["lstm"])
     assert became(model)["lstm.projection"] == "int8 linear, 16-bit activations"
     assert became(model)["lstm"] == "int8 LSTM"
+
+
+def test_a_convolution_takes_a_fixed_range_alone() -> None:
+    g = dynq.Graph()
+    x = g.node("Erf", [g.input("x", ("n", 16, 50))])
+    y = g.conv(x, RNG.standard_normal((32, 16, 3), F), name="conv")
+    model = g.build(y, ranges={"conv": (-1, 1)})
+    assert became(model)["conv"] == "int8 conv, fixed range -1 to 1"
+    assert attributes(model)["conv"] == {"lo": -1.0, "hi": 1.0}
+    assert "lo" not in attributes(g.build(y, ranges={"conv": (-1, 1)}, keep_float=["conv"]))["conv"]
+    for options in ({"int16": ["conv"]}, {"group_size": {"conv": 32}}):
+        with pytest.raises(ValueError, match="'conv', a node of the kind Conv; expected linear layers"):
+            g.build(y, **options)  # type: ignore[arg-type]
 
 
 def test_siblings_with_different_options_stay_apart() -> None:

@@ -47,6 +47,7 @@ typedef struct run {
   size_t memory_each, image_bytes;
   char *memory;
   dynq_lhs_source *images; /* per image: its scale and zero-point */
+  dynq_lhs_source fixed;   /* those of a fixed range */
   _Atomic size_t next;
   _Atomic bool nonfinite;
 } run;
@@ -357,7 +358,9 @@ static bool multiply_int8(const run *r, const block *b, const float *rows, size_
   const size_t end = clamp(b->panel_end * DYNQ_PANEL, 0, c->outputs), positions = b->images * b->n[0] * b->n[1];
   dynq_lhs lhs;
   dynq_lhs_source source = {.scheme = c->scheme, .per_row = true};
-  if (c->per_image) {
+  if (c->fixed) {
+    source = r->fixed;
+  } else if (c->per_image) {
     source = r->images[b->image];
   }
   source.x = rows;
@@ -526,6 +529,10 @@ dynq_status dynq_conv_run(const dynq_conv *c, void *memory, const dynq_threads *
   for (size_t i = 0; r.image_bytes != 0 && i < c->images; i++) {
     r.images[i] = (dynq_lhs_source){.x = c->x + i * c->channels * plane, .x_stride = plane, .scheme = c->scheme};
     dynq_lhs_use_tensor_range(&r.images[i], c->kernels, threads, count, c->channels, plane);
+  }
+  if (c->fixed) {
+    r.fixed.scheme = c->scheme;
+    dynq_lhs_use_range(&r.fixed, c->kernels, c->lo, c->hi);
   }
   dynq_parallel(threads, r.workers, task, &r, r.workers);
   return atomic_load(&r.nonfinite) ? dynq_fail(DYNQ_NONFINITE, "x holds a NaN or an infinity") : DYNQ_OK;

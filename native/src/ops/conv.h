@@ -26,7 +26,9 @@ typedef struct dynq_conv {
   const float *weight;       /* (groups, ceil(outputs / 16), K, 16), zero padded; or ... */
   const dynq_weight *packed; /* ... int8, N outputs and K; then there is one group */
   dynq_scheme scheme;
-  bool per_image;    /* one range for each image; else one for each row */
+  bool per_image; /* one range for each image; else one for each row, or ... */
+  bool fixed;     /* ... this one for all */
+  float lo, hi;
   const float *bias; /* (groups * outputs) or NULL */
   dynq_activation activation;
   float *y; /* (images, groups * outputs, out, out) */

@@ -183,7 +183,7 @@ const dynq_op dynq_op_ConvFloat = {.name = "dynq.ConvFloat",
 
 /* ---- dynq.Conv ---- */
 
-enum { INT8_ACTIVATION = DYNQ_WINDOW_ATTRIBUTE_COUNT, INT8_SCHEME, INT8_GRANULARITY };
+enum { INT8_ACTIVATION = DYNQ_WINDOW_ATTRIBUTE_COUNT, INT8_SCHEME, INT8_GRANULARITY, INT8_LO, INT8_HI };
 
 static dynq_status find_int8(const dynq_op_node *node, dynq_conv *conv) {
   const dynq_weight *w = node->inputs[1]->weight;
@@ -202,6 +202,8 @@ static dynq_status find_int8(const dynq_op_node *node, dynq_conv *conv) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "granularity is '%.40s'; expected row or image",
                      node->attributes[INT8_GRANULARITY].string);
   }
+  DYNQ_TRY(dynq_op_range(node, INT8_LO, &conv->fixed, &conv->lo, &conv->hi));
+  conv->per_image = conv->per_image && !conv->fixed;
   DYNQ_TRY(dynq_op_activation(node, INT8_ACTIVATION, &conv->activation));
   DYNQ_TRY(dynq_op_scheme(node, INT8_SCHEME, &conv->scheme));
   return set_bias(node, conv);
@@ -223,15 +225,16 @@ static dynq_status run_int8(const dynq_op_node *node) {
   return dynq_conv_run(&conv, node->scratch, node->threads, node->thread_count);
 }
 
-const dynq_op dynq_op_ConvInt8 = {.name = "dynq.Conv",
-                                  .min_inputs = 2,
-                                  .max_inputs = 3,
-                                  .min_outputs = 1,
-                                  .max_outputs = 1,
-                                  .weight_inputs = 1 << 1,
-                                  .attributes = {DYNQ_WINDOW_ATTRIBUTES,
-                                                 [INT8_ACTIVATION] = {"activation", DYNQ_ATTRIBUTE_STRING},
-                                                 [INT8_SCHEME] = {"scheme", DYNQ_ATTRIBUTE_STRING},
-                                                 [INT8_GRANULARITY] = {"granularity", DYNQ_ATTRIBUTE_STRING}},
-                                  .infer = infer_int8,
-                                  .run = run_int8};
+const dynq_op dynq_op_ConvInt8 = {
+    .name = "dynq.Conv",
+    .min_inputs = 2,
+    .max_inputs = 3,
+    .min_outputs = 1,
+    .max_outputs = 1,
+    .weight_inputs = 1 << 1,
+    .attributes = {DYNQ_WINDOW_ATTRIBUTES, [INT8_ACTIVATION] = {"activation", DYNQ_ATTRIBUTE_STRING},
+                   [INT8_SCHEME] = {"scheme", DYNQ_ATTRIBUTE_STRING},
+                   [INT8_GRANULARITY] = {"granularity", DYNQ_ATTRIBUTE_STRING},
+                   [INT8_LO] = {"lo", DYNQ_ATTRIBUTE_FLOAT}, [INT8_HI] = {"hi", DYNQ_ATTRIBUTE_FLOAT}},
+    .infer = infer_int8,
+    .run = run_int8};

@@ -51,6 +51,17 @@ dynq_status dynq_op_activation(const dynq_op_node *node, size_t attribute, dynq_
   return DYNQ_OK;
 }
 
+dynq_status dynq_op_range(const dynq_op_node *node, size_t attribute, bool *fixed, float *lo, float *hi) {
+  *fixed = node->attributes[attribute].present;
+  *lo = dynq_op_float(node, attribute, 0.0f);
+  *hi = dynq_op_float(node, attribute + 1, 0.0f);
+  if (*fixed != node->attributes[attribute + 1].present || !(*lo <= 0.0f && *hi >= 0.0f) || isinf(*lo) || isinf(*hi)) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "lo is %g and hi %g; expected both or neither, lo <= 0 <= hi",
+                     (double)*lo, (double)*hi);
+  }
+  return DYNQ_OK;
+}
+
 dynq_status dynq_op_check_f32(const dynq_op_node *node, size_t i, const char *name, size_t least) {
   const dynq_op_tensor *t = node->inputs[i];
   if (t->dtype != DYNQ_FLOAT32 || t->rank < least) {
@@ -121,13 +132,13 @@ static dynq_status linear_epilogue(const dynq_op_node *node, dynq_epilogue *e) {
 static dynq_status linear_source(const dynq_op_node *node, dynq_lhs_source *source) {
   const dynq_weight_info *w = &node->inputs[1]->weight->info;
   const int64_t bits = dynq_op_int(node, LINEAR_BITS, 8), group = dynq_op_int(node, LINEAR_GROUP, 0);
-  const float lo = dynq_op_float(node, LINEAR_LO, 0.0f), hi = dynq_op_float(node, LINEAR_HI, 0.0f);
-  const bool has_lo = node->attributes[LINEAR_LO].present, has_hi = node->attributes[LINEAR_HI].present;
   dynq_granularity granularity;
-  *source = (dynq_lhs_source){.x_stride = w->k, .per_row = true, .fixed = has_lo};
+  float lo, hi;
+  *source = (dynq_lhs_source){.x_stride = w->k};
+  DYNQ_TRY(dynq_op_range(node, LINEAR_LO, &source->fixed, &lo, &hi));
   DYNQ_TRY(dynq_op_scheme(node, LINEAR_SCHEME, &source->scheme));
   DYNQ_TRY(dynq_op_granularity(node, LINEAR_GRANULARITY, &granularity));
-  source->per_row = granularity == DYNQ_PER_ROW && !has_lo;
+  source->per_row = granularity == DYNQ_PER_ROW && !source->fixed;
   if (bits != 8 && bits != 16) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "bits is %lld; expected 8 or 16", (long long)bits);
   }
@@ -137,16 +148,12 @@ static dynq_status linear_source(const dynq_op_node *node, dynq_lhs_source *sour
   }
   if (group != 0 && !source->per_row) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "group is %lld, with %s; scales of groups are for granularity row",
-                     (long long)group, has_lo ? "lo and hi" : "granularity tensor");
+                     (long long)group, source->fixed ? "lo and hi" : "granularity tensor");
   }
   if ((bits != 8 || group != 0) && w->zero_point != NULL) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
                      "bits is %lld and group %lld; a weight with zero-points takes 8 and 0", (long long)bits,
                      (long long)group);
-  }
-  if (has_lo != has_hi || !(lo <= 0.0f && hi >= 0.0f) || isinf(lo) || isinf(hi)) {
-    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "lo is %g and hi %g; expected both or neither, lo <= 0 <= hi",
-                     (double)lo, (double)hi);
   }
   source->bits16 = bits == 16;
   source->group = (size_t)group < w->k ? (size_t)group : 0;

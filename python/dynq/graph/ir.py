@@ -398,8 +398,8 @@ class Graph(Layers):
             int16: names of linear layers, or patterns, whose inputs get 16 bits instead of 8: twice the time.
             group_size: the inputs of linear layers get a scale for each so many values of a row, a multiple of 32 from
                 32 to 256, instead of one for the row; a dict of names or patterns: of these layers.
-            ranges: fixed ranges of inputs by the layer's name or pattern; values outside are clamped. calibrate() finds
-                them. A small first layer that one of these three has by its name is quantized.
+            ranges: fixed ranges of inputs, of convolutions too, by name or pattern; values outside are clamped.
+                calibrate() finds them. A small first layer that one of these three has by its name is quantized.
         """
         from .build import build
 

@@ -1,5 +1,5 @@
-"""Inputs of linear layers that are not quantized to 8 bits with one scale for each row: 16 bits, a scale for each group
-of K, a fixed range. docs/numerics.md has the rules."""
+"""Inputs of layers that are not quantized to 8 bits with one scale for each row: 16 bits, a scale for each group of
+K, a fixed range, which convolutions can have too. docs/numerics.md has the rules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...weights import QuantizedWeight
 from ..ir import Graph, Node
 from .recurrent import PROJECTION
 
-__all__ = ["Finer", "matches"]
+__all__ = ["Finer", "matches", "set_range"]
 
 _GROUPS = range(32, 257, 32)
 
@@ -55,16 +55,19 @@ class Finer:
         return cls(names, group, groups, {_pattern("ranges", p): _range(p, r) for p, r in (ranges or {}).items()})
 
     def check(self, graph: Graph) -> None:
-        """Each pattern names a linear layer."""
+        """Each pattern names a linear layer; one of ranges may name a convolution."""
         for argument, patterns in (("int16", self.int16), ("group_size", self.groups), ("ranges", self.ranges)):
             for pattern in patterns:
                 found = [node for node in graph.nodes if matches(node, pattern)]
                 if not found:
                     what = "which is no node that is left after the passes; report() lists them"
                     raise ValueError(f"{argument} has {pattern!r}, {what}")
-                if not any(node.op == "dynq.Linear" for node in found):
+                ops, layers = ("dynq.Linear",), "linear layers"
+                if argument == "ranges":
+                    ops, layers = ("dynq.Linear", "dynq.Conv"), "linear layers or convolutions"
+                if not any(node.op in ops for node in found):
                     kind = found[0].op.removeprefix("dynq.")
-                    raise ValueError(f"{argument} has {pattern!r}, a node of the kind {kind}; expected linear layers")
+                    raise ValueError(f"{argument} has {pattern!r}, a node of the kind {kind}; expected {layers}")
 
     def names(self, node: Node) -> bool:
         """Whether the node is given by its own name, which overrules first_layer."""
@@ -75,7 +78,7 @@ class Finer:
         """Sets the attributes of a dynq.Linear, and says what they are: the end of what it became."""
         wide = any(matches(node, pattern) for pattern in self.int16)
         named = next((n for pattern, n in self.groups.items() if matches(node, pattern)), None)
-        bounds = next((r for pattern, r in self.ranges.items() if matches(node, pattern)), None)
+        bounds = self._bounds(node)
         group = self.group if named is None else named
         why_not = _why_8_bits(node)
         if why_not is not None and (wide or named is not None):
@@ -91,10 +94,21 @@ class Finer:
                 )
             node.attributes["group"] = group
             said += f", scales of {group}"
-        if bounds is not None:
-            node.attributes["lo"], node.attributes["hi"] = bounds
-            said += f", fixed range {bounds[0]:.4g} to {bounds[1]:.4g}"
-        return said
+        return said + (set_range(node, bounds) if bounds is not None else "")
+
+    def apply_range(self, node: Node) -> str:
+        """The same for a dynq.Conv, of which 16 bits and groups do not speak."""
+        bounds = self._bounds(node)
+        return set_range(node, bounds) if bounds is not None else ""
+
+    def _bounds(self, node: Node) -> tuple[float, float] | None:
+        return next((bounds for pattern, bounds in self.ranges.items() if matches(node, pattern)), None)
+
+
+def set_range(node: Node, bounds: tuple[float, float]) -> str:
+    """A fixed range for a dynq.Linear or dynq.Conv, and how the report says it."""
+    node.attributes["lo"], node.attributes["hi"] = bounds
+    return f", fixed range {bounds[0]:.4g} to {bounds[1]:.4g}"
 
 
 def _why_8_bits(node: Node) -> str | None:

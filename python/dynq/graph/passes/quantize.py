@@ -169,7 +169,8 @@ def _conv(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
     node.attributes.setdefault("scheme", options.scheme)
     node.attributes.setdefault("granularity", "row" if options.granularity == "row" else "image")
     after = _packed_bytes(n, k)
-    return Row(node.name, "int8 conv", "its weight is constant", array.nbytes, after)
+    became = f"int8 conv{options.finer.apply_range(node)}"
+    return Row(node.name, became, "its weight is constant", array.nbytes, after)
 
 
 def _recurrent(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
