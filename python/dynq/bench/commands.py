@@ -16,6 +16,7 @@ import dynq
 from dynq._report import console, cpu_brand, json_option, print_json
 
 from . import compare as compare_report
+from . import conv as conv_report
 from . import isa as isa_report
 from . import linear as linear_report
 from . import models as models_report
@@ -220,11 +221,46 @@ def recurrent(threads: tuple[int, ...], rounds: int, quick: bool, as_json: bool)
 
 
 @bench.command()
+@click.option("--peer", multiple=True, help="Only this one beside dynq, such as 'openvino int8'; may be repeated.")
+@threads_option
+@click.option("--layer", multiple=True, help="Only layers whose names begin so, such as ResNet; may be repeated.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Times that each peer is run.")
+@quick_option
+@json_option
+def conv(
+    peer: tuple[str, ...], threads: tuple[int, ...], layer: tuple[str, ...], rounds: int, quick: bool, as_json: bool
+) -> None:
+    """Time convolutions of real models, and the same through ONNX Runtime, PyTorch and OpenVINO.
+
+    dynq as it does by default, and in float32; each peer in a process of its own, in turn, on the same CPUs. Below the
+    times stand the errors against float64. pip install 'dynq[peers]'
+    """
+    selected = dynq.isa.selected()
+    names, missing = conv_report.choose(peer)
+    shapes = conv_report.load(layer)
+    counts = list(dict.fromkeys(threads or _thread_counts()))
+    with _progress(as_json) as update:
+        results = conv_report.measure(names, counts, shapes, rounds, quick, update)
+    machine = {
+        "cpu": cpu_brand(),
+        "command": "conv",
+        "dynq": dynq.__version__,
+        "isa": selected,
+        "rounds": rounds,
+        "versions": conv_report.versions(names),
+    }
+    if as_json:
+        print_json({"machine": machine, "missing": missing, "results": results})
+    else:
+        _print(peers_report.heading(machine, missing), conv_report.tables(results, names))
+
+
+@bench.command()
 @click.argument("a", type=click.Path(dir_okay=False))
 @click.argument("b", type=click.Path(dir_okay=False))
 @json_option
 def compare(a: str, b: str, as_json: bool) -> None:
-    """Compare two files that --json of isa, linear, peers or models wrote: how many times faster is B?"""
+    """Compare two files that --json of isa, linear, peers, models or conv wrote: how many times faster is B?"""
     first, second = compare_report.load(a), compare_report.load(b)
     rows = compare_report.compare(first, second)
     if as_json:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 Call = Callable[[], Array]
 """y (m, n) = x w^T + bias, as float32."""
+Job = dict[str, Any]
 
 
 def dynq_int8(x: Array, w: Array, bias: Array, threads: int) -> Call:
@@ -37,63 +38,71 @@ def numpy_float32(x: Array, w: Array, bias: Array, threads: int) -> Call:
     return lambda: x @ w.T + bias
 
 
-def _onnx_model(w: Array, bias: Array, m: int) -> Any:
+def onnx_model(nodes: list[Any], weights: dict[str, Array | NDArray[np.int64]], x: Any, y: Any) -> Any:
+    """Of ``x`` and ``y``, float32 of these shapes."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    n, k = w.shape
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["xw"]), helper.make_node("Add", ["xw", "bias"], ["y"])]
     graph = helper.make_graph(
         nodes,
-        "linear",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [m, k])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [m, n])],
-        [numpy_helper.from_array(np.ascontiguousarray(w.T), "w"), numpy_helper.from_array(bias, "bias")],
+        "layer",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, y)],
+        [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     return model
 
 
-def _onnx_session(path: str, x: Array, n: int, threads: int) -> Call:
-    """With inputs and outputs bound to arrays, so that nothing is copied."""
+def onnx_call(model: Any, x: Array, y: tuple[int, ...], threads: int, int8: str | None = None) -> Call:
+    """ONNX Runtime, with input and output bound to arrays, so that nothing is copied.
+
+    Args:
+        model: of ``x`` and ``y``, which has this shape.
+        int8: the type of the weights, per channel, that quantize_dynamic makes; activations per tensor, as it has them.
+    """
+    import onnx
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    y = np.empty((len(x), n), np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "float.onnx")
+        onnx.save(model, path)
+        if int8 is not None:
+            from onnxruntime.quantization import QuantType, quantize_dynamic
+
+            source, path = path, str(Path(folder) / "int8.onnx")
+            quantize_dynamic(source, path, per_channel=True, weight_type=QuantType[int8])
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    result = np.empty(y, np.float32)
     binding = session.io_binding()
     binding.bind_input("x", "cpu", 0, np.float32, x.shape, x.ctypes.data)
-    binding.bind_output("y", "cpu", 0, np.float32, y.shape, y.ctypes.data)
+    binding.bind_output("y", "cpu", 0, np.float32, y, result.ctypes.data)
 
     def call() -> Array:
         session.run_with_iobinding(binding)
-        return y
+        return result
 
     return call
 
 
-def onnxruntime_float32(x: Array, w: Array, bias: Array, threads: int) -> Call:
-    import onnx
+def _onnxruntime(x: Array, w: Array, bias: Array, threads: int, int8: str | None) -> Call:
+    from onnx import helper
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder) / "float.onnx")
-        onnx.save(_onnx_model(w, bias, len(x)), path)
-        return _onnx_session(path, x, len(w), threads)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["xw"]), helper.make_node("Add", ["xw", "bias"], ["y"])]
+    y = len(x), len(w)
+    return onnx_call(onnx_model(nodes, {"w": w.T, "bias": bias}, x.shape, y), x, y, threads, int8)
+
+
+def onnxruntime_float32(x: Array, w: Array, bias: Array, threads: int) -> Call:
+    return _onnxruntime(x, w, bias, threads, None)
 
 
 def onnxruntime_int8(x: Array, w: Array, bias: Array, threads: int) -> Call:
-    """quantize_dynamic, weights per channel: activations per tensor, as it has them."""
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    with tempfile.TemporaryDirectory() as folder:
-        source, path = str(Path(folder) / "float.onnx"), str(Path(folder) / "int8.onnx")
-        onnx.save(_onnx_model(w, bias, len(x)), source)
-        quantize_dynamic(source, path, per_channel=True, weight_type=QuantType.QInt8)
-        return _onnx_session(path, x, len(w), threads)
+    return _onnxruntime(x, w, bias, threads, "QInt8")
 
 
 def _torch_module(w: Array, bias: Array, threads: int) -> Any:
@@ -107,20 +116,22 @@ def _torch_module(w: Array, bias: Array, threads: int) -> Any:
     return torch.nn.Sequential(layer).eval()
 
 
-def _torch_call(module: Any, x: Array) -> Call:
+def torch_call(module: Any, x: Array) -> Call:
+    """In inference mode; of several outputs the first."""
     import torch
 
     tensor = torch.from_numpy(x)
 
     def call() -> Array:
         with torch.inference_mode():
-            return np.asarray(module(tensor).numpy())
+            y = module(tensor)
+            return np.asarray((y[0] if isinstance(y, tuple) else y).numpy())
 
     return call
 
 
 def torch_float32(x: Array, w: Array, bias: Array, threads: int) -> Call:
-    return _torch_call(_torch_module(w, bias, threads), x)
+    return torch_call(_torch_module(w, bias, threads), x)
 
 
 def torch_int8(x: Array, w: Array, bias: Array, threads: int) -> Call:
@@ -132,16 +143,13 @@ def torch_int8(x: Array, w: Array, bias: Array, threads: int) -> Call:
     quantize: Any = torch.ao.quantization.quantize_dynamic
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is deprecated
-        return _torch_call(quantize(_torch_module(w, bias, threads), {torch.nn.Linear}, torch.qint8), x)
+        return torch_call(quantize(_torch_module(w, bias, threads), {torch.nn.Linear}, torch.qint8), x)
 
 
-def _openvino_call(weight: Any, x: Array, bias: Array, threads: int, group: int) -> Call:
+def openvino_call(y: Any, parameter: Any, x: Array, threads: int, group: int = 0) -> Call:
+    """``y`` of ``parameter``; activations of linear layers quantized in groups of ``group``, where it is not 0."""
     import openvino
-    from openvino import opset13 as opset
 
-    parameter = opset.parameter(x.shape, np.float32, name="x")
-    product = opset.matmul(parameter, weight, transpose_a=False, transpose_b=True)
-    model = openvino.Model([opset.add(product, opset.constant(bias[None]))], [parameter], "linear")
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
@@ -149,6 +157,7 @@ def _openvino_call(weight: Any, x: Array, bias: Array, threads: int, group: int)
         "INFERENCE_PRECISION_HINT": "f32",
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": group,
     }
+    model = openvino.Model([y], [parameter], "layer")
     request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
     request.set_input_tensor(openvino.Tensor(x, shared_memory=True))
 
@@ -159,20 +168,33 @@ def _openvino_call(weight: Any, x: Array, bias: Array, threads: int, group: int)
     return call
 
 
+def openvino_weight(w: Array) -> Any:
+    """int8 per output channel, and what makes float32 of it."""
+    from openvino import opset13 as opset
+
+    most = np.abs(w).max(axis=tuple(range(1, w.ndim)), keepdims=True)
+    scale = np.maximum(most / 127, np.float32(1e-30)).astype(np.float32)
+    integers = opset.constant(np.clip(np.rint(w / scale), -127, 127).astype(np.int8))
+    return opset.multiply(opset.convert(integers, np.float32), opset.constant(scale))
+
+
+def _openvino(weight: Any, x: Array, bias: Array, threads: int, group: int) -> Call:
+    from openvino import opset13 as opset
+
+    parameter = opset.parameter(x.shape, np.float32, name="x")
+    product = opset.matmul(parameter, weight, transpose_a=False, transpose_b=True)
+    return openvino_call(opset.add(product, opset.constant(bias[None])), parameter, x, threads, group)
+
+
 def openvino_float32(x: Array, w: Array, bias: Array, threads: int) -> Call:
     from openvino import opset13 as opset
 
-    return _openvino_call(opset.constant(w), x, bias, threads, 0)
+    return _openvino(opset.constant(w), x, bias, threads, 0)
 
 
 def openvino_int8(x: Array, w: Array, bias: Array, threads: int) -> Call:
     """int8 weights per channel, dynamic quantization of the activations in groups of 128."""
-    from openvino import opset13 as opset
-
-    scale = np.maximum(np.abs(w).max(1, keepdims=True) / 127, np.float32(1e-30)).astype(np.float32)
-    integers = opset.constant(np.clip(np.rint(w / scale), -127, 127).astype(np.int8))
-    weight = opset.multiply(opset.convert(integers, np.float32), opset.constant(scale))
-    return _openvino_call(weight, x, bias, threads, 128)
+    return _openvino(openvino_weight(w), x, bias, threads, 128)
 
 
 PEERS: dict[str, Callable[[Array, Array, Array, int], Call]] = {
@@ -213,25 +235,32 @@ def _time(call: Call, calls: int) -> float:
     return time.perf_counter() - start
 
 
-def error_of(y: Array, x: Array, w: Array, bias: Array) -> float:
-    """Mean distance from float64, over the mean size."""
-    right = x.astype(np.float64) @ w.astype(np.float64).T + bias
+def error_of(y: Array, right: NDArray[np.float64]) -> float:
+    """Mean distance, over the mean size."""
     return float(np.abs(y - right).mean() / np.abs(right).mean())
 
 
-def main(name: str, threads: int) -> None:
+def answer(measure: Callable[[Any, Job], dict[str, Any]]) -> None:
+    """Read a job from standard input, and print what ``measure`` tells of each of its shapes."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a peer prints must not stand between the lines
     job = json.load(sys.stdin)
     if job["cpus"]:
         os.sched_setaffinity(0, job["cpus"])
     np.empty(2**27, np.uint8)  # glibc's malloc keeps blocks as large as one that was freed: no page faults for results
-    for m, n, k in job["shapes"]:
-        x, w, bias = data(m, n, k)
+    for shape in job["shapes"]:
+        print(json.dumps(measure(shape, job)), file=out, flush=True)
+
+
+def main(name: str, threads: int) -> None:
+    def measure(shape: list[int], job: Job) -> dict[str, Any]:
+        x, w, bias = data(*shape)
         call = PEERS[name](x, w, bias, threads)
         y = call()
-        record: dict[str, Any] = {"m": m, "n": n, "k": k}
+        record: dict[str, Any] = dict(zip("mnk", shape, strict=True))
         if job["with_error"]:
-            record["error"] = error_of(y, x, w, bias)
+            record["error"] = error_of(y, x.astype(np.float64) @ w.astype(np.float64).T + bias)
         record["us"] = 1e6 * median_seconds(call, job["seconds"], job["samples"])
-        print(json.dumps(record), file=out, flush=True)
+        return record
+
+    answer(measure)

@@ -15,8 +15,14 @@ from .peer import PEERS
 from .program import Record
 from .shapes import Shape
 
-# The packages of each; onnxruntime's models are written with onnx.
-NEEDED = {name: {"onnxruntime": ("onnxruntime", "onnx")}.get(name.split()[0], (name.split()[0],)) for name in PEERS}
+
+def packages(name: str) -> tuple[str, ...]:
+    """Those that a peer needs; onnxruntime's models are written with onnx."""
+    package = name.split()[0]
+    return ("onnxruntime", "onnx") if package == "onnxruntime" else (package,)
+
+
+NEEDED = {name: packages(name) for name in PEERS}
 
 
 def choose(names: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
@@ -37,19 +43,14 @@ def measure(
     progress: Callable[[int, int], None],
 ) -> list[Record]:
     """Each peer in a process of its own, in turn, ``rounds`` times; the best of a peer's medians counts."""
-    best: dict[tuple[str, int, Shape], Record] = {}
-    steps = [(i, count, name) for i in range(rounds) for count in threads for name in names]
-    progress(0, len(steps))
-    for step, (i, count, name) in enumerate(steps):
-        for record in _run(name, count, layers, quick, with_error=i == 0):
-            shape = shapes.of(record)
-            before = best.setdefault((name, count, shape), {"peer": name, "threads": count, **record})
-            before["us"] = min(before["us"], record["us"])
-        progress(step + 1, len(steps))
-    for (_, count, shape), record in best.items():
-        record["x_dynq"] = record["us"] / best["dynq", count, shape]["us"]
+
+    def run(name: str, given: Record, first: bool) -> list[Record]:
+        return _run(name, given["threads"], layers, quick, with_error=first)
+
+    steps = [(name, {"threads": count}) for count in threads for name in names]
+    results = process.take_turns(steps, rounds, ("threads", "m", "n", "k"), run, progress)
     order = {name: i for i, name in enumerate(names)}
-    return sorted(best.values(), key=lambda r: (r["threads"], layers.index(shapes.of(r)), order[r["peer"]]))
+    return sorted(results, key=lambda r: (r["threads"], layers.index(shapes.of(r)), order[r["peer"]]))
 
 
 def _run(name: str, threads: int, layers: list[Shape], quick: bool, with_error: bool) -> list[Record]:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -66,6 +66,33 @@ def run(module: str, name: str, threads: int, job: Mapping[str, Any]) -> list[Re
     if done.returncode != 0:
         raise dynq.Error(f"{name} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def take_turns(
+    steps: Sequence[tuple[str, Record]],
+    rounds: int,
+    same: Sequence[str],
+    run_step: Callable[[str, Record, bool], list[Record]],
+    progress: Callable[[int, int], None],
+) -> list[Record]:
+    """Runs the steps, each a peer and what it is given, ``rounds`` times; of a peer's times ``us`` the best counts.
+
+    Args:
+        same: the fields by which two records are of the same layer; ``x_dynq`` is the time over dynq's.
+        run_step: gives the records of a step; it is told whether this is the first round.
+    """
+    best: dict[tuple[object, ...], Record] = {}
+    progress(0, rounds * len(steps))
+    for i in range(rounds):
+        for step, (name, given) in enumerate(steps):
+            for measured in run_step(name, given, i == 0):
+                record = {"peer": name, **given, **measured}
+                before = best.setdefault((*(record[field] for field in same), name), record)
+                before["us"] = min(before["us"], record["us"])
+            progress(i * len(steps) + step + 1, rounds * len(steps))
+    for key, record in best.items():
+        record["x_dynq"] = record["us"] / best[(*key[:-1], "dynq")]["us"]
+    return list(best.values())
 
 
 def _first_cpus(threads: int) -> list[int]:

@@ -41,18 +41,13 @@ def measure(
     answers: bool = False,
 ) -> list[Record]:
     """Each peer in a process of its own, in turn, ``rounds`` times; the best of a peer's medians counts."""
-    best: dict[tuple[object, ...], Record] = {}
-    steps = [(kind, count, name) for _ in range(rounds) for kind in GATES for count in threads for name in names]
-    progress(0, len(steps))
-    for step, (kind, count, name) in enumerate(steps):
-        for record in _run(name, kind, count, shapes or load(), quick, answers):
-            key = (kind, count, *(record[size] for size in SIZES), name)
-            before = best.setdefault(key, {"kind": kind, "threads": count, "peer": name, **record})
-            before["us"] = min(before["us"], record["us"])
-        progress(step + 1, len(steps))
-    for key, record in best.items():
-        record["x_dynq"] = record["us"] / best[(*key[:-1], "dynq")]["us"]
-    return list(best.values())
+    layers = shapes or load()
+
+    def run(name: str, given: Record, first: bool) -> list[Record]:
+        return _run(name, given["kind"], given["threads"], layers, quick, answers)
+
+    steps = [(name, {"kind": kind, "threads": count}) for kind in GATES for count in threads for name in names]
+    return process.take_turns(steps, rounds, ("kind", "threads", *SIZES), run, progress)
 
 
 def _run(name: str, kind: str, threads: int, shapes: list[dict[str, int]], quick: bool, answers: bool) -> list[Record]:

@@ -5,17 +5,12 @@ The job (JSON on standard input): ``shapes``, ``kind``, ``seconds``, ``samples``
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .peer import Array, Call, median_seconds
+from .peer import Array, Call, Job, answer, median_seconds, onnx_call, onnx_model, torch_call
 
 GATES = {"LSTM": 4, "GRU": 3}
 Layers = list[tuple[Array, Array, Array]]
@@ -49,57 +44,30 @@ def dynq_int8(kind: str, x: Array, layers: Layers, threads: int) -> Call:
     return lambda: np.asarray(model(x))
 
 
-def _onnx_model(kind: str, x: Array, layers: Layers) -> Any:
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
+def _onnxruntime(kind: str, x: Array, layers: Layers, threads: int, int8: str | None) -> Call:
+    from onnx import helper
 
-    nodes, weights, value = [], [numpy_helper.from_array(np.array([1]), "axes")], "x"
+    weights: dict[str, Any] = {"axes": np.array([1])}
+    nodes, value = [], "x"
     for i, parts in enumerate(layers):
         names = [f"{letter}{i}" for letter in "wrb"]
-        weights += [numpy_helper.from_array(part, name) for part, name in zip(parts, names, strict=True)]
+        weights.update(zip(names, parts, strict=True))
         attributes: dict[str, Any] = {"linear_before_reset": 1} if kind == "GRU" else {}
         hidden = parts[1].shape[2]
         nodes.append(helper.make_node(kind, [value, *names], [f"y{i}"], hidden_size=hidden, **attributes))
         value = f"s{i}" if i + 1 < len(layers) else "y"
         nodes.append(helper.make_node("Squeeze", [f"y{i}", "axes"], [value]))
-    shape = [*x.shape[:2], layers[-1][1].shape[2]]
-    graph = helper.make_graph(
-        nodes,
-        "recurrent",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
-        weights,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
-    onnx.checker.check_model(model)
-    return model
-
-
-def _onnxruntime(kind: str, x: Array, layers: Layers, threads: int, quantize: bool) -> Call:
-    import onnx
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    with tempfile.TemporaryDirectory() as folder:
-        path, int8 = str(Path(folder) / "float.onnx"), str(Path(folder) / "int8.onnx")
-        onnx.save(_onnx_model(kind, x, layers), path)
-        if quantize:
-            from onnxruntime.quantization import QuantType, quantize_dynamic
-
-            quantize_dynamic(path, int8, per_channel=True, weight_type=QuantType.QInt8)
-        session = onnxruntime.InferenceSession(int8 if quantize else path, options, providers=["CPUExecutionProvider"])
-    return lambda: np.asarray(session.run(None, {"x": x})[0])
+    shape = (*x.shape[:2], layers[-1][1].shape[2])
+    return onnx_call(onnx_model(nodes, weights, x.shape, shape), x, shape, threads, int8)
 
 
 def onnxruntime_float32(kind: str, x: Array, layers: Layers, threads: int) -> Call:
-    return _onnxruntime(kind, x, layers, threads, quantize=False)
+    return _onnxruntime(kind, x, layers, threads, None)
 
 
 def onnxruntime_int8(kind: str, x: Array, layers: Layers, threads: int) -> Call:
     """quantize_dynamic, which has the LSTM alone."""
-    return _onnxruntime(kind, x, layers, threads, quantize=True)
+    return _onnxruntime(kind, x, layers, threads, "QInt8")
 
 
 def _torch_module(kind: str, layers: Layers, threads: int) -> Any:
@@ -118,20 +86,8 @@ def _torch_module(kind: str, layers: Layers, threads: int) -> Any:
     return module
 
 
-def _torch_call(module: Any, x: Array) -> Call:
-    import torch
-
-    tensor = torch.from_numpy(x)
-
-    def call() -> Array:
-        with torch.inference_mode():
-            return np.asarray(module(tensor)[0].numpy())
-
-    return call
-
-
 def torch_float32(kind: str, x: Array, layers: Layers, threads: int) -> Call:
-    return _torch_call(_torch_module(kind, layers, threads), x)
+    return torch_call(_torch_module(kind, layers, threads), x)
 
 
 def torch_int8(kind: str, x: Array, layers: Layers, threads: int) -> Call:
@@ -144,7 +100,7 @@ def torch_int8(kind: str, x: Array, layers: Layers, threads: int) -> Call:
     module = torch.nn.ModuleList([_torch_module(kind, layers, threads)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is deprecated
-        return _torch_call(quantize(module, {getattr(torch.nn, kind)}, torch.qint8)[0], x)
+        return torch_call(quantize(module, {getattr(torch.nn, kind)}, torch.qint8)[0], x)
 
 
 PEERS: dict[str, Callable[[str, Array, Layers, int], Call]] = {
@@ -157,17 +113,13 @@ PEERS: dict[str, Callable[[str, Array, Layers, int], Call]] = {
 
 
 def main(name: str, threads: int) -> None:
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a peer prints must not stand between the lines
-    job = json.load(sys.stdin)
-    if job["cpus"]:
-        os.sched_setaffinity(0, job["cpus"])
-    np.empty(2**27, np.uint8)  # glibc's malloc keeps blocks as large as one that was freed
-    for shape in job["shapes"]:
+    def measure(shape: dict[str, int], job: Job) -> dict[str, Any]:
         x, layers = data(job["kind"], shape)
         call = PEERS[name](job["kind"], x, layers, threads)
+        record: dict[str, Any] = dict(shape)
         y = call()
         if job["answers"]:  # some values, for a test that all compute the same
-            shape = {**shape, "y": [float(value) for value in y.reshape(-1)[-16:]]}
-        us = 1e6 * median_seconds(call, job["seconds"], job["samples"])
-        print(json.dumps({**shape, "us": us}), file=out, flush=True)
+            record["y"] = [float(value) for value in y.reshape(-1)[-16:]]
+        return {**record, "us": 1e6 * median_seconds(call, job["seconds"], job["samples"])}
+
+    answer(measure)

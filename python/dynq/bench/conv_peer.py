@@ -1,0 +1,184 @@
+"""One runtime's convolution in a process of its own, which conv.py starts: ``main`` reads a job and prints times.
+
+The job (JSON on standard input): ``shapes``, as conv.json has them, ``seconds``, ``samples``, ``with_error``, ``cpus``,
+as in peer.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .peer import (
+    Array,
+    Call,
+    Job,
+    answer,
+    error_of,
+    median_seconds,
+    onnx_call,
+    onnx_model,
+    openvino_call,
+    openvino_weight,
+    torch_call,
+)
+
+
+class Layer(NamedTuple):
+    """x (N, C, ...), w (M, C / group, ...) and bias (M,); pads before each axis, then behind each, as ONNX has them."""
+
+    x: Array
+    w: Array
+    bias: Array
+    strides: list[int]
+    pads: list[int]
+    group: int
+
+    @property
+    def y(self) -> tuple[int, ...]:
+        """Shape of what comes out."""
+        axes = len(self.strides)
+        padded = (size + before + behind for size, before, behind in
+                  zip(self.x.shape[2:], self.pads[:axes], self.pads[axes:], strict=True))  # fmt: skip
+        sizes = ((p - k) // s + 1 for p, k, s in zip(padded, self.w.shape[2:], self.strides, strict=True))
+        return (len(self.x), len(self.w), *sizes)
+
+
+def data(shape: dict[str, Any]) -> Layer:
+    """Numbers as a trained network has them, roughly: the same for every peer. x is what comes of a ReLU."""
+    rng = np.random.default_rng([*shape["x"], *shape["w"]])
+    x = np.maximum(rng.standard_normal(shape["x"], np.float32), 0)
+    w = rng.standard_normal(shape["w"], np.float32)
+    w /= np.float32(np.prod(w.shape[1:]) ** 0.5)
+    return Layer(x, w, rng.standard_normal(len(w), np.float32), shape["strides"], shape["pads"], shape["group"])
+
+
+def expected(layer: Layer) -> NDArray[np.float64]:
+    """In float64: each group is a product of its windows with its weights."""
+    axes = len(layer.strides)
+    pads = zip(layer.pads[:axes], layer.pads[axes:], strict=True)
+    x = np.pad(layer.x.astype(np.float64), [(0, 0), (0, 0), *pads])
+    windows = np.lib.stride_tricks.sliding_window_view(x, layer.w.shape[2:], tuple(range(2, 2 + axes)))
+    windows = windows[(slice(None), slice(None), *(slice(None, None, stride) for stride in layer.strides))]
+    windows = np.moveaxis(windows, 1, 1 + axes)  # (N, places, C, kernel)
+    groups = zip(
+        np.split(windows, layer.group, 1 + axes), np.split(layer.w.astype(np.float64), layer.group), strict=True
+    )
+    y = [w.reshape(len(w), -1) @ part.reshape(len(x), -1, w[0].size).swapaxes(1, 2) for part, w in groups]
+    return (np.concatenate(y, 1) + layer.bias[:, None]).reshape(layer.y)
+
+
+def _dynq(layer: Layer, threads: int, quantize: bool) -> tuple[Call, str]:
+    """Also what became of the layer: a small or depthwise one stays float."""
+    import dynq
+
+    dynq.set_num_threads(threads)
+    graph = dynq.Graph()
+    x = graph.input("x", layer.x.shape)
+    y = graph.conv(x, layer.w, layer.bias, strides=layer.strides, pads=layer.pads, group=layer.group)
+    model = graph.build(y, first_layer="int8", quantize=quantize)
+    return lambda: np.asarray(model(layer.x)), model.report().rows[0].became
+
+
+def dynq_int8(layer: Layer, threads: int) -> tuple[Call, str]:
+    return _dynq(layer, threads, quantize=True)
+
+
+def dynq_float32(layer: Layer, threads: int) -> tuple[Call, str]:
+    return _dynq(layer, threads, quantize=False)
+
+
+def _onnxruntime(layer: Layer, threads: int, int8: str | None) -> Call:
+    from onnx import helper
+
+    node = helper.make_node(
+        "Conv", ["x", "w", "bias"], ["y"], strides=layer.strides, pads=layer.pads, group=layer.group
+    )
+    model = onnx_model([node], {"w": layer.w, "bias": layer.bias}, layer.x.shape, layer.y)
+    return onnx_call(model, layer.x, layer.y, threads, int8)
+
+
+def onnxruntime_float32(layer: Layer, threads: int) -> Call:
+    return _onnxruntime(layer, threads, None)
+
+
+def onnxruntime_int8(layer: Layer, threads: int) -> Call:
+    """quantize_dynamic: ConvInteger, which takes no int8 weights."""
+    return _onnxruntime(layer, threads, "QUInt8")
+
+
+def torch_float32(layer: Layer, threads: int) -> Call:
+    import torch
+
+    torch.set_num_threads(threads)
+    axes = len(layer.strides)
+    kind = torch.nn.Conv1d if axes == 1 else torch.nn.Conv2d
+    m, of_group, *kernel = layer.w.shape
+    module: Any = kind(of_group * layer.group, m, kernel, layer.strides, groups=layer.group)
+    with torch.no_grad():
+        module.weight.copy_(torch.from_numpy(layer.w))
+        module.bias.copy_(torch.from_numpy(layer.bias))
+    ends = list(zip(layer.pads[:axes], layer.pads[axes:], strict=True))
+    if all(before == behind for before, behind in ends):
+        module.padding = tuple(before for before, _ in ends)
+        return torch_call(module.eval(), layer.x)
+    amounts = [amount for pair in reversed(ends) for amount in pair]
+    return torch_call(torch.nn.Sequential(torch.nn.ZeroPad1d(amounts), module).eval(), layer.x)
+
+
+def _openvino(weight: Any, layer: Layer, threads: int, lo: float = 0, hi: float = 0) -> Call:
+    from openvino import opset13 as opset
+
+    axes, groups = len(layer.strides), layer.group
+    parameter = opset.parameter(layer.x.shape, np.float32, name="x")
+    x: Any = parameter
+    if hi > lo:
+        x = opset.fake_quantize(x, *(np.float32(bound) for bound in (lo, hi, lo, hi)), 256)
+    windows = (layer.strides, layer.pads[:axes], layer.pads[axes:], [1] * axes)
+    if groups == 1:
+        y = opset.convolution(x, weight, *windows)
+    else:
+        m, of_group, *kernel = layer.w.shape
+        parts = opset.constant(np.array([groups, m // groups, of_group, *kernel]))
+        y = opset.group_convolution(x, opset.reshape(weight, parts, False), *windows)
+    bias = opset.constant(layer.bias.reshape(1, -1, *[1] * axes))
+    return openvino_call(opset.add(y, bias), parameter, layer.x, threads)
+
+
+def openvino_float32(layer: Layer, threads: int) -> Call:
+    from openvino import opset13 as opset
+
+    return _openvino(opset.constant(layer.w), layer, threads)
+
+
+def openvino_int8(layer: Layer, threads: int) -> Call:
+    """It quantizes no activations of convolutions while it runs: their range is fixed, to that of x."""
+    return _openvino(openvino_weight(layer.w), layer, threads, min(float(layer.x.min()), 0), float(layer.x.max()))
+
+
+PEERS: dict[str, Callable[[Layer, int], Any]] = {
+    "dynq": dynq_int8,
+    "dynq float32": dynq_float32,
+    "onnxruntime float32": onnxruntime_float32,
+    "onnxruntime int8": onnxruntime_int8,
+    "torch float32": torch_float32,
+    "openvino float32": openvino_float32,
+    "openvino int8": openvino_int8,
+}
+"""What they return is a Call, or with dynq's what became of the layer."""
+
+
+def main(name: str, threads: int) -> None:
+    def measure(shape: dict[str, Any], job: Job) -> dict[str, Any]:
+        layer = data(shape)
+        call, became = result if isinstance(result := PEERS[name](layer, threads), tuple) else (result, None)
+        record = {"layer": shape["layer"], **({} if became is None else {"became": became})}
+        y = call()
+        if job["with_error"]:
+            record["error"] = error_of(y, expected(layer))
+        return {**record, "us": 1e6 * median_seconds(call, job["seconds"], job["samples"])}
+
+    answer(measure)
