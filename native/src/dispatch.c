@@ -103,7 +103,9 @@ static void fill_slots(dynq_vector_kernels *slots, const dynq_vector_kernels *is
   FILL(epilogue);
   FILL(activate);
   FILL(matmul);
+  FILL(matmul_taps);
   FILL(pack_transposed);
+  FILL(split);
   FILL(reduce);
   FILL(log_sum_exp);
   FILL(softmax);

@@ -67,6 +67,18 @@ typedef struct dynq_epilogue_tile {
   size_t y_stride;
 } dynq_epilogue_tile;
 
+/* y[i][j] = sum over k of a[k * 16 + i] * b[offset[k] + j] by fused multiply-adds from 0 on, k going up; then + bias[i],
+ * then 0 where that is less. */
+typedef struct dynq_taps_tile {
+  size_t m, n, k; /* m at most 16 */
+  const float *a, *b;
+  const size_t *offset; /* (k) */
+  const float *bias;    /* (m) or NULL */
+  bool relu;
+  float *y; /* overlaps nothing else */
+  size_t y_stride;
+} dynq_taps_tile;
+
 /* Reductions of a row to one value. */
 typedef enum dynq_reduction {
   DYNQ_REDUCTION_SUM,
@@ -131,9 +143,12 @@ typedef struct dynq_vector_kernels {
    * y overlaps neither. */
   void (*matmul)(size_t m, size_t n, size_t k, const float *a, size_t a_stride, const float *b, size_t b_row,
                  size_t b_panel, float *y, size_t y_stride);
+  void (*matmul_taps)(const dynq_taps_tile *tile);
   /* to[j / 16 * 16 * k + i * 16 + j % 16] = from[j * stride + i], j < n, i < k: the panels of a transposed matrix,
    * the last one padded with zeros. */
   void (*pack_transposed)(size_t n, size_t k, const float *from, size_t stride, float *to);
+  /* to[part * stride + i] = from[i * step + part], part < parts, i < n. */
+  void (*split)(size_t step, size_t parts, size_t n, const float *from, float *to, size_t stride);
   /* 16 lanes, then a tree; of no values 0, 1 (product), infinity (least) or -infinity (largest). */
   float (*reduce)(dynq_reduction reduction, size_t n, const float *x);
   /* log of the sum of e^x. */

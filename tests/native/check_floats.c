@@ -71,6 +71,65 @@ static void check_matmul(const dynq_kernels *k, const dynq_kernels *scalar) {
   check_end();
 }
 
+static void check_matmul_taps(const dynq_kernels *k, const dynq_kernels *scalar) {
+  static float expected[16 * 320];
+  enum { MOST_K = 300, REACH = 40 };
+  size_t offset[MOST_K];
+  check_begin(k->name, "matmul_taps");
+  for (size_t repeat = 0; repeat < 600; repeat++) {
+    const size_t m = random_below(17), n = random_below(repeat % 4 == 0 ? 300 : 50), y_stride = n + random_below(5);
+    const size_t depth = random_below(repeat % 16 == 0 ? MOST_K : 20), y_size = m != 0 ? (m - 1) * y_stride + n : 0;
+    const bool relu = random_below(2) != 0, biased = random_below(2) != 0;
+    const int kind = (int)random_below(KINDS);
+    for (size_t i = 0; i < depth; i++) {
+      offset[i] = i == 0 ? REACH : random_below(REACH);
+    }
+    const float *a = values(kind, depth * 16), *bias = biased ? values(kind, m) : NULL;
+    const float *b = values(kind == FILL_KINDS ? (int)random_below(KINDS) : kind, depth != 0 ? REACH + n : 0);
+    float *y = guarded_f32(y_size);
+    check_case("m %zu, n %zu, k %zu, bias %d, relu %d, %s", m, n, depth, biased, relu, kind_name(kind));
+    memcpy(expected, y, y_size * sizeof *y);
+    dynq_taps_tile tile = {m, n, depth, a, b, offset, bias, relu, expected, y_stride};
+    scalar->vector.matmul_taps(&tile);
+    tile.y = y;
+    k->vector.matmul_taps(&tile);
+    check_same("y", CHECK_F32, expected, y, y_size);
+    for (size_t i = 0; i < m && is_scalar(k); i++) {
+      for (size_t j = 0; j < n; j++) {
+        float sum = 0.0f;
+        for (size_t p = 0; p < depth; p++) {
+          sum = fmaf(a[p * 16 + i], b[offset[p] + j], sum);
+        }
+        sum = biased ? sum + bias[i] : sum;
+        near("y", (double)(relu && sum < 0.0f ? 0.0f : sum), y[i * y_stride + j], 0.0);
+      }
+    }
+    guards_release();
+  }
+  check_end();
+}
+
+static void check_split(const dynq_kernels *k) {
+  static float expected[6 * 220];
+  check_begin(k->name, "split");
+  for (size_t repeat = 0; repeat < 300; repeat++) {
+    const size_t step = 1 + random_below(5), parts = 1 + random_below(step),
+                 n = random_below(repeat % 4 == 0 ? 200 : 40);
+    const size_t stride = n + random_below(9), size = n != 0 ? (parts - 1) * stride + n : 0;
+    const float *from = values(FILL_BITS, n != 0 ? (n - 1) * step + parts : 0);
+    float *to = guarded_f32(size);
+    check_case("step %zu, parts %zu, n %zu", step, parts, n);
+    memcpy(expected, to, size * sizeof *to);
+    for (size_t i = 0; i < n * parts; i++) {
+      expected[i % parts * stride + i / parts] = from[i / parts * step + i % parts];
+    }
+    k->vector.split(step, parts, n, from, to, stride);
+    check_same("to", CHECK_F32, expected, to, size);
+    guards_release();
+  }
+  check_end();
+}
+
 static void check_pack_transposed(const dynq_kernels *k) {
   static float expected[64 * 80];
   check_begin(k->name, "pack_transposed");
@@ -442,7 +501,9 @@ static void check_unary(const dynq_kernels *k, const dynq_kernels *scalar) {
 
 void check_float_kernels(const dynq_kernels *kernels, const dynq_kernels *scalar) {
   check_matmul(kernels, scalar);
+  check_matmul_taps(kernels, scalar);
   check_pack_transposed(kernels);
+  check_split(kernels);
   check_reduce(kernels);
   check_softmax(kernels, scalar);
   check_log_softmax(kernels, scalar);

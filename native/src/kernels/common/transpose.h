@@ -1,10 +1,12 @@
 /*
- * Panels of a transposed matrix, written once over the abstraction of vec_<isa>.h, which is included first.
+ * Panels of a transposed matrix and the like, written once over the abstraction of vec_<isa>.h, which is included first.
  */
 #ifndef DYNQ_TRANSPOSE_H
 #define DYNQ_TRANSPOSE_H
 
 #include "../../kernels.h"
+
+#include "inline.h"
 
 #include <string.h>
 
@@ -28,6 +30,23 @@ static void vector_pack_transposed(size_t n, size_t k, const float *from, size_t
         to[i * DYNQ_PANEL + r] = from[r * stride + i];
       }
     }
+  }
+}
+
+/* A loop for the strides of most convolutions, since a compiler makes shuffles of a stride that it knows. */
+V_INLINE void split_by(size_t step, size_t parts, size_t n, const float *from, float *restrict to, size_t stride) {
+  for (size_t part = 0; part < parts; part++, from++, to += stride) {
+    for (size_t i = 0; i < n; i++) {
+      to[i] = from[i * step];
+    }
+  }
+}
+
+static void vector_split(size_t step, size_t parts, size_t n, const float *from, float *to, size_t stride) {
+  if (step == 2) {
+    split_by(2, parts, n, from, to, stride);
+  } else {
+    split_by(step, parts, n, from, to, stride);
   }
 }
 

@@ -9,6 +9,7 @@
 
 #include "activations.h"
 #include "matmul_f32.h"
+#include "matmul_taps.h"
 #include "norm.h"
 #include "reduce.h"
 #include "softmax.h"
@@ -332,7 +333,9 @@ static void vector_epilogue(const dynq_epilogue_tile *t) {
       .epilogue = vector_epilogue,                                                                                     \
       .activate = vector_activate,                                                                                     \
       .matmul = vector_matmul,                                                                                         \
+      .matmul_taps = vector_matmul_taps,                                                                               \
       .pack_transposed = vector_pack_transposed,                                                                       \
+      .split = vector_split,                                                                                           \
       .reduce = vector_reduce,                                                                                         \
       .log_sum_exp = vector_log_sum_exp,                                                                               \
       .softmax = vector_softmax,                                                                                       \

@@ -1,0 +1,149 @@
+/*
+ * What the files of the convolution share: how one is split, and its blocks.
+ */
+#ifndef DYNQ_CONV_RUN_H
+#define DYNQ_CONV_RUN_H
+
+#include "../alloc.h"
+#include "conv.h"
+#include "lhs.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+enum {
+  DYNQ_CONV_POSITIONS = 128, /* of a block, at most, where outputs are the lanes */
+  DYNQ_CONV_STRIP = 128      /* outputs that are transposed at a time */
+};
+
+/* The input under a block where positions are the lanes: floats that lie apart, for each of its channels. */
+typedef struct dynq_conv_planes {
+  bool in_place;         /* in the input itself */
+  size_t phases[2];      /* rows and columns lie apart by what is left of them by the stride; of those that are used */
+  size_t pitch;          /* from one row of a phase to the next, */
+  size_t phase, channel; /* one phase, one channel to the next */
+} dynq_conv_planes;
+
+typedef struct dynq_conv_plan {
+  const dynq_conv *c;
+  size_t k, panels;
+  bool positions_are_lanes, copied;  /* copied: rows are written out */
+  size_t block[2], blocks[2];        /* positions of the largest block; blocks */
+  size_t block_images, image_blocks; /* several images where they are small */
+  size_t parts, strip;               /* of the outputs */
+  size_t tasks, workers;
+  dynq_conv_planes planes;
+  /* Of a worker's memory, in this order: the offsets of the taps, the input under a block, rows, outputs, outputs that
+   * are transposed, the left operand. */
+  size_t offset_bytes, window_bytes, rows_bytes, y_bytes, tile_bytes, lhs_bytes;
+  size_t memory_each, image_bytes;
+  char *memory;
+  dynq_lhs_source *images; /* per image: its scale and zero-point */
+  dynq_lhs_source fixed;   /* those of a fixed range */
+  _Atomic size_t next;
+  _Atomic bool nonfinite;
+} dynq_conv_plan;
+
+/* Positions [begin, begin + n) of each axis, of images [image, image + images), one group, times panels [panel,
+ * panel_end). */
+typedef struct dynq_conv_block {
+  size_t image, images, group, begin[2], n[2], panel, panel_end;
+  ptrdiff_t place[2]; /* the first place of the input that they see */
+  size_t span[2];     /* places from there on */
+} dynq_conv_block;
+
+/* Outputs are the lanes; false where a row was not finite. */
+bool dynq_conv_rows(const dynq_conv_plan *r, const dynq_conv_block *b, char *memory);
+/* Positions are the lanes. */
+void dynq_conv_planes_plan(dynq_conv_plan *r);
+/* What a worker's memory has to hold before its first block. */
+void dynq_conv_planes_begin(const dynq_conv_plan *r, char *memory);
+void dynq_conv_planes_run(const dynq_conv_plan *r, const dynq_conv_block *b, char *memory);
+
+static inline size_t dynq_conv_clamp(size_t x, size_t least, size_t most) {
+  return x < least ? least : x > most ? most : x;
+}
+static inline size_t dynq_conv_parts(size_t total, size_t each) { return (total + each - 1) / each; }
+
+static inline size_t dynq_conv_round_up(size_t bytes) { return dynq_size_add(bytes, 63) / 64 * 64; }
+/* Bytes of a * b floats, rounded up to 64. */
+static inline size_t dynq_conv_floats(size_t a, size_t b) {
+  return dynq_conv_round_up(dynq_size_mul(dynq_size_mul(a, b), sizeof(float)));
+}
+
+static inline const float *dynq_conv_input(const dynq_conv *c, const dynq_conv_block *b) {
+  return c->x + (b->image * c->groups + b->group) * c->channels * (c->axis[0].in * c->axis[1].in);
+}
+static inline float *dynq_conv_output(const dynq_conv *c, const dynq_conv_block *b) {
+  return c->y + (b->image * c->groups + b->group) * c->outputs * (c->axis[0].out * c->axis[1].out);
+}
+
+/* The block's positions of a plane of the output are one run. */
+static inline bool dynq_conv_is_run(const dynq_conv *c, const dynq_conv_block *b) {
+  const dynq_conv_axis *a = c->axis;
+  return a[1].out_stride == 1 && (b->n[0] == 1 || (a[0].out_stride == 1 && b->n[1] == a[1].out));
+}
+
+static inline float *dynq_conv_first_output(const dynq_conv *c, const dynq_conv_block *b, float *plane) {
+  const dynq_conv_axis *a = c->axis;
+  return plane + (a[0].out_first + b->begin[0] * a[0].out_stride) * a[1].out + a[1].out_first +
+         b->begin[1] * a[1].out_stride;
+}
+
+/* Rows are short, and calls of memcpy would take longer than what they do. */
+static inline void dynq_conv_copy(size_t n, const float *from, float *to) {
+  if (n >= 512) {
+    memcpy(to, from, n * sizeof *to);
+    return;
+  }
+  for (; n >= 16; n -= 16, from += 16, to += 16) {
+    memcpy(to, from, 16 * sizeof *to);
+  }
+  if ((n & 8) != 0) {
+    memcpy(to, from, 8 * sizeof *to);
+    from += 8;
+    to += 8;
+  }
+  if ((n & 4) != 0) {
+    memcpy(to, from, 4 * sizeof *to);
+    from += 4;
+    to += 4;
+  }
+  for (size_t i = 0; i < (n & 3); i++) {
+    to[i] = from[i];
+  }
+}
+
+static inline void dynq_conv_zero(size_t n, float *to) {
+  static const float zeros[16];
+  if (n > 16) {
+    memset(to, 0, n * sizeof *to);
+  } else {
+    dynq_conv_copy(n, zeros, to);
+  }
+}
+
+/* The outputs of one channel, rows of positions `pitch` apart. */
+static inline void dynq_conv_put(const dynq_conv *c, const dynq_conv_block *b, const float *from, size_t pitch,
+                                 float *plane) {
+  const size_t step = c->axis[1].out_stride;
+  float *to = dynq_conv_first_output(c, b, plane);
+  for (size_t i = 0; i < b->n[0]; i++, from += pitch, to += c->axis[0].out_stride * c->axis[1].out) {
+    if (step == 1) {
+      dynq_conv_copy(b->n[1], from, to);
+    } else {
+      for (size_t j = 0; j < b->n[1]; j++) {
+        to[j * step] = from[j];
+      }
+    }
+  }
+}
+
+/* Of places [place, place + span): those before the input, in it; the rest lies behind it. */
+static inline void dynq_conv_inside(ptrdiff_t place, size_t span, size_t in, size_t *before, size_t *within) {
+  *before = place < 0 ? dynq_conv_clamp((size_t)-place, 0, span) : 0;
+  const size_t from = place < 0 ? 0 : (size_t)place;
+  *within = from < in ? dynq_conv_clamp(in - from, 0, span - *before) : 0;
+}
+
+#endif
