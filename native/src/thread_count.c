@@ -18,6 +18,8 @@ static pthread_once_t count_once = PTHREAD_ONCE_INIT;
 static size_t count_default; /* 0: DYNQ_NUM_THREADS cannot be understood */
 static char count_text[32];
 static _Atomic size_t count_chosen; /* 0: count_default */
+static _Thread_local const dynq_threads *pool_here; /* NULL: the built-in one */
+static _Thread_local size_t limit_here;             /* 0: none */
 
 static size_t at_least_one(size_t n) { return n != 0 ? n : 1; }
 
@@ -153,6 +155,15 @@ dynq_status dynq_get_num_threads(size_t *count) {
   return dynq_threads_count(NULL, count);
 }
 
+void dynq_threads_here(const dynq_threads *pool, size_t limit) {
+  pool_here = pool;
+  limit_here = limit;
+}
+
+const dynq_threads *dynq_threads_default(void) { return pool_here; }
+
+static size_t limited(size_t count) { return limit_here != 0 && limit_here < count ? limit_here : count; }
+
 dynq_status dynq_threads_count(const dynq_threads *threads, size_t *count) {
   if (threads != NULL) {
     if (threads->run == NULL || threads->count == 0) {
@@ -161,12 +172,12 @@ dynq_status dynq_threads_count(const dynq_threads *threads, size_t *count) {
     *count = threads->count;
     return DYNQ_OK;
   }
-  *count = atomic_load(&count_chosen);
+  *count = limited(atomic_load(&count_chosen));
   if (*count != 0) {
     return DYNQ_OK;
   }
   (void)pthread_once(&count_once, count_initialize);
-  *count = count_default;
+  *count = limited(count_default);
   if (*count == 0) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "DYNQ_NUM_THREADS is '%s'; expected a number from 1 to %d",
                      count_text, DYNQ_MAX_THREADS);

@@ -206,6 +206,7 @@ static void pool_run(job *j, size_t helpers) {
 void dynq_parallel(const dynq_threads *threads, size_t workers, void (*task)(void *arg, size_t index), void *arg,
                    size_t count) {
   job j = {.task = task, .arg = arg, .count = count};
+  threads = threads != NULL ? threads : dynq_threads_default();
   if (count > 1 && threads != NULL) {
     threads->run(threads->context, job_task, &j, count);
     return;

@@ -10,6 +10,11 @@ enum { DYNQ_MAX_THREADS = 512 };
 
 /* How many threads may work at the same time; `threads` NULL is the built-in pool. */
 dynq_status dynq_threads_count(const dynq_threads *threads, size_t *count);
+/* Where a call of this thread is given no pool: `pool`, or where that is NULL the built-in one, with at most `limit`
+ * threads; 0: with as many as it has. */
+void dynq_threads_here(const dynq_threads *pool, size_t limit);
+/* The pool that stands for NULL in this thread; NULL: the built-in one. */
+const dynq_threads *dynq_threads_default(void);
 /* `limit`, or fewer CPUs where a cgroup's quota pays for fewer, rounded up. `membership` is a file like
  * /proc/self/cgroup, `root` a folder like /sys/fs/cgroup; versions 1 and 2. */
 size_t dynq_cgroup_limit(const char *membership, const char *root, size_t limit);

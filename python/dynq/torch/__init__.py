@@ -9,4 +9,17 @@ try:
 except ImportError as error:
     raise MissingPackageError("dynq.torch needs PyTorch; install it: pip install 'dynq[torch]'") from error
 
-__all__: list[str] = []
+from .attention import MultiheadAttention
+from .convert import NotConvertedWarning, quantize_dynamic, report
+from .embedding import Embedding, EmbeddingBag
+from .linear import Linear
+
+__all__ = [
+    "Embedding",
+    "EmbeddingBag",
+    "Linear",
+    "MultiheadAttention",
+    "NotConvertedWarning",
+    "quantize_dynamic",
+    "report",
+]
