@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from peers import Session, onnx_model, onnx_sessions, torch_int8, torch_weights
 
 import dynq
 
-__all__ = ["GOAL", "data", "runtimes", "score"]
+__all__ = ["GOAL", "data", "graph", "runtimes", "score", "weights_of", "write_onnx"]
 
 Run = Callable[[Array], Array]  # mels [batch, 160, 40] -> embeddings [batch, 256], before or after normalization
 
@@ -119,7 +120,7 @@ def equal_error_rate(same: Array, other: Array) -> float:
 
 
 def runtimes() -> dict[str, Callable[[], Run]]:
-    weights = torch_weights(wheel("resemblyzer") / "pretrained.pt", "model_state")
+    weights = weights_of()
     result = {"PyTorch float32": partial(_torch, weights, False), "PyTorch int8": partial(_torch, weights, True)}
     for name, make in onnx_sessions(_onnx(weights)).items():
         result[name] = partial(_session, make)
@@ -128,6 +129,15 @@ def runtimes() -> dict[str, Callable[[], Run]]:
         "dynq, first layer int8": partial(_dynq, weights, first_layer="int8"),
         "dynq": partial(_dynq, weights),
     }
+
+
+def weights_of() -> dict[str, Array]:
+    return torch_weights(wheel("resemblyzer") / "pretrained.pt", "model_state")
+
+
+def write_onnx(path: Path) -> None:
+    """The model as an ONNX file."""
+    onnx.save(_onnx(weights_of()), path)
 
 
 def _layer(weights: dict[str, Array], layer: int) -> tuple[Array, Array, Array]:
@@ -142,6 +152,10 @@ def _layer(weights: dict[str, Array], layer: int) -> tuple[Array, Array, Array]:
 
 
 def _dynq(weights: dict[str, Array], **options: Any) -> Run:
+    return graph(weights).build(**options)
+
+
+def graph(weights: dict[str, Array]) -> dynq.Graph:
     g = dynq.Graph("resemblyzer")
     y = g.input("mels", ("batch", FRAMES, MELS))
     for layer in range(3):
@@ -149,7 +163,8 @@ def _dynq(weights: dict[str, Array], **options: Any) -> Run:
         y, h, _ = g.lstm(y, w, r, b, batch_first=True, name=f"lstm{layer}")
         y = y[:, :, 0]
     embedding = g.linear(h[:, 0], weights["linear.weight"], weights["linear.bias"], activation="relu", name="linear")
-    return g.build(embedding, **options)
+    g.output(embedding)
+    return g
 
 
 def _onnx(weights: dict[str, Array]) -> onnx.ModelProto:

@@ -19,6 +19,7 @@ import dynq
 
 from . import _call
 from ._report import console, cpu_brand, json_option, print_json
+from .accuracy.commands import analyze
 from .bench.commands import bench
 from .model import op_names
 from .model_commands import compare, inspect, quantize, run
@@ -59,7 +60,7 @@ def cli() -> None:
     """Neural networks on CPUs with dynamic INT8 quantization."""
 
 
-for command in (bench, quantize, inspect, run, compare):
+for command in (bench, quantize, inspect, run, compare, analyze):
     cli.add_command(command)
 
 

@@ -10,7 +10,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import numpy as np
@@ -22,10 +22,8 @@ from ._arguments import Array
 from ._report import console, json_option, print_json
 from .errors import Error, FileFormatError
 from .model import Model, ModelValue, load
+from .random_inputs import random_input
 from .report import Row
-
-if TYPE_CHECKING:
-    from .graph import Graph
 
 __all__ = ["compare", "inspect", "quantize", "run"]
 
@@ -316,7 +314,7 @@ def _inputs(model: Model, files: tuple[str, ...], shapes: tuple[str, ...], seed:
                     f"input {value.name!r} has shape {_shape_text(value)}: give --input or --shape {value.name}=..."
                 )
             dims_of = tuple(sizes[d] if isinstance(d, str) else int(d or 0) for d in value.shape or ())
-        given[value.name] = _random(graph, value, dims_of, rng)
+        given[value.name] = random_input(graph, value, dims_of, rng)
     return given
 
 
@@ -329,30 +327,6 @@ def _named(text: str, model: Model, option: str) -> tuple[str, str]:
     if len(names) == 1 and ("=" not in text or os.path.exists(text)):
         return names[0], text
     raise click.UsageError(f"{option} {text}: expected NAME=..., NAME one of {', '.join(names)}")
-
-
-def _random(graph: Callable[[], Graph], value: ModelValue, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """Floats are normal; integers are rows of the table that they index, or 1."""
-    try:
-        if value.dtype == "float32":
-            return rng.standard_normal(shape, np.float32)
-        if value.dtype == "bool":
-            return np.ones(shape, np.bool_)
-        return rng.integers(1, _rows(graph(), value.name) + 1, shape).astype(value.dtype)
-    except (MemoryError, ValueError) as error:
-        raise Error(f"a random input of shape {shape} cannot be made: {error}") from error
-
-
-def _rows(graph: Graph, name: str) -> int:
-    """The highest row of the table that an input indexes; 1 where it does not."""
-    for node in graph.nodes:
-        at = {"dynq.Embedding": 2, "Gather": 1}.get(node.op)
-        index = None if at is None else node.input(at)
-        table = node.input(0)
-        if index is not None and index.name == name and table is not None and table.constant is not None:
-            rows = table.shape[0] if table.shape else 1
-            return max(int(rows) - 1, 1) if isinstance(rows, int) else 1
-    return 1
 
 
 def _timed(function: Callable[[], dict[str, Array]], repeat: int) -> tuple[dict[str, Array], float]:

@@ -1,0 +1,328 @@
+"""What quantization did to each layer of a model. docs/analysis.md tells how to read it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import Error, NonFiniteError
+from ..graph import Graph
+from ..graph.ir import Node
+from ..isa import selected
+from ..model import Model
+from ..threads import get_num_threads
+from .hybrid import OWN, one_quantized, side_by_side
+from .layers import Layer, find_layers, join_merged, macs, original_outputs, weight_error
+from .measure import Difference, Filling, blocks
+from .samples import Sample, as_samples, random_sample
+from .source import Source
+
+__all__ = ["Analysis", "LayerRow", "OutputRow", "analyze", "output_differences"]
+
+_HARM_SAMPLES = 4  # on which each layer is quantized alone: a model for each is built and run
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerRow:
+    """A layer. None: there is no such number; of a layer that stays float the error of its own, for one."""
+
+    name: str  # as keep_float takes it
+    became: str  # "int8 linear", "float linear", ...
+    why: str
+    quantized: bool
+    sqnr_db: float | None  # of the layer alone, on the float model's numbers; infinite: not a bit differs
+    cosine: float | None
+    output_sqnr_db: float | None  # of the model's outputs where this layer alone is quantized: the lowest
+    accumulated_sqnr_db: float | None  # of the layer's output in the whole quantized model
+    accumulated_cosine: float | None
+    range_use: float | None  # 0..1
+    outliers: float | None  # 0..1
+    weight_error: float | None  # relative
+    macs: int  # of the first sample
+    mac_share: float  # 0..1 of all layers
+    seconds: float  # of the first sample, median
+    time_share: float  # 0..1 of all nodes
+    codes: tuple[int, ...]  # histogram of the codes of its input: 32 bins of 8 codes
+    ranges: tuple[int, ...]  # histogram of the ranges of its input's blocks: bin i has 2^(i-14) to 2^(i-13)
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputRow:
+    """An output of the whole model."""
+
+    name: str
+    sqnr_db: float
+    cosine: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+    """Print it; ``rows`` has the facts, in the order in which layers run."""
+
+    model: str
+    rows: tuple[LayerRow, ...]
+    outputs: tuple[OutputRow, ...]
+    samples: int
+    random: bool  # the samples were made up
+    isa: str
+    threads: int
+    seconds: float  # of all nodes, on the first sample
+    float_seconds: float  # of the float model
+
+    @property
+    def worst(self) -> tuple[LayerRow, ...]:
+        """Quantized layers, those that alone do most to the model's outputs first."""
+        return tuple(sorted((row for row in self.rows if row.quantized), key=_harm))
+
+    def to_json(self) -> str:
+        """Keys are the names of the fields; an infinite ratio is null beside a cosine of 1."""
+        facts = dataclasses.asdict(self)
+        return json.dumps(_without_infinities(facts), indent=2, allow_nan=False)
+
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write one self-contained page with tables and plots."""
+        from .page import page
+
+        try:
+            Path(path).write_text(page(self), encoding="utf-8")
+        except OSError as error:
+            raise Error(f"{os.fspath(path)} cannot be written: {error.strerror}") from error
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        from .table import render
+
+        yield from render(self, options.max_width)
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=140, force_terminal=False, no_color=True)
+        with console.capture() as capture:
+            console.print(self)
+        return capture.get()
+
+
+def analyze(
+    source: Any,
+    samples: Any = None,
+    *,
+    shapes_of_samples: Mapping[str, Sequence[int]] | None = None,
+    repeat: int = 5,
+    seed: int = 0,
+    **options: Any,
+) -> Analysis:
+    """Compare each layer of a quantized model with the float model's.
+
+    Args:
+        source: a path to an ONNX file, or an onnx.ModelProto; a dynq.Graph; a function that takes ``quantize=`` and
+            the options below and returns a Model; or a pair of Models: the float one (``quantize=False``) and the
+            quantized one of the same network.
+        samples: inputs of a few runs, unlabelled: a dict of arrays by name, an array where the model has one input, or
+            several of these. None: random ones, which show ranges and costs but not the errors of real inputs.
+        shapes_of_samples: of the inputs of random samples, by name.
+        repeat: runs over which the median of each node's time is taken.
+        seed: of random samples.
+        options: of Graph.build, and for ONNX the ``inputs`` and ``shapes`` of from_onnx; ``outputs`` where a Graph
+            names none.
+
+    Raises:
+        ValueError: the samples do not fit the inputs or hold a NaN, or the model has no quantized layer.
+        NonFiniteError: a layer computes a NaN or an infinity from a sample.
+    """
+    floating, model, name = _models(source, options)
+    given = samples is not None
+    runs = as_samples(model, samples) if given else [random_sample(model, shapes_of_samples, seed)]
+    graph = floating.graph()
+    nodes = {node.name: node for node in graph.nodes}
+    layers = find_layers(model.graph(), model.report().rows, nodes)
+    if not any(layer.quantized for layer in layers):
+        raise ValueError(f"{name} has no quantized layer, so there is nothing to analyze; report() says what it has")
+    tally = _Tally(floating, model, graph, layers)
+    for i, run in enumerate(runs):
+        try:
+            tally.add(run)
+        except (ValueError, NonFiniteError) as error:
+            what = (
+                f"sample {i}"
+                if given
+                else "random inputs of the shapes "
+                + ", ".join(f"{key} {value.shape}" for key, value in run.items())
+                + " do not go through the model, give samples"
+            )
+            raise type(error)(f"{what}: {error}") from error
+    times = {node.name: node.seconds for node in model.profile(runs[0], repeat)}
+    rows = _rows(layers, tally, times, nodes, tally.harms())
+    return Analysis(
+        model=name,
+        rows=tuple(rows),
+        outputs=tuple(OutputRow(key, d.sqnr, d.cosine) for key, d in tally.outputs.items()),
+        samples=len(runs),
+        random=not given,
+        isa=selected(),
+        threads=get_num_threads(),
+        seconds=sum(times.values()),
+        float_seconds=sum(node.seconds for node in floating.profile(runs[0], repeat)),
+    )
+
+
+def _models(source: Any, options: dict[str, Any]) -> tuple[Model, Model, str]:
+    """The float model, the quantized one, and what to call them."""
+    if isinstance(source, tuple):
+        if len(source) != 2 or not all(isinstance(model, Model) for model in source):
+            kinds = ", ".join(type(item).__name__ for item in source)
+            raise TypeError(f"source is a tuple of {kinds}; expected a float and a quantized dynq.Model")
+        if options:
+            raise TypeError(f"a pair of models takes no options; {', '.join(options)} came")
+        floating, model = source
+        inputs = [[(value.name, value.dtype) for value in each.inputs] for each in source]
+        if inputs[0] != inputs[1]:
+            raise ValueError(f"the float model has the inputs {inputs[0]}, the quantized one {inputs[1]}")
+        return floating, model, model._notes().get("name", "model")
+    known = Source(source, options)
+    return known.floating(), known.quantized(), known.name
+
+
+class _Tally:
+    """The sums over samples."""
+
+    def __init__(self, floating: Model, model: Model, graph: Graph, layers: list[Layer]) -> None:
+        self._floating, self._model, self._graph, self._layers = floating, model, graph, layers
+        self._nodes = {node.name: node for node in graph.nodes}
+        self._known: list[Sample] = []  # of the first samples, what the float model computes
+        self._alone: Model | None = None
+        self.macs: list[int] = []  # of the first sample
+        self.own = [Difference() for _ in layers]
+        self.accumulated = [Difference() for _ in layers]
+        self.matched = [False] * len(layers)  # the float model has its output
+        self.filling = [Filling() for _ in layers]
+        self.outputs = {value.name: Difference() for value in model.outputs}
+
+    def add(self, sample: Sample) -> None:
+        known = {**sample, **self._floating.tensors(sample)}
+        got = {**sample, **self._model.tensors(sample)}
+        join_merged(self._layers, self._graph, self._nodes, known)
+        if self._alone is None:
+            self._alone = side_by_side(self._layers, known)
+            self.macs = [macs(layer, got) for layer in self._layers]
+        alone = self._alone.run({value.name: known[value.name] for value in self._alone.inputs})
+        for i, layer in enumerate(self._layers):
+            self._add_layer(i, layer, known, got, alone)
+        expected = self._floating.run(sample)
+        for name, array in self._model.run(sample).items():
+            if name not in expected:
+                raise ValueError(f"the float model has no output {name!r}; it has {', '.join(expected)}")
+            self.outputs[name].add(array, expected[name])
+        if len(self._known) < _HARM_SAMPLES:
+            self._known.append(known)
+
+    def harms(self) -> list[float | None]:
+        """For each layer the signal-to-quantization-noise ratio of the model's outputs where it alone is quantized."""
+        expected = [{name: known[value.name] for name, value in self._graph.outputs} for known in self._known]
+        return [self._harm(layer, expected) if layer.quantized else None for layer in self._layers]
+
+    def _harm(self, layer: Layer, expected: list[Sample]) -> float | None:
+        if layer.name not in self._nodes:
+            return None
+        outputs = original_outputs(layer, self._graph, self._nodes)
+        model = one_quantized(self._graph, layer, outputs, self._known[0])
+        if model is None:
+            return math.inf
+        differences = {value.name: Difference() for value in model.outputs}
+        for known, wanted in zip(self._known, expected, strict=True):
+            for name, array in model.run({value.name: known[value.name] for value in model.inputs}).items():
+                differences[name].add(array, wanted[name])
+        return min(difference.sqnr for difference in differences.values())
+
+    def _add_layer(self, i: int, layer: Layer, known: Sample, got: Sample, alone: Sample) -> None:
+        for at, value in enumerate(layer.node.outputs):
+            if value is None or value.name not in known:
+                continue
+            self.matched[i] = True
+            expected = layer.of(known[value.name])
+            _check_finite(layer, "float", expected)
+            whole = layer.of(got[value.name])
+            _check_finite(layer, "quantized", whole)
+            self.accumulated[i].add(whole, expected)
+            if layer.quantized:
+                self.own[i].add(layer.of(alone[OWN.format(layer.node.name, at)]), expected)
+        first = layer.node.inputs[0]
+        if layer.quantized and first is not None and first.name in known:
+            states = alone.get(OWN.format(layer.node.name, 0))
+            x = blocks(layer, known[first.name], states)
+            if x is not None:
+                attributes = layer.node.attributes
+                fixed = (attributes["lo"], attributes["hi"]) if "lo" in attributes else None
+                self.filling[i].add(x, attributes.get("scheme") == "symmetric", fixed)  # type: ignore[arg-type]
+
+
+def _check_finite(layer: Layer, model: str, array: Any) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise NonFiniteError(f"layer {layer.name!r} of the {model} model computes a NaN or an infinity")
+
+
+def _rows(
+    layers: list[Layer],
+    tally: _Tally,
+    times: Mapping[str, float],
+    nodes: Mapping[str, Node],
+    harms: list[float | None],
+) -> Iterator[LayerRow]:
+    all_macs, all_seconds = max(sum(tally.macs), 1), max(sum(times.values()), 1e-12)
+    of_node: dict[str, int] = {}
+    for layer, count in zip(layers, tally.macs, strict=True):
+        of_node[layer.node.name] = of_node.get(layer.node.name, 0) + count
+    for i, layer in enumerate(layers):
+        own, accumulated, filling = tally.own[i], tally.accumulated[i], tally.filling[i]
+        seconds = times[layer.node.name]
+        if layer.part is not None:  # its share of a node that is several layers
+            seconds *= tally.macs[i] / max(of_node[layer.node.name], 1)
+        has_own = layer.quantized and tally.matched[i]
+        yield LayerRow(
+            name=layer.name,
+            became=layer.became,
+            why=layer.why,
+            quantized=layer.quantized,
+            sqnr_db=own.sqnr if has_own else None,
+            cosine=own.cosine if has_own else None,
+            output_sqnr_db=harms[i],
+            accumulated_sqnr_db=accumulated.sqnr if tally.matched[i] else None,
+            accumulated_cosine=accumulated.cosine if tally.matched[i] else None,
+            range_use=filling.range_use,
+            outliers=filling.outlier_share,
+            weight_error=weight_error(layer, nodes.get(layer.name)) if layer.quantized else None,
+            macs=tally.macs[i],
+            mac_share=tally.macs[i] / all_macs,
+            seconds=seconds,
+            time_share=seconds / all_seconds,
+            codes=tuple(int(n) for n in filling.codes) if filling.blocks else (),
+            ranges=tuple(int(n) for n in filling.ranges) if filling.blocks else (),
+        )
+
+
+def output_differences(floating: Model, model: Model, samples: Sequence[Sample]) -> dict[str, Difference]:
+    """Of each output of the whole model."""
+    result = {value.name: Difference() for value in model.outputs}
+    for sample in samples:
+        expected = floating.run(sample)
+        for name, array in model.run(sample).items():
+            result[name].add(array, expected[name])
+    return result
+
+
+def _harm(row: LayerRow) -> float:
+    return math.inf if row.output_sqnr_db is None else row.output_sqnr_db
+
+
+def _without_infinities(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_infinities(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_infinities(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

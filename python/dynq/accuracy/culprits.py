@@ -1,0 +1,317 @@
+"""Which layers cost a model its accuracy: the few that restore it when they stay float or take 16-bit inputs.
+
+A greedy search by gain per cost that halves the model again and again: of the layers that are still quantized, the half
+whose return to float gains more for its cost is halved next, until one layer is left. With that layer out of the way
+the search begins anew, since its error hid those of others, until the target is reached; then each layer that was found
+is tried once more without. That takes about 2 log2(layers) evaluations of the metric for each culprit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from ..errors import Error
+from ..model import Model
+from .analysis import output_differences
+from .layers import Layer, find_layers, macs
+from .samples import Sample, as_samples, random_sample
+from .source import Source
+
+__all__ = ["Culprits", "MetricError", "Trial", "find_culprits"]
+
+_SQNR_TARGET = 20.0  # dB: the noise has a hundredth of the outputs' power
+_RESTORED = 0.9  # of what quantization cost a metric of the user's, where there is no other target
+_SHORT_OF_FLOAT = 0.9  # of float's gain that 16 bits have to reach to be taken instead
+_LEAST_COST = 1e-3
+_EXACT = 200.0  # dB that stand for an infinite ratio
+_PROJECTION = ".projection"
+
+
+class MetricError(Error):
+    """The metric raised an error, which is this one's cause, or returned what is no finite number."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A model that was tried, and its score."""
+
+    keep_float: tuple[str, ...]
+    int16: tuple[str, ...]
+    score: float
+    what: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Culprits:
+    """Print it. ``keep_float`` and ``int16`` go to from_onnx, from_torch and Graph.build as they are."""
+
+    keep_float: list[str]
+    int16: list[str]
+    score: float
+    target: float
+    base_score: float  # quantized with the options alone
+    float_score: float
+    metric: str
+    cost: float  # share of the layers' work and weights that is not 8-bit any more: the mean of both
+    trials: tuple[Trial, ...]
+
+    @property
+    def reached(self) -> bool:
+        return self.score >= self.target
+
+    def to_json(self) -> str:
+        return json.dumps({**dataclasses.asdict(self), "reached": self.reached}, indent=2, allow_nan=False)
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        from .table import render_culprits
+
+        yield from render_culprits(self)
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=120, force_terminal=False, no_color=True)
+        with console.capture() as capture:
+            console.print(self)
+        return capture.get()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Unit:
+    """A layer that can stay float, and what that costs."""
+
+    name: str
+    cost: float
+    linear: bool  # can take 16-bit inputs
+
+
+def find_culprits(
+    source: Any,
+    samples: Any = None,
+    *,
+    metric: Callable[[Model], float] | None = None,
+    target: float | None = None,
+    options: Sequence[str] = ("int16", "float"),
+    max_evaluations: int = 100,
+    seed: int = 0,
+    **build: Any,
+) -> Culprits:
+    """The layers that restore a metric when they are less than fully quantized.
+
+    Args:
+        source: as in analyze, but for a pair of models.
+        samples: as in analyze; not needed where there is a metric.
+        metric: of a model, higher is better: accuracy on labelled data, or minus an error rate. None: the lowest
+            signal-to-quantization-noise ratio of the outputs, in dB, 200 at most.
+        target: to be reached. None: 20 dB, or with a metric of yours nine tenths of the way back to float's score.
+        options: what a layer may become: "int16" (inputs of 16 bits, weights still int8) and "float". Where both are
+            given, 16 bits are taken for a layer that gains at least nine tenths of what float does.
+        max_evaluations: of the metric. Where they are used up the best that was found is returned;
+            ``result.reached`` is False then.
+        build: options of Graph.build; ``keep_float`` and ``int16`` are where the search begins.
+
+    Raises:
+        MetricError: the metric raised an error, or did not return a finite number.
+        ValueError: an argument is wrong, the model has no quantized layer, or float itself does not reach the target.
+    """
+    chosen = _options(options)
+    if isinstance(source, tuple):
+        raise TypeError("source is a tuple; expected what models with other options can be built from, as in analyze")
+    if max_evaluations < 4:
+        raise ValueError(f"max_evaluations is {max_evaluations}; expected at least 4")
+    known = Source(source, build)
+    floating, base = known.floating(), known.quantized()
+    units = _units(floating, base, samples, seed, known.name)
+    if metric is None:
+        metric = _sqnr(
+            floating, as_samples(base, samples) if samples is not None else [random_sample(base, None, seed)]
+        )
+        name = "SQNR of the outputs, dB"
+    else:
+        name = getattr(metric, "__name__", type(metric).__name__)
+    search = _Search(known, metric, units, max_evaluations)
+    start = search.score_of(base, "quantized")
+    best = search.score_of(floating, "float", tuple(unit.name for unit in units))
+    if target is None:
+        target = _SQNR_TARGET if name.startswith("SQNR") else start + _RESTORED * (best - start)
+    if best < target:
+        raise ValueError(f"target is {target:g}; the float model itself reaches {best:g}, quantized it is {start:g}")
+    search.run(start, float(target), chosen)
+    return Culprits(
+        keep_float=list(search.floats),
+        int16=list(search.wide),
+        score=search.score,
+        target=float(target),
+        base_score=start,
+        float_score=best,
+        metric=name,
+        cost=_cost(units, {*search.floats, *search.wide}),
+        trials=tuple(search.trials),
+    )
+
+
+def _options(options: Sequence[str]) -> tuple[str, ...]:
+    result = (options,) if isinstance(options, str) else tuple(options)
+    if not result or any(option not in ("int16", "float") for option in result):
+        raise ValueError(f"options is {options!r}; expected 'int16', 'float' or both")
+    return result
+
+
+def _units(floating: Model, base: Model, samples: Any, seed: int, name: str) -> list[_Unit]:
+    """The quantized layers, in the order in which they run, with their costs."""
+    nodes = {node.name: node for node in floating.graph().nodes}
+    layers = [layer for layer in find_layers(base.graph(), base.report().rows, nodes) if layer.quantized]
+    if not layers:
+        raise ValueError(f"{name} has no quantized layer, so none can cost its accuracy; report() says what it has")
+    sample = as_samples(base, samples)[0] if samples is not None else random_sample(base, None, seed)
+    work = _work(layers, base, floating, sample, nodes)
+    size = {layer.name: _weights(layer, nodes.get(layer.name)) for layer in layers}
+    all_work, all_size = max(sum(work.values()), 1), max(sum(size.values()), 1)
+    costs = {key: max((work[key] / all_work + size[key] / all_size) / 2, _LEAST_COST) for key in work}
+    units = []
+    for layer in layers:
+        with_projection = costs[layer.name] + costs.get(f"{layer.name}{_PROJECTION}", 0)  # which becomes float with it
+        units.append(_Unit(layer.name, with_projection, layer.op == "dynq.Linear"))
+    return units
+
+
+def _cost(units: list[_Unit], names: set[str]) -> float:
+    """A recurrent layer's cost has that of its projection in it."""
+    within = {f"{name}{_PROJECTION}" for name in names}
+    return min(sum(unit.cost for unit in units if unit.name in names - within), 1.0)
+
+
+def _work(layers: list[Layer], base: Model, floating: Model, sample: Sample, nodes: Any) -> dict[str, int]:
+    tensors = {**sample, **base.tensors(sample)}
+    return {layer.name: macs(layer, tensors) for layer in layers}
+
+
+def _weights(layer: Layer, original: Any) -> int:
+    """Numbers in the constants that the layer's float original reads."""
+    if original is None:
+        return 0
+    return sum(int(value.array.size) for value in original.inputs if value is not None and value.array is not None)
+
+
+def _sqnr(floating: Model, samples: list[Sample]) -> Callable[[Model], float]:
+    def sqnr(model: Model) -> float:
+        ratios = [difference.sqnr for difference in output_differences(floating, model, samples).values()]
+        return max(min([*ratios, _EXACT]), -_EXACT)
+
+    return sqnr
+
+
+class _Search:
+    """The state of a search: what is float and what has 16 bits so far, and everything that was tried."""
+
+    def __init__(
+        self, source: Source, metric: Callable[[Model], float], units: list[_Unit], max_evaluations: int
+    ) -> None:
+        self._source, self._metric, self._units, self._left = source, metric, units, max_evaluations
+        self._scores: dict[tuple[frozenset[str], frozenset[str]], float] = {}
+        self.floats: list[str] = []
+        self.wide: list[str] = []
+        self.score = -math.inf
+        self.trials: list[Trial] = []
+
+    def run(self, start: float, target: float, options: tuple[str, ...]) -> None:
+        self._scores[frozenset(), frozenset()] = self.score = start
+        try:
+            while self.score < target and (rest := self._rest(options)):
+                self._take(self._descend(rest, target, options), target, options)
+            self._drop_needless(target)
+        except _NoneLeft:
+            pass
+
+    def score_of(self, model: Model, what: str, floats: tuple[str, ...] = (), wide: tuple[str, ...] = ()) -> float:
+        """The metric of a model; it counts as an evaluation."""
+        if self._left <= 0:
+            raise _NoneLeft
+        self._left -= 1
+        try:
+            value = self._metric(model)
+        except Exception as error:
+            raise MetricError(f"the metric raised {type(error).__name__} on the model {what}: {error}") from error
+        try:
+            score = float(value)
+        except (TypeError, ValueError) as error:
+            text = f"the metric returned a {type(value).__name__} for the model {what}; expected a number"
+            raise MetricError(text) from error
+        if not math.isfinite(score):
+            raise MetricError(f"the metric returned {score} for the model {what}; expected a finite number")
+        self.trials.append(Trial(floats, wide, score, what))
+        return score
+
+    def _try(self, floats: Iterable[str], wide: Iterable[str] = ()) -> float:
+        floats, wide = tuple(dict.fromkeys(floats)), tuple(dict.fromkeys(wide))
+        key = frozenset(floats), frozenset(wide)
+        if key not in self._scores:
+            if self._left <= 0:
+                raise _NoneLeft
+            more = {"keep_float": floats} | ({"int16": wide} if wide else {})
+            parts = [f"{_some(names)} {how}" for names, how in ((floats, "float"), (wide, "16 bits")) if names]
+            self._scores[key] = self.score_of(self._source.quantized(**more), f"with {', '.join(parts)}", floats, wide)
+        return self._scores[key]
+
+    def _rest(self, options: tuple[str, ...]) -> list[_Unit]:
+        taken = {*self.floats, *self.wide}
+        return [unit for unit in self._units if unit.name not in taken and ("float" in options or unit.linear)]
+
+    def _with(self, group: list[_Unit], options: tuple[str, ...]) -> float:
+        """The score with a group less quantized than before: in float where that is allowed."""
+        names = [unit.name for unit in group]
+        if "float" in options:
+            return self._try([*self.floats, *names], self.wide)
+        return self._try(self.floats, [*self.wide, *names])
+
+    def _descend(self, group: list[_Unit], target: float, options: tuple[str, ...]) -> _Unit:
+        while len(group) > 1:
+            halves = _halves(group)
+            scores = [self._with(half, options) for half in halves]
+            costs = [sum(unit.cost for unit in half) for half in halves]
+            enough = [at for at in (0, 1) if scores[at] >= target]
+            if enough:
+                best = min(enough, key=lambda at: costs[at])
+            else:
+                best = max((0, 1), key=lambda at: _gain_per_cost(scores[at] - self.score, costs[at]))
+            group = halves[best]
+        return group[0]
+
+    def _take(self, unit: _Unit, target: float, options: tuple[str, ...]) -> None:
+        """A culprit, with 16 bits where these gain nearly what float does."""
+        score = self._with([unit], options)
+        if options != ("int16",) and "int16" in options and unit.linear:
+            in_16_bits = self._try(self.floats, [*self.wide, unit.name])
+            if in_16_bits >= min(target, self.score + _SHORT_OF_FLOAT * (score - self.score)):
+                self.wide.append(unit.name)
+                self.score = in_16_bits
+                return
+        (self.floats if "float" in options else self.wide).append(unit.name)
+        self.score = score
+
+    def _drop_needless(self, target: float) -> None:
+        """What was taken first may not be needed beside what came later."""
+        for name in [*self.floats, *self.wide][:-1]:
+            floats, wide = ([other for other in names if other != name] for names in (self.floats, self.wide))
+            if (score := self._try(floats, wide)) >= target:
+                self.floats, self.wide, self.score = floats, wide, score
+
+
+class _NoneLeft(Exception):
+    """All evaluations are used up."""
+
+
+def _gain_per_cost(gain: float, cost: float) -> float:
+    return gain / cost if gain > 0 else gain  # what loses is not better for being dear
+
+
+def _halves(group: list[_Unit]) -> tuple[list[_Unit], list[_Unit]]:
+    return group[: len(group) // 2], group[len(group) // 2 :]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")

@@ -1,0 +1,147 @@
+"""Sums over samples: how far a layer's output is from float, and how its input fills the range that is quantized."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .._arguments import Array
+from .layers import Layer, number
+
+__all__ = ["CODES", "OUTLIER", "RANGES", "Difference", "Filling", "blocks"]
+
+OUTLIER = 8  # times the root mean square of its block: what is beyond is an outlier
+CODES = 32  # bins of the histogram of codes, 8 codes each
+RANGES = range(-14, 18)  # bins of the histogram of ranges: powers of 2
+_ROWS = 2048  # of an input that are looked at in one sample
+_MIDDLE = (0.5, 99.5)  # percentiles
+
+
+class Difference:
+    """A quantized output beside the float one, over all elements of all samples."""
+
+    def __init__(self) -> None:
+        self.signal = self.noise = self.product = self.power = 0.0
+
+    def add(self, got: Array, expected: Array) -> None:
+        a, b = (np.asarray(x, np.float64).reshape(-1) for x in (got, expected))
+        self.signal += float(b @ b)
+        self.noise += float((a - b) @ (a - b))
+        self.product += float(a @ b)
+        self.power += float(a @ a)
+
+    @property
+    def sqnr(self) -> float:
+        """``10 log10(sum y^2 / sum (y' - y)^2)``, dB; infinite where nothing differs."""
+        if self.noise == 0:
+            return math.inf
+        return 10 * math.log10(self.signal / self.noise) if self.signal else -math.inf
+
+    @property
+    def cosine(self) -> float:
+        """``sum y y' / sqrt(sum y^2 sum y'^2)``; of two zeros it is 1."""
+        norms = math.sqrt(self.signal * self.power)
+        return self.product / norms if norms else float(self.noise == 0)
+
+
+class Filling:
+    """How the blocks of a layer's input, each quantized with its own range, fill the codes."""
+
+    def __init__(self) -> None:
+        self.blocks = self.elements = self.outliers = 0
+        self.used = 0.0
+        self.codes: Any = np.zeros(CODES, np.int64)
+        self.ranges: Any = np.zeros(len(RANGES), np.int64)
+
+    def add(self, x: Array, symmetric: bool, fixed: tuple[float, float] | None = None) -> None:
+        """``x``: (blocks, elements) float32, finite. Blocks of zeros fill no range and do not count.
+
+        ``fixed``: the range of all blocks, where it is not each block's own.
+        """
+        x = x[(x != 0).any(1)].astype(np.float64)
+        if x.size == 0:
+            return
+        low, high = np.minimum(x.min(1), 0), np.maximum(x.max(1), 0)
+        if symmetric:
+            high = np.maximum(-low, high)
+            low = -high
+        if fixed is not None:
+            low, high = (np.full(len(x), bound) for bound in fixed)
+        width = high - low
+        self.blocks += len(x)
+        self.elements += x.size
+        rms = np.sqrt(np.square(x).mean(1))
+        self.outliers += int((np.abs(x) > OUTLIER * rms[:, None]).sum())
+        first, last = np.clip(np.percentile(x, _MIDDLE, axis=1), low, high)
+        self.used += float(((last - first) / width).sum())
+        place = (x - low[:, None]) / width[:, None]
+        codes = np.rint(np.clip(place, 0, 1) * 255).astype(np.int64)
+        self.codes += np.bincount((codes * CODES // 256).reshape(-1), minlength=CODES)
+        power = np.floor(np.log2(np.maximum(width, 2.0 ** RANGES[0]))).astype(np.int64)
+        self.ranges += np.bincount(np.clip(power - RANGES[0], 0, len(RANGES) - 1), minlength=len(RANGES))
+
+    @property
+    def range_use(self) -> float | None:
+        """The mean, over blocks, of the share of the range that the middle 99 % of the numbers span."""
+        return self.used / self.blocks if self.blocks else None
+
+    @property
+    def outlier_share(self) -> float | None:
+        """Of the numbers, those beyond OUTLIER times the root mean square of their block."""
+        return self.outliers / self.elements if self.elements else None
+
+
+def blocks(layer: Layer, x: Array, states: Array | None) -> Array | None:
+    """What a layer quantizes while it runs, (blocks, elements); of very many blocks some, evenly spaced.
+
+    Args:
+        x: the layer's first input; ``states``: of a recurrent layer, those of all steps.
+    """
+    node = layer.node
+    if node.op in ("dynq.LSTM", "dynq.GRU", "dynq.RNN"):
+        return None if states is None else _some(states.reshape(-1, states.shape[-1]))
+    if node.op in ("dynq.Embedding", "dynq.MatMulIntegerPacked") or x.dtype != np.float32 or x.ndim == 0:
+        return None
+    if node.op == "dynq.Conv":
+        return _some(x.reshape(len(x), -1)) if node.attributes.get("granularity") == "image" else _patches(node, x)
+    if node.op == "dynq.Attention":
+        heads = number(node, "heads")
+        queries = x if len(node.inputs) > 1 and node.inputs[1] is not None else x[..., : x.shape[-1] // 3]
+        return _some(queries.reshape(-1, queries.shape[-1] // heads))
+    if node.attributes.get("granularity") == "tensor":
+        return x.reshape(1, -1)
+    group = node.attributes.get("group") if node.op == "dynq.Linear" else 0
+    if isinstance(group, int) and group and x.shape[-1] % group == 0:
+        return _some(x.reshape(-1, group))
+    return _some(x.reshape(-1, x.shape[-1]))
+
+
+def _some(rows: Array) -> Array:
+    step = -(-len(rows) // _ROWS)
+    return rows[:: max(step, 1)]
+
+
+def _patches(node: Any, x: Array) -> Array:
+    """The numbers of x that each output position of a convolution sees; zeros outside are left out of account."""
+    spatial = x.ndim - 2
+    kernel = [int(size) for size in node.attributes["kernel_shape"]]
+    strides, dilations = (
+        [int(n) for n in node.attributes.get(name) or [1] * spatial] for name in ("strides", "dilations")
+    )
+    pads = [int(n) for n in node.attributes.get("pads") or [0] * 2 * spatial]
+    padded = np.pad(x, [(0, 0), (0, 0), *zip(pads[:spatial], pads[spatial:], strict=True)])
+    spans = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
+    if any(size < span for size, span in zip(padded.shape[2:], spans, strict=True)):
+        return np.empty((0, 1), x.dtype)
+    axes = tuple(range(2, 2 + spatial))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, spans, axes)
+    places = (slice(None), slice(None), *(slice(None, None, step) for step in strides))
+    windows = windows[(*places, *(slice(None, None, step) for step in dilations))]
+    windows = np.moveaxis(windows, 1, 1 + spatial)  # (n, positions..., channels, kernel...)
+    counts = windows.shape[: 1 + spatial]
+    total = int(np.prod(counts))
+    at = np.unravel_index(np.arange(0, total, max(-(-total // _ROWS), 1)), counts)
+    chosen = windows[at]
+    return np.ascontiguousarray(chosen.reshape(len(chosen), -1))
