@@ -32,6 +32,7 @@ from .errors import (
     OutOfMemoryError,
     UnsupportedModelError,
 )
+from .exporters.onnx import export_onnx
 from .graph import Graph
 from .importers.onnx import from_onnx
 from .model import Model, load
@@ -62,6 +63,7 @@ __all__ = [
     "UnsupportedModelError",
     "__version__",
     "dequantize",
+    "export_onnx",
     "from_onnx",
     "gemm_s32",
     "get_num_threads",

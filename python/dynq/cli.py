@@ -22,7 +22,7 @@ from ._report import console, cpu_brand, json_option, print_json
 from .accuracy.commands import analyze
 from .bench.commands import bench
 from .model import op_names
-from .model_commands import compare, inspect, quantize, run
+from .model_commands import compare, export, inspect, quantize, run
 
 
 def main() -> NoReturn:
@@ -60,7 +60,7 @@ def cli() -> None:
     """Neural networks on CPUs with dynamic INT8 quantization."""
 
 
-for command in (bench, quantize, inspect, run, compare, analyze):
+for command in (bench, quantize, inspect, run, compare, analyze, export):
     cli.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""The commands about whole models: quantize, inspect, run, compare."""
+"""The commands about whole models: quantize, inspect, run, compare, export."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .model import Model, ModelValue, load
 from .random_inputs import random_input
 from .report import Row
 
-__all__ = ["compare", "inspect", "quantize", "run"]
+__all__ = ["compare", "export", "inspect", "quantize", "run"]
 
 _NUMPY = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(bool)": "bool"}
 _SHOWN = 4  # nodes that stayed float for one reason
@@ -133,6 +133,33 @@ def _floats_table(rows: tuple[Row, ...]) -> Table:
         more = f" and {len(nodes) - _SHOWN} more" if len(nodes) > _SHOWN else ""
         table.add_row(what, why, ", ".join(nodes[:_SHOWN]) + more)
     return table
+
+
+@click.command()
+@click.argument("file", metavar="MODEL.dynq", type=_existing)
+@click.option("-o", "--output", required=True, metavar="MODEL.onnx", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--form", type=click.Choice(["dynamic", "qdq"]), default="dynamic", show_default=True,
+    help="Integer layers, or int8 weights that are dequantized.",
+)  # fmt: skip
+@click.option("--granularity", type=click.Choice(["tensor"]), help="One range for all rows of a layer's input.")
+@click.option("--external-data", is_flag=True, help="Put the weights into a file of their own.")
+def export(file: Path, output: Path, form: str, granularity: str | None, external_data: bool) -> None:
+    """Write a .dynq file as a standard ONNX file."""
+    from .exporters.onnx import export_onnx
+
+    model = load(file)
+    try:
+        _refused(
+            lambda: export_onnx(
+                model, output, form=form, granularity=granularity, external_data=True if external_data else None
+            )
+        )
+    except OSError as error:
+        raise Error(f"{output} cannot be written: {error.strerror}") from error
+    data = Path(f"{output}.data")
+    beside = f" and {data.name}, {_size(data.stat().st_size)}" if external_data and data.exists() else ""
+    click.echo(f"{file.name} -> {output.name}, {_size(output.stat().st_size)}{beside}")
 
 
 @click.command()

@@ -170,6 +170,23 @@ def test_compare_takes_dynq_in_float_where_onnx_runtime_is_missing(
     assert "dynq in float32" in json.loads(done.stdout)["float"]
 
 
+@pytest.mark.parametrize("form", ["dynamic", "qdq"])
+def test_export_writes_an_onnx_file(folder: Path, form: str) -> None:
+    done = invoke("export", folder / "m.dynq", "-o", folder / "e.onnx", "--form", form)
+    assert done.exit_code == 0 and "m.dynq -> e.onnx, " in done.output
+    x = np.ones((2, 64), np.float32)
+    np.testing.assert_allclose(dynq.from_onnx(folder / "e.onnx")(x), dynq.load(folder / "m.dynq")(x), rtol=1e-5)
+    done = invoke("export", folder / "m.dynq", "-o", folder / "e.onnx", "--external-data")
+    assert done.exit_code == 0 and "e.onnx.data" in done.output and (folder / "e.onnx.data").exists()
+
+
+def test_export_tells_what_it_refuses(folder: Path) -> None:
+    done = invoke("export", folder / "m.dynq", "-o", folder / "e.onnx", "--form", "qdq", "--granularity", "tensor")
+    assert done.exit_code == 1 and "form 'dynamic' alone" in str(done.exception)
+    done = invoke("export", folder / "m.dynq", "-o", folder / "nowhere" / "e.onnx")
+    assert done.exit_code == 1 and "cannot be written" in str(done.exception)
+
+
 def test_info_lists_the_ops() -> None:
     names = invoke("info", "--ops").output.split()
     assert {"dynq.Linear", "MatMul", "Reshape"} <= set(names) and names == sorted(names)

@@ -51,6 +51,16 @@ def test_the_examples_of_models_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert became["o"] == "float linear" and became["q"] == "int8 linear"
 
 
+def test_the_example_of_writing_onnx_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs/onnx.md").read_text(encoding="utf-8").partition("## Writing ONNX")[2]
+    names: dict[str, Any] = {"dynq": dynq, "np": np, "rng": np.random.default_rng(0)}
+    exec(compile(re.findall(r"```python\n(.+?)```", text, re.DOTALL)[0], "docs/onnx.md", "exec"), names)
+    ops = {path.stem: {node.op_type for node in onnx.load(path).graph.node} for path in tmp_path.glob("*.onnx")}
+    assert "MatMulInteger" in ops["dynamic"] and ops["weights"] == {"DequantizeLinear", "MatMul", "Relu"}
+    assert ops["float"] == {"MatMul", "Relu"}
+
+
 def test_the_package_docstring_runs() -> None:
     failed, attempted = doctest.testmod(dynq)
     assert attempted > 3 and failed == 0

@@ -22,9 +22,29 @@ passes(
     axis=INT, saturate=unused(), block_size=one_of(0), output_dtype=one_of(0, 2, 3),
     precision=Rule("int", (0, 1), keep=False),
 )  # fmt: skip
-passes("DequantizeLinear")
-passes("DequantizeLinear", since=13, axis=INT)
-passes("DequantizeLinear", since=21, axis=INT, block_size=one_of(0), output_dtype=one_of(0, 1))
+
+
+@converter("DequantizeLinear", same=True)
+@converter("DequantizeLinear", since=13, same=True, axis=INT)
+@converter("DequantizeLinear", since=21, same=True, axis=INT, block_size=one_of(0), output_dtype=one_of(0, 1))
+def dequantize_linear(call: Call) -> Result:
+    """Of constant integers, a weight of a layer, it is one too: quantized anew it has the same integers."""
+    q, scale, zero_point = (None if call.input(i) is None else call.need(i).array for i in range(3))
+    if q is None or scale is None or q.dtype.name not in ("int8", "uint8") or scale.ndim > 1:
+        return call.emit()
+    if call.input(2) is not None and (zero_point is None or zero_point.shape != scale.shape):
+        return call.emit()
+    axis = call.attribute("axis", 1) if scale.size > 1 else 0
+    if scale.size > 1 and not (-q.ndim <= axis < q.ndim and q.shape[axis] == scale.size):
+        return call.emit()
+    around = [1] * q.ndim
+    if scale.size > 1:
+        around[axis] = scale.size
+    result = q.astype(np.float32)
+    if zero_point is not None:
+        result -= zero_point.astype(np.float32).reshape(around)
+    result *= scale.reshape(around)
+    return call.own_constant(result)
 
 
 class PackedIntegers:

@@ -1,0 +1,280 @@
+"""An ONNX graph on its way: edges that get their names at the end, and constants that are made when the file is
+written, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, defs, helper
+
+from ..._arguments import FLOAT32, Array
+from ...graph import Graph, Node, Value
+from ...graph.given import ONNX_TYPES
+from ...graph.ir import Deferred
+from ...importers.onnx.errors import Problems, Unsupported
+from ...weights import QuantizedWeight
+
+__all__ = ["Constant", "Draft", "Edge", "Site", "array_of", "weight_of"]
+
+OPSET = 18  # the newest that nearly all runtimes read
+_NEWER = 19  # for what OPSET lacks
+
+
+class Edge:
+    """What an input, a constant or a node gives. ``name`` is a wish until the draft is finished."""
+
+    __slots__ = ("fixed", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.fixed = False  # has the name of a value of the graph
+
+
+class Constant:
+    """An initializer whose array is made when it is needed."""
+
+    def __init__(self, edge: Edge, dtype: str, shape: tuple[int, ...], make: Callable[[], Array]) -> None:
+        self.edge = edge
+        self.dtype = dtype
+        self.shape = shape
+        self.nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        self._make = make
+
+    def data(self) -> bytes:
+        """Row-major, little-endian."""
+        array = np.asarray(self._make())
+        assert array.shape == self.shape and array.dtype == self.dtype
+        return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
+
+    def proto(self) -> TensorProto:
+        return TensorProto(name=self.edge.name, data_type=ONNX_TYPES[self.dtype], dims=self.shape)
+
+
+class _Step:
+    """A node of the draft."""
+
+    def __init__(
+        self, op: str, name: str, inputs: list[Edge | None], outputs: list[Edge | None], attributes: dict[str, Any]
+    ) -> None:
+        self.op, self.name, self.inputs, self.outputs, self.attributes = op, name, inputs, outputs, attributes
+
+    def proto(self, opset: int) -> NodeProto:
+        ins, outs = (["" if edge is None else edge.name for edge in edges] for edges in (self.inputs, self.outputs))
+        node = helper.make_node(self.op, ins, outs, self.name)
+        kinds = defs.get_schema(self.op, opset).attributes
+        node.attribute.extend(_attribute(name, kinds[name].type, v) for name, v in self.attributes.items())
+        return node
+
+
+class Draft:
+    """The graph as it becomes ONNX's."""
+
+    def __init__(self, graph: Graph, granularity: str | None, form: str) -> None:
+        self.graph = graph
+        self.granularity = granularity  # None: as each layer has it
+        self.form = form
+        self.users = graph.users()
+        self.problems = Problems()
+        self.constants: dict[Any, Constant] = {}  # by what they are made of
+        self.opset = OPSET
+        self._edges: dict[Value, Edge] = {}
+        self._steps: list[_Step] = []
+        self._inputs: list[Edge] = []
+        for value in graph.inputs:
+            self._edges[value] = edge = Edge(value.name)
+            edge.fixed = True
+            self._inputs.append(edge)
+
+    def edge(self, value: Value) -> Edge:
+        """What a value has become; a constant becomes an initializer when it is first read."""
+        if value not in self._edges:
+            array = array_of(value)
+            if array is None:
+                raise Unsupported("packed weights in a place that takes an array")
+            shape = tuple(int(dim) for dim in value.shape or () if isinstance(dim, int))
+            self._edges[value] = self.constant(value, value.name, value.dtype or "", shape, array)
+        return self._edges[value]
+
+    def constant(self, key: Any, name: str, dtype: str, shape: tuple[int, ...], make: Callable[[], Array]) -> Edge:
+        """A constant; one of the same ``key`` is there once."""
+        if key not in self.constants:
+            self.constants[key] = Constant(Edge(name), dtype, shape, make)
+        return self.constants[key].edge
+
+    def bind(self, value: Value, edge: Edge) -> None:
+        """``value`` is what ``edge`` gives."""
+        if edge.fixed:
+            edge = self.step("Identity", f"{value.name}/identity", [edge], [Edge("")])[0]  # type: ignore[assignment]
+        edge.name, edge.fixed = value.name, True
+        self._edges[value] = edge
+
+    def step(
+        self, op: str, name: str, inputs: Sequence[Edge | None], outputs: list[Edge | None], **attributes: Any
+    ) -> list[Edge | None]:
+        """A node, checked against the operator's own schema."""
+        opset = _opset_of(op, attributes)
+        if not defs.has(op):
+            raise Unsupported(f"op {op}, which ONNX does not have")
+        try:
+            schema = defs.get_schema(op, opset)
+        except defs.SchemaError:
+            raise Unsupported(f"op {op}, which ONNX has after opset {opset}") from None
+        if unknown := [key for key in attributes if key not in schema.attributes]:
+            raise Unsupported(f"attribute {op}.{unknown[0]}, which ONNX does not have in opset {opset}")
+        ins = list(inputs)
+        while ins and ins[-1] is None:
+            ins.pop()
+        if len(ins) > schema.max_input:
+            raise Unsupported(f"{op} of {len(ins)} inputs; in opset {opset} it has {schema.max_input} at most")
+        self.opset = max(self.opset, opset)
+        self._steps.append(_Step(op, name, ins, outputs, attributes))
+        return outputs
+
+    def give_up(self, node: Node) -> None:
+        """A node that cannot be written: those behind it are looked at all the same."""
+        for value in node.outputs:
+            if value is not None:
+                self._edges[value] = Edge(value.name)
+
+    def finish(self) -> GraphProto:
+        """The graph without its constants. Names: inputs and outputs as they are, then values, then all between."""
+        outputs = self._outputs()
+        taken = {edge.name for edge in [*self._inputs, *outputs]}
+        seen = {*self._inputs, *outputs}
+        edges = [edge for step in self._steps for edge in (*step.outputs, *step.inputs) if edge is not None]
+        for edge in dict.fromkeys([*(e for e in edges if e.fixed), *edges]):
+            if edge not in seen:
+                edge.name = _unique(edge.name or "value", taken)
+                taken.add(edge.name)
+                seen.add(edge)
+        read = {edge for step in self._steps for edge in step.inputs}
+        self.constants = {key: c for key, c in self.constants.items() if c.edge in read}
+        names: set[str] = set()
+        for step in self._steps:
+            step.name = _unique(step.name, names)
+            names.add(step.name)
+        graph = GraphProto(name=self.graph.name)
+        graph.node.extend(step.proto(self.opset) for step in self._steps)
+        graph.input.extend(
+            helper.make_tensor_value_info(edge.name, ONNX_TYPES[value.dtype or ""], value.shape)
+            for edge, value in zip(self._inputs, self.graph.inputs, strict=True)
+        )
+        graph.output.extend(ValueInfoProto(name=edge.name) for edge in outputs)
+        return graph
+
+    def _outputs(self) -> list[Edge]:
+        """An edge for each output: of a node, and of no other output."""
+        taken = {edge.name for edge in self._inputs}
+        computed = {edge for step in self._steps for edge in step.outputs}
+        result: list[Edge] = []
+        for name, value in self.graph.outputs:
+            edge = self.edge(value)
+            if edge in result or edge not in computed:
+                edge = self.step("Identity", f"{name}/identity", [edge], [Edge("")])[0]  # type: ignore[assignment]
+            final = _unique(name if name not in taken else f"{name}.output", taken)
+            taken.add(final)
+            edge.name, edge.fixed = final, True
+            result.append(edge)
+        return result
+
+
+class Site:
+    """Where a node of the graph becomes nodes of ONNX: what they share."""
+
+    def __init__(self, draft: Draft, node: Node) -> None:
+        self.draft = draft
+        self.node = node
+
+    def input(self, index: int) -> Edge | None:
+        value = self.node.input(index)
+        return None if value is None else self.draft.edge(value)
+
+    def need(self, index: int) -> Edge:
+        edge = self.input(index)
+        if edge is None:
+            raise Unsupported(f"{self.node.op} without its input {index}")
+        return edge
+
+    def text(self, name: str, otherwise: str) -> str:
+        return str(self.node.attributes.get(name, otherwise))
+
+    def integer(self, name: str, otherwise: int) -> int:
+        return int(self.node.attributes.get(name, otherwise))  # type: ignore[arg-type]
+
+    def number(self, name: str, otherwise: float) -> float:
+        return float(self.node.attributes.get(name, otherwise))  # type: ignore[arg-type]
+
+    def op(self, op: str, *inputs: Edge | None, **attributes: Any) -> Edge:
+        """A node on the way, with one output."""
+        return self.ops(op, inputs, 1, **attributes)[0]
+
+    def ops(self, op: str, inputs: Sequence[Edge | None], outputs: int, **attributes: Any) -> list[Edge]:
+        """A node on the way, with several outputs."""
+        name = f"{self.node.name}/{op.lower()}"
+        edges = [Edge(name if i == 0 else f"{name}.{i}") for i in range(outputs)]
+        self.draft.step(op, name, inputs, list(edges), **attributes)
+        return edges
+
+    def array(self, array: Any, name: str = "constant") -> Edge:
+        """A small constant. Numbers are float32, integers int64 unless they come as arrays."""
+        value = np.asarray(array)
+        if not isinstance(array, (np.ndarray, np.generic)):
+            value = value.astype(FLOAT32 if value.dtype.kind == "f" else np.int64)
+        key = ("array", value.dtype.name, value.shape, value.tobytes())
+        return self.draft.constant(key, f"{self.node.name}/{name}", value.dtype.name, value.shape, lambda: value)
+
+    def gives(self, *edges: Edge) -> None:
+        """What the node's outputs are."""
+        for value, edge in zip(self.node.outputs, edges, strict=False):
+            if value is not None:
+                self.draft.bind(value, edge)
+
+
+def array_of(value: Value) -> Callable[[], Array] | None:
+    """A function that makes the array of a constant; None: it is none."""
+    constant = value.constant
+    if isinstance(constant, np.ndarray):
+        return lambda: constant
+    if isinstance(constant, Deferred) and constant.dtype is not None:
+        return lambda: np.concatenate([part for part in constant.pieces() if isinstance(part, np.ndarray)])
+    return None
+
+
+def weight_of(value: Value) -> QuantizedWeight | None:
+    """Packed weights."""
+    constant = value.constant
+    if isinstance(constant, Deferred) and constant.dtype is None:
+        parts = [part for part in constant.pieces() if isinstance(part, QuantizedWeight)]
+        if len(parts) == 1:
+            return parts[0]
+        return QuantizedWeight.from_integers(
+            np.concatenate([part.integers() for part in parts]), np.concatenate([part.scale for part in parts])
+        )
+    return constant if isinstance(constant, QuantizedWeight) else None
+
+
+def _opset_of(op: str, attributes: dict[str, Any]) -> int:
+    newer = (op == "Pad" and attributes.get("mode") == "wrap") or (
+        op == "AveragePool" and any(step != 1 for step in attributes.get("dilations", []))
+    )
+    return _NEWER if newer else OPSET
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    result, i = name, 0
+    while result in taken:
+        i += 1
+        result = f"{name}_{i}"
+    return result
+
+
+def _attribute(name: str, kind: Any, value: Any) -> AttributeProto:
+    """An attribute of the type that the operator's schema gives it."""
+    kind = int(getattr(kind, "value", kind))
+    if kind == AttributeProto.STRINGS:
+        value = value.split(",")
+    if kind in (AttributeProto.FLOAT, AttributeProto.FLOATS):
+        value = [float(v) for v in value] if isinstance(value, list) else float(value)
+    return helper.make_attribute(name, value, attr_type=kind)

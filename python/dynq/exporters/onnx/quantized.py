@@ -1,0 +1,228 @@
+"""Products of int8 weights: with integers of ONNX (form "dynamic"), or of the dequantized weight (form "qdq").
+
+Form "dynamic" computes docs/numerics.md to the bit as far as ONNX's operators are exact: one range for a tensor is
+DynamicQuantizeLinear; a range for each row is written in its parts, and its zero-points, which MatMulInteger takes one
+of, are taken off the sums behind it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..._arguments import FLOAT32, INT32, UINT8
+from ...graph import Value
+from ...graph.given import ONNX_TYPES
+from ...importers.onnx.errors import Unsupported
+from ...weights import QuantizedWeight
+from .draft import Edge, Site, weight_of
+
+__all__ = [
+    "activate",
+    "dequantized",
+    "dynamic_product",
+    "fixed",
+    "linear",
+    "matmul_dynamic",
+    "matmul_integer",
+    "quantize",
+    "scheme_of",
+]
+
+_LARGEST_K = 65536  # a sum of more may not fit into int32
+
+
+class Quantized:
+    """An operand as ONNX's integers: ``float = (q - zero_point) * scale``."""
+
+    def __init__(self, q: Edge, scale: Edge, zero_point: Edge | None, rows: Edge | None = None) -> None:
+        self.q = q  # uint8 or int8
+        self.scale = scale  # a scalar, or one for each row with a last dimension of 1
+        self.zero_point = zero_point  # a scalar of q's type that MatMulInteger takes
+        self.rows = rows  # or int32 zero-points for each row, which come off the sums
+
+
+def linear(site: Site) -> None:
+    """dynq.Linear and dynq.LinearFloat."""
+    weight = site.node.inputs[1]
+    assert weight is not None
+    if site.node.op == "dynq.LinearFloat":
+        y = site.op("MatMul", site.need(0), site.need(1))
+    elif weight_of(weight) is None:  # a graph that is not built: float (N, K)
+        y = site.op("MatMul", site.need(0), _transposed(site, weight))
+    elif site.draft.form == "qdq":
+        y = site.op("MatMul", site.need(0), dequantized(site, weight))
+    else:
+        y = _dynamic_linear(site, weight)
+    for i in (2, 3):
+        added = site.input(i)
+        y = y if added is None else site.op("Add", y, added)
+    y = activate(site, y, site.text("activation", "none"))
+    low, high = site.number("min", 0), site.number("max", 0)
+    if low < high:
+        y = site.op("Clip", y, site.array(FLOAT32.type(low)), site.array(FLOAT32.type(high)))
+    site.gives(y)
+
+
+def _transposed(site: Site, weight: Value) -> Edge:
+    array = weight.array
+    if array is None:
+        raise Unsupported("a weight that is not constant")
+    return site.draft.constant((weight, "transposed"), weight.name, "float32", array.shape[::-1], lambda: array.T)
+
+
+def _dynamic_linear(site: Site, weight: Value) -> Edge:
+    x = site.need(0)
+    packed = weight_of(weight)
+    assert packed is not None
+    scheme, per_row = scheme_of(site)
+    if site.integer("bits", 8) != 8:
+        raise Unsupported("inputs of 16 bits in form 'dynamic'")
+    if site.integer("group", 0):
+        raise Unsupported("a scale for each group of the inputs in form 'dynamic'")
+    a = fixed(site, x, scheme) if "lo" in site.node.attributes else quantize(site, x, scheme, per_row)
+    return _scaled(site, integer_product(site, a, weight, packed), a.scale, _scales(site, weight, packed))
+
+
+def scheme_of(site: Site) -> tuple[str, bool]:
+    """Scheme, and whether each row has a range of its own."""
+    granularity = site.draft.granularity or site.text("granularity", "row")
+    return site.text("scheme", "asymmetric"), granularity == "row"
+
+
+def quantize(site: Site, x: Edge, scheme: str, per_row: bool) -> Quantized:
+    """The range of x, and x as integers."""
+    if scheme == "asymmetric" and not per_row:
+        q, scale, zero = site.ops("DynamicQuantizeLinear", [x], 3)
+        return Quantized(q, scale, zero)
+    axes = [site.array([-1])] if per_row else []
+    if scheme == "symmetric":
+        largest = site.op("ReduceMax", site.op("Abs", x), *axes, keepdims=int(per_row))
+        scale = _not_zero(site, site.op("Div", largest, site.array(127.0)))
+        return Quantized(_rounded(site, x, scale, None, -127.0, 127.0, "int8"), scale, None)
+    zero = site.array(0.0)
+    low = site.op("Min", site.op("ReduceMin", x, *axes, keepdims=1), zero)
+    high = site.op("Max", site.op("ReduceMax", x, *axes, keepdims=1), zero)
+    scale = _not_zero(site, site.op("Div", site.op("Sub", high, low), site.array(255.0)))
+    point = site.op("Round", site.op("Div", site.op("Neg", low), scale))
+    point = site.op("Clip", point, zero, site.array(255.0))
+    q = _rounded(site, x, scale, point, 0.0, 255.0, "uint8")
+    return Quantized(q, scale, None, site.op("Cast", point, to=ONNX_TYPES["int32"]))
+
+
+def _not_zero(site: Site, scale: Edge) -> Edge:
+    return site.op("Where", site.op("Equal", scale, site.array(0.0)), site.array(1.0), scale)
+
+
+def _rounded(site: Site, x: Edge, scale: Edge, point: Edge | None, low: float, high: float, dtype: str) -> Edge:
+    q = site.op("Round", site.op("Div", x, scale))
+    q = q if point is None else site.op("Add", q, point)
+    return site.op("Cast", site.op("Clip", q, site.array(low), site.array(high)), to=ONNX_TYPES[dtype])
+
+
+def fixed(site: Site, x: Edge, scheme: str) -> Quantized:
+    """A range that the model fixes: scale and zero-point are constants."""
+    low, high = (FLOAT32.type(site.number(name, 0.0)) for name in ("lo", "hi"))
+    low, high = min(low, FLOAT32.type(0)), max(high, FLOAT32.type(0))
+    with np.errstate(over="ignore"):
+        scale = high - low
+    scale = scale / FLOAT32.type(255) if np.isfinite(scale) else high / FLOAT32.type(255) - low / FLOAT32.type(255)
+    if scheme == "symmetric":
+        scale = max(-low, high) / FLOAT32.type(127)
+    scale = FLOAT32.type(1) if scale == 0 else FLOAT32.type(scale)
+    step = site.array(scale, "scale")
+    if scheme == "symmetric":
+        return Quantized(_rounded(site, x, step, None, -127.0, 127.0, "int8"), step, None)
+    zero = site.array(np.clip(np.rint(-low / scale), 0, 255).astype(UINT8), "zero_point")
+    return Quantized(site.op("QuantizeLinear", x, step, zero), step, zero)
+
+
+def integer_product(site: Site, a: Quantized, weight: Value, packed: QuantizedWeight) -> Edge:
+    """``Σ (q - zero_point) * (w - w_zero_point)``, int32."""
+    n, k = packed.shape
+    if k > _LARGEST_K:
+        raise Unsupported(f"K over {_LARGEST_K} in form 'dynamic'")
+    w = site.draft.constant((weight, "integers"), weight.name, "int8", (k, n), lambda: packed.integers().T)
+    points = packed.zero_point
+    zeros = None if points is None else site.array(points.astype(np.int8), "weight_zero_point")
+    y = site.op("MatMulInteger", a.q, w, a.zero_point, zeros)
+    if a.rows is None:
+        return y
+    sums = packed.integers().sum(axis=1, dtype=INT32)
+    sums = sums if points is None else sums - INT32.type(k) * points
+    return site.op("Sub", y, site.op("Mul", a.rows, site.array(sums.astype(INT32), "column_sum")))
+
+
+def _scales(site: Site, weight: Value, packed: QuantizedWeight) -> Edge:
+    scale = packed.scale
+    return site.draft.constant(
+        (weight, "scale"), f"{weight.name}.scale", "float32", scale.shape, lambda: np.array(scale)
+    )
+
+
+def _scaled(site: Site, sums: Edge, a_scale: Edge, w_scale: Edge) -> Edge:
+    """``float32(acc) * (scale_a * scale_w)``."""
+    return site.op("Mul", site.op("Cast", sums, to=ONNX_TYPES["float32"]), site.op("Mul", a_scale, w_scale))
+
+
+def dequantized(site: Site, weight: Value, rows: bool = False) -> Edge:
+    """The weight as floats, (K, N), or (N, K) where ``rows``: DequantizeLinear of the integers."""
+    packed = weight_of(weight)
+    assert packed is not None
+    n, k = packed.shape
+    shape, name = ((n, k), "rows") if rows else ((k, n), "integers")
+    w = site.draft.constant(
+        (weight, name), weight.name, "int8", shape, lambda: packed.integers() if rows else packed.integers().T
+    )
+    points = packed.zero_point
+    zeros = None if points is None else site.array(points.astype(np.int8), "weight_zero_point")
+    return site.op("DequantizeLinear", w, _scales(site, weight, packed), zeros, axis=0 if rows else 1)
+
+
+def matmul_integer(site: Site) -> None:
+    """dynq.MatMulIntegerPacked."""
+    weight = site.node.inputs[1]
+    assert weight is not None
+    packed = weight_of(weight)
+    assert packed is not None
+    a = Quantized(site.need(0), site.need(0), site.input(2))
+    site.gives(integer_product(site, a, weight, packed))
+
+
+def matmul_dynamic(site: Site) -> None:
+    """dynq.MatMulDynamic: both sides are quantized while the model runs."""
+    a, b = site.need(0), site.need(1)
+    if site.draft.form == "qdq":
+        site.gives(site.op("MatMul", a, b))
+    else:
+        site.gives(dynamic_product(site, a, b, *scheme_of(site)))
+
+
+def dynamic_product(site: Site, a: Edge, b: Edge, scheme: str, per_row: bool) -> Edge:
+    """``a b``: a as the input of a linear layer, b symmetric for each column."""
+    left = quantize(site, a, scheme, per_row)
+    axes = site.array([-2])
+    largest = site.op("ReduceMax", site.op("Abs", b), axes, keepdims=1)
+    scale = _not_zero(site, site.op("Div", largest, site.array(127.0)))
+    q = _rounded(site, b, scale, None, -127.0, 127.0, "int8")
+    y = site.op("MatMulInteger", left.q, q, left.zero_point)
+    if left.rows is not None:
+        sums = site.op("ReduceSum", site.op("Cast", q, to=ONNX_TYPES["int32"]), axes, keepdims=1)
+        y = site.op("Sub", y, site.op("Mul", left.rows, sums))
+    return _scaled(site, y, left.scale, scale)
+
+
+def activate(site: Site, x: Edge, activation: str) -> Edge:
+    """An activation of dynq's epilogue; gelu in the pieces that every runtime has."""
+    if activation in ("relu", "sigmoid", "tanh"):
+        return site.op(activation.capitalize(), x)
+    if activation == "silu":
+        return site.op("Mul", x, site.op("Sigmoid", x))
+    if activation == "gelu":
+        erf = site.op("Erf", site.op("Div", x, site.array(FLOAT32.type(np.sqrt(2.0)))))
+        return site.op("Mul", site.op("Mul", x, site.op("Add", erf, site.array(1.0))), site.array(0.5))
+    if activation == "gelu_tanh":
+        cube = site.op("Mul", site.op("Mul", x, x), x)
+        inner = site.op("Add", x, site.op("Mul", cube, site.array(FLOAT32.type(0.044715))))
+        inner = site.op("Tanh", site.op("Mul", inner, site.array(FLOAT32.type(np.sqrt(2 / np.pi)))))
+        return site.op("Mul", site.op("Mul", x, site.op("Add", inner, site.array(1.0))), site.array(0.5))
+    return x
