@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import onnx
@@ -22,6 +21,7 @@ Run = Callable[[Array, Array, Array], tuple[Array, Array, Array]]
 
 FRAME, CONTEXT = 512, 64  # samples at 16 kHz
 GOAL = 0.005  # of F1, from float32
+CALIBRATION = 4  # recordings of each voice, of which static ranges are taken
 CONDITIONS = [(snr, gain) for snr in (10, 0) for gain in (1.0, 0.02)]
 
 
@@ -75,16 +75,22 @@ def hear(run: Run, audio: Array) -> Array:
     return np.concatenate(result)
 
 
+def distorted(audio: Array, labels: Array, voice: int, snr: float, gain: float) -> Array:
+    """With pink noise, ``snr`` dB below the frames that are speech, and the gain."""
+    noise = pink_noise(len(audio), np.random.default_rng(voice))
+    power = (audio.reshape(-1, FRAME)[labels].astype(np.float64) ** 2).mean()
+    noisy = (audio + noise * np.sqrt(power / 10 ** (snr / 10))) * gain
+    result: Array = noisy.astype(np.float32)
+    return result
+
+
 def score(run: Run, tracks: list[tuple[Array, Array]]) -> dict[str, float]:
     """F1 of each condition, over the frames of all voices."""
     result = {}
     for snr, gain in CONDITIONS:
         hits = misses = alarms = 0
         for voice, (audio, labels) in enumerate(tracks):
-            noise = pink_noise(len(audio), np.random.default_rng(voice))
-            power = (audio.reshape(-1, FRAME)[labels].astype(np.float64) ** 2).mean()
-            noisy = (audio + noise * np.sqrt(power / 10 ** (snr / 10))) * gain
-            speech = hear(run, noisy.astype(np.float32)) > 0.5
+            speech = hear(run, distorted(audio, labels, voice, snr, gain)) > 0.5
             hits += int((speech & labels).sum())
             misses += int((~speech & labels).sum())
             alarms += int((speech & ~labels).sum())
@@ -99,17 +105,32 @@ def runtimes() -> dict[str, Callable[[], Run]]:
         session = make()
         return lambda x, h, c: tuple(session({"input": x, "h": h, "c": c}))  # type: ignore[return-value]
 
-    def ours(**options: Any) -> Run:
-        model = dynq.from_onnx(path, **options)
-
+    def ours(model: dynq.Model) -> Run:
         def run(x: Array, h: Array, c: Array) -> tuple[Array, Array, Array]:
             result = model.run({"input": x, "h": h, "c": c})
             return result["speech_probs"], result["hn"], result["cn"]
 
         return run
 
+    def static(method: str, gain: float) -> Run:
+        """Fixed ranges, of the same recordings at one gain."""
+        model = dynq.from_onnx(path)
+        runs: list[dict[str, Array]] = []
+
+        def record(x: Array, h: Array, c: Array) -> tuple[Array, Array, Array]:
+            runs.append({"input": x, "h": h, "c": c})
+            result = model.run(runs[-1])
+            return result["speech_probs"], result["hn"], result["cn"]
+
+        for voice, (audio, labels) in enumerate(data(CALIBRATION)):
+            hear(record, distorted(audio, labels, voice, 10, gain))
+        return ours(dynq.calibrate(model, runs, method))
+
     result = {name: partial(peer, make) for name, make in onnx_sessions(onnx.load(path)).items()}
     return result | {
-        "dynq float32": partial(ours, quantize=False),
-        "dynq": ours,
+        "dynq float32": lambda: ours(dynq.from_onnx(path, quantize=False)),
+        "dynq": lambda: ours(dynq.from_onnx(path)),
+        "dynq static, minmax at gain 1": partial(static, "minmax", 1.0),
+        "dynq static, mse at gain 1": partial(static, "mse", 1.0),
+        "dynq static, minmax at gain 0.02": partial(static, "minmax", 0.02),
     }

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import isa
 from ._call import library_version
+from .accuracy.calibrate import calibrate
 from .arrays import dequantize, gemm_s32, linear, matmul, minmax, quantize
 from .errors import (
     AccumulatorOverflowError,
@@ -62,6 +63,7 @@ __all__ = [
     "QuantizedWeight",
     "UnsupportedModelError",
     "__version__",
+    "calibrate",
     "dequantize",
     "export_onnx",
     "from_onnx",

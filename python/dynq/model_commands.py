@@ -20,6 +20,7 @@ from rich.table import Table
 
 from ._arguments import Array
 from ._report import console, json_option, print_json
+from .accuracy.static_command import static_options
 from .errors import Error, FileFormatError
 from .model import Model, ModelValue, load
 from .random_inputs import random_input
@@ -235,14 +236,32 @@ def run(
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=1x128", help="A random input of this shape.")
 @click.option("--seed", default=0, show_default=True, help="Of random inputs.")
 @click.option("--repeat", type=click.IntRange(1), default=10, show_default=True, help="Runs; the median is shown.")
+@static_options
 @_input_value
 @json_option
 def compare(
     source: Path, file: Path, inputs: tuple[str, ...], shapes: tuple[str, ...], seed: int, repeat: int,
-    values: tuple[str, ...], as_json: bool,
+    values: tuple[str, ...], as_json: bool, static: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Compare a .dynq file with the float model that it was made of."""
     model = load(file)
+    if static:
+        from .accuracy.static_command import run as run_static
+        from .importers.onnx import from_onnx
+
+        run_static(
+            lambda: _refused(lambda: from_onnx(source, quantize=False, inputs=_input_values(values))),
+            model,
+            lambda seed: _inputs(model, inputs, shapes, seed),
+            seed=seed,
+            repeat=repeat,
+            as_json=as_json,
+            **options,
+        )
+        return
+    if wrong := [name for name, value in options.items() if value and name != "method"]:
+        option = {"files": "samples", "others": "other", "gains": "gain", "noises": "noise"}.get(wrong[0], wrong[0])
+        raise click.UsageError(f"--{option} goes with --static")
     given = _inputs(model, inputs, shapes, seed)
     runtime, floats = _float_runtime(source, given, _input_values(values))
     expected, float_seconds = _timed(floats, repeat)

@@ -34,10 +34,14 @@ def build(
     int16: Iterable[str],
     group_size: int | Mapping[str, int] | None,
     ranges: Mapping[str, tuple[float, float]] | None,
+    smooth: Any,
+    smooth_alpha: float | None,
 ) -> Model:
     """Graph.build."""
     choice("scheme", scheme, SCHEMES)
     choice("granularity", granularity, GRANULARITIES)
+    if smooth_alpha is not None and not 0 <= smooth_alpha <= 1:
+        raise ValueError(f"smooth_alpha is {smooth_alpha}; expected 0 to 1, or None")
     options = Options(
         quantize=bool(quantize),
         keep_float=_patterns(keep_float),
@@ -47,6 +51,8 @@ def build(
         granularity=granularity,
         first_layer=bool(choice("first_layer", first_layer, {"float": False, "int8": True})),
         finer=Finer.of(int16, group_size, ranges, granularity),
+        smooth=smooth if quantize else None,
+        smooth_alpha=smooth_alpha,
     )
     copy = graph.copy()
     if outputs:

@@ -383,6 +383,8 @@ class Graph(Layers):
         int16: Iterable[str] = (),
         group_size: int | Mapping[str, int] | None = None,
         ranges: Mapping[str, tuple[float, float]] | None = None,
+        smooth: Any = None,
+        smooth_alpha: float | None = None,
     ) -> Model:
         """The model; the graph stays as it is.
 
@@ -400,6 +402,9 @@ class Graph(Layers):
                 32 to 256, instead of one for the row; a dict of names or patterns: of these layers.
             ranges: fixed ranges of inputs, of convolutions too, by name or pattern; values outside are clamped.
                 calibrate() finds them. A small first layer that one of these three has by its name is quantized.
+            smooth: samples, as calibrate takes them: channels that are outliers in them move into the weights before
+                these are quantized, where that promises a gain.
+            smooth_alpha: how far, 0 to 1. None: for each layer the best of some.
         """
         from .build import build
 
@@ -416,6 +421,8 @@ class Graph(Layers):
             int16=int16,
             group_size=group_size,
             ranges=ranges,
+            smooth=smooth,
+            smooth_alpha=smooth_alpha,
         )
 
     def __str__(self) -> str:

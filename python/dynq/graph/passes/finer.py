@@ -62,11 +62,10 @@ class Finer:
                 if not found:
                     what = "which is no node that is left after the passes; report() lists them"
                     raise ValueError(f"{argument} has {pattern!r}, {what}")
-                ops, layers = ("dynq.Linear",), "linear layers"
-                if argument == "ranges":
-                    ops, layers = ("dynq.Linear", "dynq.Conv"), "linear layers or convolutions"
-                if not any(node.op in ops for node in found):
+                convolutions = argument == "ranges"
+                if not any(node.op == "dynq.Linear" or (convolutions and node.op == "dynq.Conv") for node in found):
                     kind = found[0].op.removeprefix("dynq.")
+                    layers = "linear layers" + " or convolutions" * convolutions
                     raise ValueError(f"{argument} has {pattern!r}, a node of the kind {kind}; expected {layers}")
 
     def names(self, node: Node) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from ...report import Row
 from ...weights import QuantizedWeight
 from ..deferred import ArrayLater, PackedLater, drop_pages, nonfinite
 from ..ir import Deferred, Graph, Node, Value
-from ._rewrite import panels, put_after
+from ._rewrite import constant_of, panels, put_after
 from .conv import rows, why_conv_float
 from .dead_code import dead_code
 from .finer import Finer, matches
@@ -41,6 +42,8 @@ class Options:
     first_layer: bool = False  # quantized even where it is small
     first_layers: Mapping[str, str] = dataclasses.field(default_factory=dict)  # that stay float, and why
     finer: Finer = dataclasses.field(default_factory=Finer)
+    smooth: Any = None  # samples
+    smooth_alpha: float | None = None
 
     def why_float(self, node: Node) -> str | None:
         """Why ``node`` stays float; None: it does not."""
@@ -61,6 +64,7 @@ def quantize_graph(graph: Graph, options: Options) -> list[Row]:
     options.finer.check(graph)
     if options.quantize and not options.first_layer:
         options = dataclasses.replace(options, first_layers=first_layers(graph))
+    smoothed = _smooth(graph, options) if options.smooth is not None else {}
     rows: dict[str, Row] = {}
     made: _Made = {}  # a weight that several nodes share is kept once
     for node in list(graph.nodes):
@@ -83,7 +87,8 @@ def quantize_graph(graph: Graph, options: Options) -> list[Row]:
             row = _recurrent(graph, node, options, made)
         elif node.op in GATES:
             row = Row(node.name, f"float {node.op}", "its weights are not constant")
-        rows[node.name] = row or Row(node.name, node.op, "")
+        row = row or Row(node.name, node.op, "")
+        rows[node.name] = dataclasses.replace(row, why=row.why + smoothed.get(node.name, ""))
     for name, parts in merge_siblings(graph):
         merged = [rows.pop(part) for part in parts]
         rows[name] = Row(
@@ -96,6 +101,19 @@ def quantize_graph(graph: Graph, options: Options) -> list[Row]:
     read_side_by_side(graph)
     dead_code(graph)
     return [rows.get(node.name) or Row(node.name, node.op, "") for node in graph.nodes]
+
+
+def _smooth(graph: Graph, options: Options) -> dict[str, str]:
+    """Smooths the linear layers that will be int8; what was done, by name."""
+    from ...accuracy.smooth import observe
+    from .smooth import smooth_linear
+
+    layers = [
+        node
+        for node in graph.nodes
+        if node.op == "dynq.Linear" and constant_of(node.inputs[1]) is not None and options.why_float(node) is None
+    ]
+    return smooth_linear(graph, layers, observe(graph, layers, options.smooth), options.smooth_alpha)
 
 
 def _linear(graph: Graph, node: Node, options: Options, made: _Made) -> Row:

@@ -30,6 +30,8 @@ def from_onnx(
     int16: Iterable[str] = (),
     group_size: int | Mapping[str, int] | None = None,
     ranges: Mapping[str, tuple[float, float]] | None = None,
+    smooth: Any = None,
+    smooth_alpha: float | None = None,
     inputs: Mapping[str, Any] | None = None,
     shapes: Mapping[str, Sequence[int | None]] | None = None,
 ) -> Model:
@@ -51,6 +53,9 @@ def from_onnx(
             32 to 256, instead of one for the row; a dict of names or patterns: of these layers.
         ranges: fixed ranges of inputs, of convolutions too, by name or pattern; values outside are clamped.
             calibrate() finds them. A small first layer that one of these three has by its name is quantized.
+        smooth: samples, as calibrate takes them: channels that are outliers in them move into the weights before
+            these are quantized, where that promises a gain.
+        smooth_alpha: how far, 0 to 1. None: for each layer the best of some.
         inputs: values of inputs that are the same in every run (``{"sr": 16000}``); they are inputs no more. `If` on
             such a value becomes its branch.
         shapes: sizes that the model leaves open and every run has (``{"input": (1, 576)}``; None leaves one open).
@@ -71,6 +76,8 @@ def from_onnx(
         int16=int16,
         group_size=group_size,
         ranges=ranges,
+        smooth=smooth,
+        smooth_alpha=smooth_alpha,
     )
 
 

@@ -1,0 +1,96 @@
+"""What `dynq compare --static` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .._arguments import Array
+from .._report import console
+from ..errors import Error
+from ..model import Model
+from .samples import read_npz
+from .static import GAINS, NOISES, StaticComparison, compare_static
+
+__all__ = ["run", "static_options"]
+
+_RANDOM = 8  # runs, where none are given
+
+_OPTIONS = (
+    click.option("--static", is_flag=True, help="Compare with fixed activation ranges, also on other data."),
+    click.option(
+        "--samples", "files", multiple=True, metavar="FILE.npz", type=click.Path(exists=True, path_type=Path),
+        help="Inputs by name: the first half gives ranges, the second is compared; again for more. With --static.",
+    ),
+    click.option("--other", "others", multiple=True, metavar="FILE.npz", type=click.Path(exists=True, path_type=Path),
+                 help="Inputs of another kind to compare on; again for more. With --static."),
+    click.option("--method", type=click.Choice(["minmax", "percentile", "entropy", "mse"]), default="minmax",
+                 show_default=True, help="How ranges follow from the samples. With --static."),
+    click.option("--gain", "gains", multiple=True, type=float, metavar="0.1",
+                 help=f"Factor of the inputs; again for more.  [default: {' '.join(f'{g:g}' for g in GAINS)}]"),
+    click.option("--noise", "noises", multiple=True, type=float, metavar="0.3",
+                 help=f"Noise as a share of the input; again for more.  [default: {' '.join(map(str, NOISES))}]"),
+    click.option("--plot", metavar="FILE.png", help="Draw the comparison. With --static."),
+)  # fmt: skip
+
+
+def static_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def run(
+    floating: Callable[[], Model],
+    model: Model,
+    random: Callable[[int], dict[str, Array]],
+    *,
+    seed: int,
+    repeat: int,
+    as_json: bool,
+    files: Sequence[Path],
+    others: Sequence[Path],
+    method: str,
+    gains: Sequence[float],
+    noises: Sequence[float],
+    plot: str | None,
+) -> None:
+    """``random`` gives the inputs that the other options tell, from a seed."""
+    if plot is not None:
+        from ..bench.plot import check
+
+        check(plot)
+    if files:
+        samples: list[Any] = [sample for file in files for sample in read_npz(file, model)]
+    else:
+        samples = [random(seed + i) for i in range(_RANDOM)]
+    half = (len(samples) + 1) // 2
+    try:
+        result: StaticComparison = compare_static(
+            floating(),
+            model,
+            samples[:half],
+            method,
+            test=samples[half:] or samples,
+            gains=gains or GAINS,
+            noises=noises or NOISES,
+            others={file.stem: read_npz(file, model) for file in others},
+            repeat=repeat,
+            seed=seed,
+        )
+    except (ValueError, TypeError) as error:  # of the user's options and files
+        raise error if isinstance(error, Error) else Error(str(error)) from error
+    if plot is not None:
+        result.plot(plot)
+    if as_json:
+        click.echo(result.to_json())
+        return
+    page = console()
+    page.print(result)
+    if len(result.rows) == 1:
+        page.print("The model has no float32 input, which a gain or noise could change; --other gives other inputs.")
+    if plot is not None:
+        page.print(f"{plot} is written.")
