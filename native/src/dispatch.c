@@ -113,6 +113,8 @@ static void fill_slots(dynq_vector_kernels *slots, const dynq_vector_kernels *is
   FILL(layer_norm);
   FILL(rms_norm);
   FILL(unary);
+  FILL(lstm);
+  FILL(gru);
 #undef FILL
 }
 

@@ -79,6 +79,24 @@ typedef struct dynq_taps_tile {
   size_t y_stride;
 } dynq_taps_tile;
 
+/* A part of a recurrent layer's step, from integer sums to states. Gates are in ONNX's order, i o f c or z r h; weights
+ * have no zero-points. Arrays begin at the tile's first row, and at its first column in the first gate. */
+typedef struct dynq_cell_tile {
+  size_t m, n;        /* rows, columns of the state: n is a multiple of 16 */
+  const int32_t *acc; /* gate g: (m, n) sums of q * w, acc + g * acc_gate */
+  size_t acc_stride, acc_gate;
+  const float *row_scale;        /* (m); NaN makes the row NaN */
+  const int32_t *row_zero_point; /* (m), in the left operand's own integers */
+  size_t stride;                 /* from gate to gate of what follows, and from row to row of the states */
+  const float *column_scale;
+  const int32_t *column_sum;
+  const float *bias;      /* or NULL */
+  const float *projected; /* rows projected_stride apart */
+  size_t projected_stride;
+  const float *h; /* a GRU's */
+  float *to, *c;  /* the new state, which may be h, and an LSTM's cell, which is replaced */
+} dynq_cell_tile;
+
 /* Reductions of a row to one value. */
 typedef enum dynq_reduction {
   DYNQ_REDUCTION_SUM,
@@ -166,6 +184,10 @@ typedef struct dynq_vector_kernels {
   void (*rms_norm)(size_t m, size_t n, const float *x, float epsilon, const float *scale, float *y);
   /* y[i] = function(x[i]); y may be x. */
   void (*unary)(dynq_unary function, size_t n, float alpha, float beta, const float *x, float *y);
+
+  /* Steps of recurrent layers with their usual activations, sigmoid and tanh; a GRU is linear before its reset. */
+  void (*lstm)(const dynq_cell_tile *tile);
+  void (*gru)(const dynq_cell_tile *tile);
 } dynq_vector_kernels;
 
 typedef struct dynq_isa_kernels {

@@ -58,6 +58,7 @@ int main(int argc, char **argv) {
         if (!tile) {
           check_vector_kernels(&kernels[i], &kernels[count - 1]);
           check_float_kernels(&kernels[i], &kernels[count - 1]);
+          check_cell_kernels(&kernels[i], &kernels[count - 1]);
         }
         check_gemm_kernels(&kernels[i], quick);
       }

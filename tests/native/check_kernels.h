@@ -19,6 +19,8 @@ static inline size_t length_of(size_t index) {
 void check_vector_kernels(const dynq_kernels *kernels, const dynq_kernels *scalar);
 /* matmul, reductions, softmax, norms, functions of one value. */
 void check_float_kernels(const dynq_kernels *kernels, const dynq_kernels *scalar);
+/* Steps of recurrent layers. */
+void check_cell_kernels(const dynq_kernels *kernels, const dynq_kernels *scalar);
 /* The gemm tile; `quick`: short sums alone. */
 void check_gemm_kernels(const dynq_kernels *kernels, bool quick);
 /* The public functions with the kernels in use, which the report calls `name`; `quick`: small shapes alone. */

@@ -13,7 +13,6 @@
 #include "../work.h"
 #include "checks.h"
 #include "gemm.h"
-#include "lhs.h"
 #include "team.h"
 
 #include <math.h>
@@ -22,12 +21,12 @@
 
 /* The cost model, in nanoseconds and bytes a nanosecond; ops/gemm.c has its machine. */
 enum {
-  ROWS_AT_ONCE = 64, /* sequences of a task, at most */
   FLOAT_MACS_PER_NANOSECOND = 16,
   GATE_VALUES_PER_NANOSECOND = 2,
   FROM_L2 = 150,
   FROM_L3 = 30,
-  WORTH_A_MEMBER = 3500,    /* of a step, for each thread that shares it */
+  LEAST_ROWS = 4, /* of a task: with weights in each thread's own cache, to share rows costs no meeting in each step */
+  WORTH_A_MEMBER = 700,     /* of a step, for each thread that shares it */
   PIECE_BYTES = 256 * 1024, /* of weights that leave the cache between steps */
   WORTH_A_PIECE = 12000,    /* of a step: a thread that comes late leaves some to the others */
   LEAST_COLUMNS = 64        /* of a piece: the kernels take four panels at a time */
@@ -38,6 +37,7 @@ typedef struct run {
   size_t row_blocks, tasks, workers;
   size_t rows;            /* of the largest task */
   size_t members, pieces; /* of a task: threads, and pieces of the columns of a step */
+  bool fused;
   /* Of one task's memory, in this order. */
   size_t head_bytes, state_bytes, gate_bytes, candidate_bytes, reset_bytes, lhs_bytes, each;
   char *memory;
@@ -100,15 +100,17 @@ static size_t step_time(const dynq_recurrent *r, size_t rows) {
 static size_t at_most(size_t a, size_t b) { return a < b ? a : b; }
 static size_t at_least(size_t a, size_t b) { return a > b ? a : b; }
 
-/* Tasks, for up to `threads` threads. Few rows take as long as some more, so they are not split where columns can be. */
+/* Tasks, for up to `threads` threads. Few rows take as long as some more, and weights that do not fit the cache are read
+ * by each task, so rows are not split there where columns can be. */
 static void plan_tasks(run *r, size_t threads) {
   const dynq_recurrent *layer = r->layer;
   const size_t total = dynq_size_mul(step_time(layer, dynq_size_mul(layer->batch, layer->directions)), layer->steps);
-  const size_t least = is_shared(layer) ? DYNQ_MAX_TILE_ROWS : 1;
+  const bool fits = weight_bytes(layer) <= 2 * dynq_cache_share();
+  const size_t least = !is_shared(layer) ? 1 : fits ? LEAST_ROWS : DYNQ_MAX_TILE_ROWS;
   const size_t most = at_least(layer->batch / least, 1);
   r->workers = dynq_work_parts(threads, SIZE_MAX, total);
   const size_t wanted = at_most((r->workers + layer->directions - 1) / layer->directions, most);
-  r->row_blocks = at_least(wanted, (layer->batch + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE);
+  r->row_blocks = at_least(wanted, (layer->batch + DYNQ_STEP_ROWS - 1) / DYNQ_STEP_ROWS);
   r->rows = (layer->batch + r->row_blocks - 1) / r->row_blocks;
   r->tasks = dynq_size_mul(layer->directions, r->row_blocks);
 }
@@ -140,7 +142,8 @@ static void plan(run *r, size_t threads) {
   plan_members(r);
   r->head_bytes = head_bytes(r);
   r->state_bytes = floats(r->rows, layer->hidden);
-  r->gate_bytes = floats(r->rows, dynq_recurrent_width(layer));
+  r->fused = dynq_recurrent_is_fused(layer);
+  r->gate_bytes = r->fused ? 0 : floats(r->rows, dynq_recurrent_width(layer));
   r->candidate_bytes = resets_first(layer) ? r->gate_bytes : 0;
   r->reset_bytes = resets_first(layer) ? r->state_bytes : 0;
   r->lhs_bytes = layer->panels == NULL ? dynq_lhs_bytes(r->rows, layer->hidden) : 0;
@@ -294,7 +297,8 @@ static dynq_step step_of(const task *t, size_t first, size_t rows) {
                  .reset = t->reset,
                  .h = t->h + first * n,
                  .to = t->h + first * n,
-                 .c = t->c + first * n};
+                 .c = t->c + first * n,
+                 .bias = r->bias != NULL ? r->bias + t->direction * dynq_recurrent_width(r) : NULL};
   s.projected = projected_at(t, t->step, t->row + first, &s.stride);
   return s;
 }
@@ -304,7 +308,7 @@ static product product_of(const task *t, const dynq_step *s) {
   const bool added = r->cell != DYNQ_CELL_GRU || !r->linear_before_reset;
   return (product){.rows = s->rows,
                    .h = s->h,
-                   .bias = r->bias != NULL ? r->bias + t->direction * dynq_recurrent_width(r) : NULL,
+                   .bias = s->bias,
                    .residual = added ? s->projected : NULL,
                    .residual_stride = s->stride,
                    .y = s->gates};
@@ -330,6 +334,10 @@ static void run_rows(const task *t, size_t first, size_t rows) {
   product p = product_of(t, &s);
   dynq_lhs *lhs = &t->members[0].lhs;
   quantize(t, &p, lhs);
+  if (t->run->fused) {
+    dynq_fused_step(&s, lhs);
+    return;
+  }
   multiply(t, &p, lhs, 0, panels_of(t->layer));
   gates_to_states(&s);
   if (resets_first(t->layer)) { /* the candidate's columns once more, now of the state that is reset */
@@ -354,13 +362,17 @@ static void shared_step(void *arg, size_t index, uint64_t phase, size_t piece) {
     quantize(t, &p, &m->lhs);
     m->filled = phase;
   }
+  s.to = t->other_h;
+  s.column = panel * DYNQ_PANEL;
+  s.columns = (end - panel) * DYNQ_PANEL;
+  if (t->run->fused) {
+    dynq_fused_step(&s, &m->lhs);
+    return;
+  }
   for (size_t gate = 0; gate < r->gates; gate++) {
     const size_t before = gate * (r->hidden / DYNQ_PANEL);
     multiply(t, &p, &m->lhs, before + panel, before + end);
   }
-  s.to = t->other_h;
-  s.column = panel * DYNQ_PANEL;
-  s.columns = (end - panel) * DYNQ_PANEL;
   gates_to_states(&s);
 }
 

@@ -1,14 +1,15 @@
 /*
  * Recurrent layers: LSTM, GRU and RNN, as ONNX defines them, over inputs that are projected already.
  *
- * recurrent.c goes through the steps, recurrent_cell.c computes a step's states from its gates, recurrent_ops.c is the
- * ops of models.
+ * recurrent.c goes through the steps, recurrent_cell.c computes a step's states from its gates, recurrent_fused.c does both
+ * at once, recurrent_ops.c is the ops of models.
  */
 #ifndef DYNQ_RECURRENT_H
 #define DYNQ_RECURRENT_H
 
 #include "../dispatch.h"
 #include "../model/op.h"
+#include "lhs.h"
 
 typedef enum dynq_cell { DYNQ_CELL_LSTM, DYNQ_CELL_GRU, DYNQ_CELL_RNN } dynq_cell;
 
@@ -20,7 +21,7 @@ typedef struct dynq_gate_function {
   float alpha, beta;
 } dynq_gate_function;
 
-enum { DYNQ_MAX_DIRECTIONS = 2, DYNQ_MAX_GATE_FUNCTIONS = 3 };
+enum { DYNQ_MAX_DIRECTIONS = 2, DYNQ_MAX_GATE_FUNCTIONS = 3, DYNQ_STEP_ROWS = 64 /* of a step, at most */ };
 
 typedef struct dynq_recurrent {
   dynq_cell cell;
@@ -63,7 +64,7 @@ typedef struct dynq_step {
   const dynq_recurrent *layer;
   size_t direction, rows, column, columns;
   float *gates, *candidate, *reset, *to, *c;
-  const float *h, *projected;
+  const float *h, *projected, *bias; /* bias: NULL or of this direction */
   size_t stride;
 } dynq_step;
 
@@ -71,5 +72,13 @@ void dynq_lstm_step(const dynq_step *s);
 void dynq_rnn_step(const dynq_step *s);
 void dynq_gru_step(const dynq_step *s);
 void dynq_gru_finish(const dynq_step *s);
+
+/* ---- The same with the product (recurrent_fused.c) ---- */
+
+/* Whether it can be had: packed weights without zero-points, an LSTM or a GRU that is linear before its reset, with the
+ * usual activations and nothing else. The bits are the same. */
+bool dynq_recurrent_is_fused(const dynq_recurrent *r);
+/* The states of whole panels of columns; lhs: the quantized states. Neither gates, candidate nor reset are used. */
+void dynq_fused_step(const dynq_step *s, const dynq_lhs *lhs);
 
 #endif

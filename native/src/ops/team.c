@@ -67,13 +67,14 @@ void dynq_team_phase(dynq_team *team) {
     return;
   }
   size_t waited = 0;
-  atomic_store(&team->done, 0);
+  /* Each of these lines is another core's: without a fence between them they come at the same time. */
+  atomic_store_explicit(&team->done, 0, memory_order_relaxed);
   for (size_t i = 0; i < team->members; i++) {
-    atomic_store(&team->turns[i].taken, phase << COUNT_BITS);
+    atomic_store_explicit(&team->turns[i].taken, phase << COUNT_BITS, memory_order_release);
   }
-  atomic_store(&team->phase, phase);
+  atomic_store_explicit(&team->phase, phase, memory_order_release);
   (void)work(team, 0, 0, phase, SIZE_MAX);
-  while (atomic_load(&team->done) != team->pieces) {
+  while (atomic_load_explicit(&team->done, memory_order_acquire) != team->pieces) {
     const size_t arrived = waited < PATIENCE ? atomic_load(&team->arrived) : 1;
     bool helped = false;
     for (size_t owner = arrived > 1 ? arrived : 1; owner < team->members && !helped; owner++) {

@@ -96,17 +96,36 @@ V_INLINE vf v_exp(vf x) { return v_exp_within(vf_min(vf_set1(89.0f), vf_max(vf_s
 V_INLINE vf v_exp_of_negative(vf x) { return v_exp_within(vf_max(vf_set1(-104.0f), x)); }
 
 /* 1 / (1 + e^-x), from e = e^-|x|, which never overflows: 1 / (1 + e) or e / (1 + e). 3 ulp, in both tails. */
+V_INLINE void v_sigmoid_of(const size_t W, vf *x) {
+  const vf one = vf_set1(1.0f), zero = vf_set1(0.0f);
+  vf e[V_MOST];
+  EACH_OF(W) { e[w] = vf_max(vf_set1(-104.0f), vi_as_f(vi_or(vf_bits(x[w]), vi_set1((int32_t)0x80000000u)))); }
+  v_exp_within_of(W, e);
+  EACH_OF(W) { x[w] = vf_div(vf_select(vf_lt(x[w], zero), e[w], one), vf_add(one, e[w])); }
+}
+
 V_INLINE vf v_sigmoid(vf x) {
-  const vf one = vf_set1(1.0f), e = v_exp_of_negative(vf_sub(vf_set1(0.0f), v_abs(x)));
-  return vf_div(vf_select(vf_lt(x, vf_set1(0.0f)), e, one), vf_add(one, e));
+  v_sigmoid_of(1, &x);
+  return x;
 }
 
 /* tanh: a polynomial below 0.625, 1 - 2 / (e^2|x| + 1) above. Keeps the sign of 0. 2 ulp. */
+V_INLINE void v_tanh_of(const size_t W, vf *x) {
+  const vf one = vf_set1(1.0f);
+  vf a[V_MOST], z[V_MOST], large[V_MOST], small[V_MOST];
+  EACH_OF(W) { a[w] = v_abs(x[w]); }
+  EACH_OF(W) { large[w] = vf_min(vf_set1(89.0f), vf_add(a[w], a[w])); }
+  v_exp_within_of(W, large);
+  EACH_OF(W) { large[w] = vf_div(vf_set1(2.0f), vf_add(large[w], one)); }
+  EACH_OF(W) { z[w] = vf_mul(a[w], a[w]); }
+  v_polynomial_of(W, z, small, TANH, sizeof TANH / sizeof TANH[0]);
+  EACH_OF(W) { small[w] = vf_add(a[w], vf_mul(vf_mul(a[w], z[w]), small[w])); }
+  EACH_OF(W) { x[w] = v_with_sign(vf_select(vf_lt(a[w], vf_set1(0.625f)), small[w], vf_sub(one, large[w])), x[w]); }
+}
+
 V_INLINE vf v_tanh(vf x) {
-  const vf one = vf_set1(1.0f), a = v_abs(x), z = vf_mul(a, a);
-  const vf small = vf_add(a, vf_mul(vf_mul(a, z), V_POLYNOMIAL(z, TANH)));
-  const vf large = vf_sub(one, vf_div(vf_set1(2.0f), vf_add(v_exp(vf_add(a, a)), one)));
-  return v_with_sign(vf_select(vf_lt(a, vf_set1(0.625f)), small, large), x);
+  v_tanh_of(1, &x);
+  return x;
 }
 
 /* erf: x + x P(x^2) below 1, 1 - exp(-Q(|x|)) above; 1 from 4 on. Keeps the sign of 0. 2 ulp. */

@@ -8,6 +8,7 @@
 #include "../../kernels.h"
 
 #include "activations.h"
+#include "cell.h"
 #include "matmul_f32.h"
 #include "matmul_taps.h"
 #include "norm.h"
@@ -343,6 +344,8 @@ static void vector_epilogue(const dynq_epilogue_tile *t) {
       .layer_norm = vector_layer_norm,                                                                                 \
       .rms_norm = vector_rms_norm,                                                                                     \
       .unary = vector_unary,                                                                                           \
+      .lstm = vector_lstm,                                                                                             \
+      .gru = vector_gru,                                                                                               \
   }
 
 #endif
