@@ -36,6 +36,7 @@ from .errors import (
 from .exporters.onnx import export_onnx
 from .graph import Graph
 from .importers.onnx import from_onnx
+from .importers.torch import from_torch
 from .model import Model, load
 from .threads import get_num_threads, set_num_threads
 from .weights import QuantizedWeight, quantize_weight
@@ -67,6 +68,7 @@ __all__ = [
     "dequantize",
     "export_onnx",
     "from_onnx",
+    "from_torch",
     "gemm_s32",
     "get_num_threads",
     "isa",

@@ -21,9 +21,10 @@ _GROUPS = range(32, 257, 32)
 
 
 def matches(node: Node, pattern: str) -> bool:
-    """Whether ``pattern`` names the node; the name of a recurrent layer names its projection too."""
-    names = {node.name, node.name.removesuffix(PROJECTION)}
-    return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for name in names)
+    """Whether ``pattern`` names the node, or what it is a part of: a module, or a recurrent layer of its projection."""
+    if node.name == pattern or node.name.startswith(f"{pattern}."):
+        return True
+    return any(fnmatch.fnmatchcase(name, pattern) for name in (node.name, node.name.removesuffix(PROJECTION)))
 
 
 @dataclasses.dataclass(frozen=True)

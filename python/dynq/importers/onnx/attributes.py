@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 from onnx import AttributeProto, NodeProto
 
-from .errors import InvalidModelError
+from ..errors import InvalidModelError
 
 __all__ = ["FLOAT", "FLOATS", "INT", "INTS", "TENSOR", "TEXT", "TEXTS", "Rule", "one_of", "read", "unused"]
 

@@ -11,8 +11,8 @@ from onnx import GraphProto, NodeProto
 
 from ..._arguments import Array
 from ...graph import Graph, Value
+from ..errors import InvalidModelError, Problems, Unsupported
 from .attributes import Rule, read
-from .errors import InvalidModelError, Problems, Unsupported
 from .source import Source, names_read, sorted_nodes
 from .static import evaluate
 from .tensors import DTYPE_OF, Tensor, type_name

@@ -12,7 +12,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
-from .errors import InvalidModelError, Problems
+from ..errors import InvalidModelError, Problems
 from .fix import Shape, fix_inputs
 from .tensors import Tensor
 

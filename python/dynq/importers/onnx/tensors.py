@@ -11,7 +11,7 @@ from onnx import TensorProto, numpy_helper
 
 from ..._arguments import FLOAT32, Array
 from ...graph.ir import DTYPES
-from .errors import InvalidModelError
+from ..errors import InvalidModelError
 
 __all__ = ["DTYPE_OF", "Tensor", "type_name"]
 

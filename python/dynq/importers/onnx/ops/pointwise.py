@@ -10,9 +10,9 @@ import numpy as np
 from ...._arguments import FLOAT32
 from ....graph import Value
 from ....graph.given import ONNX_TYPES
+from ...errors import Unsupported
 from ..attributes import FLOAT, INT, Rule, one_of, unused
 from ..convert import Call, Result, converter
-from ..errors import Unsupported
 from ..tensors import DTYPE_OF, type_name
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ...errors import Unsupported
 from ..attributes import FLOAT, FLOATS, INT, TEXTS, one_of
 from ..convert import Call, Result, converter
-from ..errors import Unsupported
 
 _NAMES = """
     Relu Tanh Sigmoid Affine LeakyRelu ThresholdedRelu ScaledTanh HardSigmoid Elu Softsign Softplus

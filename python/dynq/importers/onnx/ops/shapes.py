@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ....graph import Value
+from ...errors import Unsupported
 from ..attributes import INT, INTS, TEXT, one_of, unused
 from ..convert import Call, Result, constant_array, converter
-from ..errors import Unsupported
 from .pointwise import onnx_number, passes
 
 passes("Expand", "Tile", "Size", "Slice")

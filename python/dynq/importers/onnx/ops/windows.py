@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ...errors import Unsupported
 from ..attributes import INT, INTS, one_of
 from ..convert import Call, Result, converter
-from ..errors import Unsupported
 from .pointwise import passes
 
 _pads = one_of("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...errors import InvalidModelError, UnsupportedModelError
+from ..errors import InvalidModelError, UnsupportedModelError
 
 __all__ = ["InvalidModelError", "Problems", "Unsupported", "UnsupportedModelError"]
 

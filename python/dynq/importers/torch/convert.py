@@ -1,0 +1,536 @@
+"""The walk through an exported program: each node is converted by the function of its op."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...graph import Graph, Value
+from ...graph.given import MAX_RANK, ONNX_TYPES
+from ..errors import InvalidModelError, Problems, Unsupported
+from .names import Names, output_names
+from .program import Program
+from .sizes import Sizes, is_symbolic
+from .tensors import dtype_of, to_array
+
+__all__ = ["CONVERTERS", "Call", "can_convert", "convert", "converter", "op_name"]
+
+Result = Value | Sequence[Value | None]
+_SMALL = 1 << 16  # bytes of a constant that may be larger than what it is computed from
+_IGNORED = ("device", "generator", "layout", "memory_format", "non_blocking", "pin_memory", "copy", "implicit")
+_CHECKS = (
+    "aten._assert_scalar", "aten._assert_async", "aten._assert_tensor_metadata", "aten.sym_constrain_range",
+    "aten.sym_constrain_range_for_size",
+)  # fmt: skip
+
+CONVERTERS: dict[str, Callable[[Call], Result]] = {}
+
+
+def converter(*ops: str) -> Callable[[Callable[[Call], Result]], Callable[[Call], Result]]:
+    """Registers a function for ops (texts of names, of ATen unless they have a namespace), all overloads of each."""
+
+    def register(function: Callable[[Call], Result]) -> Callable[[Call], Result]:
+        for op in " ".join(ops).split():
+            CONVERTERS[op if "." in op else f"aten.{op}"] = function
+        return function
+
+    return register
+
+
+def op_name(target: Any) -> str:
+    """``aten.add`` for any overload of it."""
+    return str(getattr(target, "overloadpacket", target))
+
+
+def can_convert(target: Any) -> bool:
+    return op_name(target) in CONVERTERS
+
+
+class Call:
+    """One node on its way into the graph. An argument that nobody asks for has to have its default."""
+
+    def __init__(self, walk: Walk, node: Any, name: str) -> None:
+        self.name = name
+        self.op = op_name(node.target)
+        self.graph = walk.graph
+        self._walk = walk
+        self._node = node
+        self._schema = {argument.name: argument for argument in node.target._schema.arguments}
+        names = list(self._schema)
+        self._given: dict[str, Any] = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+        self._asked: set[str] = set()
+
+    def has(self, name: str) -> bool:
+        """Whether the op has this argument, in this overload."""
+        return name in self._schema
+
+    def get(self, name: str, otherwise: Any = None) -> Any:
+        """An argument as torch has it: numbers, texts, lists of them; sizes may depend on the run."""
+        self._asked.add(name)
+        if name in self._given:
+            return self._plain(self._given[name])
+        argument = self._schema.get(name)
+        return argument.default_value if argument is not None and argument.has_default_value() else otherwise
+
+    def _plain(self, argument: Any) -> Any:
+        if isinstance(argument, torch.fx.Node):
+            number = argument.meta.get("val")
+            if is_symbolic(number) and number.node.expr.is_Integer:
+                return int(number.node.expr)
+            return number if isinstance(number, (int, float)) or is_symbolic(number) else argument
+        if isinstance(argument, (list, tuple)):
+            return [self._plain(item) for item in argument]
+        return argument
+
+    def fixed(self, name: str, otherwise: Any = None) -> Any:
+        """An argument that must be known before a run."""
+        result = self.get(name, otherwise)
+        for item in result if isinstance(result, list) else [result]:
+            if isinstance(item, torch.fx.Node) or is_symbolic(item):
+                raise Unsupported(f"{self.op} whose {name} depends on the run")
+        return result
+
+    def only(self, name: str, *allowed: Any) -> None:
+        """The argument has one of these values."""
+        value = self.fixed(name)
+        if value not in allowed:
+            raise Unsupported(f"{self.op} with {name} = {value!r}; expected {' or '.join(map(repr, allowed))}")
+
+    def value(self, name: str) -> Value:
+        """A tensor that the op cannot do without."""
+        result = self.optional(name)
+        if result is None:
+            raise Unsupported(f"{self.op} without {name}")
+        return result
+
+    def optional(self, name: str) -> Value | None:
+        node = self.get(name)
+        return self.of(node) if isinstance(node, torch.fx.Node) else None
+
+    def of(self, node: Any) -> Value:
+        """The value of a node of the program."""
+        return self._walk.value(node)
+
+    def tensor(self, name: str) -> Any:
+        """torch's tensor where the argument is constant, else None."""
+        node = self.get(name)
+        return self._walk.constants.get(node) if isinstance(node, torch.fx.Node) else None
+
+    def operand(self, name: str, dtype: str) -> Value:
+        """A tensor or a number as a value of this dtype."""
+        node = self.get(name)
+        if isinstance(node, torch.fx.Node):
+            return self.cast(self.of(node), dtype)
+        number = self._walk.sizes.number(node)
+        if isinstance(number, Value):
+            return self.cast(number, dtype)
+        return self.constant(np.asarray(number).astype(dtype))
+
+    def fake(self, name: str) -> Any:
+        """Shape and dtype of a tensor argument, as torch's fake tensor has them."""
+        return self._given[name].meta["val"]
+
+    @property
+    def result(self) -> Any:
+        """Shape and dtype of what the op gives; a list of them where it gives several."""
+        return self._node.meta["val"]
+
+    @property
+    def dtype(self) -> str:
+        return dtype_of(self.result.dtype)
+
+    def promoted(self, *names: str) -> str:
+        """The dtype to which torch brings operands before it compares them."""
+        operands = [self._given[name] for name in names]
+        values = [value.meta["val"] if isinstance(value, torch.fx.Node) else value for value in operands]
+        values = [0 if isinstance(v, torch.SymInt) else 0.0 if isinstance(v, torch.SymFloat) else v for v in values]
+        return dtype_of(torch.result_type(*values))
+
+    def rank(self, name: str) -> int:
+        return int(self.fake(name).ndim)
+
+    def axis(self, name: str, rank: int) -> int:
+        """One that counts from the front."""
+        return int(self.fixed(name)) % max(rank, 1)
+
+    def emit(self, op: str, inputs: Sequence[Any], **attributes: Any) -> Value:
+        """The node that takes this one's name."""
+        name = self.name if self.name not in self.graph._node_names else self.graph.unique_node(self.name)
+        return self._walk.add(op, inputs, 1, name, attributes)[0]
+
+    def emit_several(self, op: str, inputs: Sequence[Any], outputs: int, **attributes: Any) -> list[Value]:
+        return self._walk.add(op, inputs, outputs, self.graph.unique_node(self.name), attributes)
+
+    def node(self, op: str, inputs: Sequence[Any], **attributes: Any) -> Value:
+        """A node on the way."""
+        name = self.graph.unique_node(f"{self.name}/{op.rpartition('.')[2].lower()}")
+        return self._walk.add(op, inputs, 1, name, attributes)[0]
+
+    def constant(self, array: Any) -> Value:
+        return self.graph.constant(array, self.graph.unique_value(f"{self.name}/constant"))
+
+    def floats(self, number: float) -> Value:
+        """A float32 number."""
+        return self.constant(np.array(number, np.float32))
+
+    def axes(self, axes: Sequence[int]) -> Value:
+        return self.constant(np.array(list(axes), np.int64))
+
+    def cast(self, x: Value, dtype: str) -> Value:
+        if x.dtype == dtype:
+            return x
+        if x.array is not None:
+            return self.constant(x.array.astype(dtype))
+        return self.node("Cast", [x], to=ONNX_TYPES[dtype])
+
+    def transpose(self, x: Value, perm: Sequence[int]) -> Value:
+        order = list(perm)
+        return x if order == list(range(len(order))) else self.node("Transpose", [x], perm=order)
+
+    def unsqueeze(self, x: Value, *axes: int) -> Value:
+        return self.node("Unsqueeze", [x, self.axes(axes)])
+
+    def reshape(self, x: Value, sizes: Sequence[Any], last: bool = False) -> Value:
+        """``last``: it is what the op gives."""
+        dims = self._walk.sizes.shape(sizes)
+        if None not in dims and x.shape == dims:
+            return x
+        make = self.emit if last else self.node
+        result = make("Reshape", [x, self._target(x, sizes, dims)], allowzero=int(0 in dims) or None)
+        result.shape = dims
+        return result
+
+    def _target(self, x: Value, sizes: Sequence[Any], dims: Sequence[Any]) -> Value:
+        """Of a Reshape: a size that stays is 0, one that is left is -1, so that most targets are constant."""
+        if 0 in dims:
+            return self.shape(sizes)
+        before = x.shape or ()
+        target: list[Any] = [
+            0 if isinstance(dim, str) and i < len(before) and before[i] == dim else dim for i, dim in enumerate(dims)
+        ]
+        open_sizes = [i for i, dim in enumerate(target) if not isinstance(dim, int)]
+        names = [i for i in open_sizes if isinstance(dims[i], str) and dims[i].isidentifier()]
+        at = next((i for i in open_sizes if i not in names), open_sizes[0] if open_sizes else None)
+        if at is not None:
+            target[at] = -1
+        return self.shape([sizes[i] if not isinstance(dim, int) else dim for i, dim in enumerate(target)])
+
+    def expand(self, x: Value, sizes: Sequence[Any], last: bool = False) -> Value:
+        dims = self._walk.sizes.shape(sizes)
+        if None not in dims and x.shape == dims:
+            return x
+        before = (1,) * (len(dims) - len(x.shape or ())) + tuple(x.shape or ())
+        kept = [size if dim != old or dim is None else 1 for size, dim, old in zip(sizes, dims, before, strict=True)]
+        result = (self.emit if last else self.node)("Expand", [x, self.shape(kept)])
+        result.shape = dims
+        return result
+
+    def shape(self, sizes: Sequence[Any]) -> Value:
+        """Sizes as an int64 vector."""
+        numbers = [self._walk.sizes.number(size) for size in sizes]
+        if not any(isinstance(number, Value) for number in numbers):
+            return self.axes([int(number) for number in numbers if not isinstance(number, Value)])
+        parts: list[Any] = []
+        for number in numbers:
+            if isinstance(number, Value):
+                parts.append(self.node("Unsqueeze", [number, self.axes([0])]))
+            elif parts and isinstance(parts[-1], list):
+                parts[-1].append(int(number))
+            else:
+                parts.append([int(number)])
+        values = [part if isinstance(part, Value) else self.axes(part) for part in parts]
+        return values[0] if len(values) == 1 else self.node("Concat", values, axis=0)
+
+    def vector(self, size: Any) -> Value:
+        """One size as an int64 vector."""
+        return self.shape([size])
+
+    def scalar(self, size: Any) -> Value:
+        """A number as an int64 scalar."""
+        number = self._walk.sizes.number(size)
+        return number if isinstance(number, Value) else self.constant(np.array(number, np.int64))
+
+    def split(self, x: Value, axis: int, sizes: Sequence[Any]) -> list[Value]:
+        """Parts along an axis."""
+        if len(sizes) == 1:
+            return [x]
+        name = self.graph.unique_node(self.name)
+        return self._walk.add("Split", [x, self.shape(sizes)], len(sizes), name, {"axis": axis})
+
+    def dims(self, sizes: Sequence[Any]) -> tuple[int | str | None, ...]:
+        return self._walk.sizes.shape(sizes)
+
+    def is_zero(self, node: Any) -> bool:
+        """Whether a tensor is known to hold zeros alone."""
+        if not isinstance(node, torch.fx.Node):
+            return False
+        constant = self._walk.constants.get(node)
+        if constant is not None:
+            return constant.numel() == 0 or not bool(constant.any())
+        return op_name(node.target) in ("aten.zeros", "aten.new_zeros", "aten.zeros_like")
+
+    def target_of(self, node: Any) -> str:
+        """The name of a parameter or buffer in the module."""
+        return self._walk.names.targets.get(node, "")
+
+    def check_arguments(self) -> None:
+        for name, value in self._given.items():
+            default = self._schema[name].default_value if self._schema[name].has_default_value() else None
+            if name not in self._asked and name not in _IGNORED and self._plain(value) != default:
+                raise Unsupported(f"{self.op} with {name} = {value!r}")
+
+
+class Walk:
+    """A program, with what its nodes have become: values of the graph, constants, or None where they were refused."""
+
+    def __init__(self, program: Program, input_names: Sequence[str] | None, ops: frozenset[str]) -> None:
+        self.exported = program.exported
+        self.graph = Graph(program.name)
+        self.problems = Problems()
+        self.sizes = Sizes(self.graph)
+        self.names = Names(self.exported)
+        self.constants: dict[Any, Any] = {}
+        self._ops = ops
+        self._program = program
+        self._input_names = input_names
+        self._values: dict[Any, Value | None] = {}
+        self._several: dict[Any, Sequence[Value | None]] = {}
+        self._refused: set[Any] = set()
+        self._made: dict[Any, Value] = {}  # constants by the memory that they look at
+
+    def add(self, op: str, inputs: Sequence[Any], outputs: int, name: str, attributes: dict[str, Any]) -> list[Value]:
+        if op not in self._ops:
+            raise Unsupported(f"op {op}")
+        made: Any = self.graph.node(op, inputs, outputs, name, **attributes)
+        return [made] if outputs == 1 else list(made)
+
+    def value(self, node: Any) -> Value:
+        """What a node has become; a constant is made when it is first read."""
+        if node not in self._values:
+            if node in self.constants:
+                self._values[node] = self._constant(node, self.constants[node])
+            else:
+                raise Unsupported(f"a value that is no tensor: {node.name}")
+        result = self._values[node]
+        assert result is not None
+        return result
+
+    def _constant(self, node: Any, tensor: Any) -> Value:
+        name = self.names.targets.get(node) or self.names.of(node)
+        array = to_array(tensor, name)
+        key = (array.ctypes.data, array.shape, array.strides, array.dtype.name)
+        if key not in self._made or array.size == 0:
+            self._made[key] = self.graph.constant(array, self.graph.unique_value(name))
+        return self._made[key]
+
+    def run(self) -> None:
+        self._inputs()
+        for node in self.exported.graph.nodes:
+            if node.op == "call_function":
+                self._function(node)
+            elif node.op not in ("placeholder", "output"):
+                self.problems.add(f"a {node.op} of {node.target}", node.name)
+                self._refused.add(node)
+
+    def outputs(self, names: Sequence[str] | None) -> None:
+        specs = self.exported.graph_signature.output_specs
+        (output,) = [node for node in self.exported.graph.nodes if node.op == "output"]
+        results = []
+        for item, spec in zip(output.args[0], specs, strict=True):
+            kind = spec.kind.name
+            if kind == "USER_OUTPUT":
+                results.append(item)
+            else:
+                what = kind.lower().removesuffix("_mutation").replace("_", " ")
+                self.problems.add(f"forward changes a {what}", str(spec.target))
+        given = output_names(self.exported.call_spec.out_spec, len(results))
+        made: list[tuple[str, Value]] = []
+        for item, name in zip(results, given, strict=True):
+            if item is None:
+                continue
+            if not isinstance(item, torch.fx.Node) or not isinstance(item.meta.get("val"), torch.Tensor):
+                self.problems.add("an output that is no tensor", name)
+            elif item not in self._refused:
+                try:
+                    made.append((name, self.value(item)))
+                except Unsupported as error:
+                    self.problems.add(str(error), name)
+        self.problems.check(self._program.name)
+        if not made:
+            raise InvalidModelError(f"{self._program.name} has no outputs")
+        if names is not None and len(names) != len(made):
+            raise ValueError(f"output_names has {len(names)} names; the module gives {len(made)} tensors")
+        for i, (name, value) in enumerate(made):
+            self.graph.output(value, name if names is None else names[i])
+
+    def _inputs(self) -> None:
+        """Placeholders: parameters, buffers and constants, and the inputs of the module."""
+        exported = self.exported
+        tensors = {**exported.state_dict, **exported.constants}
+        user: list[Any] = []
+        leaves: list[Any] = []
+        for node, spec in zip(self.names.placeholders, exported.graph_signature.input_specs, strict=True):
+            if spec.kind.name != "USER_INPUT":
+                tensor = tensors.get(spec.target)
+                if not isinstance(tensor, torch.Tensor):
+                    self._refused.add(node)
+                    if node.users:
+                        self.problems.add(f"a constant of type {type(tensor).__name__}", str(spec.target))
+                    continue
+                self._check_tensor(node, tensor, str(spec.target))
+            else:
+                leaves.append(node)
+                if isinstance(node.meta.get("val"), (torch.Tensor, torch.SymInt)):
+                    user.append(node)
+        names = self._input_names
+        if names is not None and len(names) != len(user):
+            raise ValueError(f"input_names has {len(names)} names; the module takes {len(user)} tensors")
+        shown = self._program.names if len(self._program.names) == len(leaves) else [{}] * len(leaves)
+        for node, sizes in zip(leaves, shown, strict=True):
+            self._name_sizes(node, sizes)
+        for i, node in enumerate(user):
+            self._input(node, names[i] if names is not None else str(node.name))
+
+    def _check_tensor(self, node: Any, tensor: Any, name: str) -> None:
+        if type(tensor) not in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer) and node.users:
+            self.problems.add(f"a tensor of type {type(tensor).__name__}", name)
+            self._refused.add(node)
+        else:
+            self.constants[node] = tensor
+
+    def _name_sizes(self, node: Any, names: dict[int, str]) -> None:
+        for axis, name in names.items():
+            fake = node.meta.get("val")
+            size = fake.shape[axis] if isinstance(fake, torch.Tensor) else None
+            if is_symbolic(size) and size.node.expr.is_Symbol:
+                self.sizes.name(size.node.expr, name)
+
+    def _input(self, node: Any, name: str) -> None:
+        fake = node.meta["val"]
+        try:
+            if isinstance(fake, torch.SymInt):
+                raise Unsupported("an input that is a number; expected tensors")
+            dtype = dtype_of(fake.dtype)
+            if fake.ndim > MAX_RANK:
+                raise Unsupported(f"an input of {fake.ndim} dimensions; expected {MAX_RANK} at most")
+        except Unsupported as error:
+            self.problems.add(str(error), name)
+            self._refused.add(node)
+            return
+        for axis, size in enumerate(fake.shape):
+            if is_symbolic(size) and size.node.expr.is_Symbol:
+                self.sizes.name(size.node.expr, f"{name}_dim_{axis}")
+        dims = [f"{name}_dim_{axis}" if dim is None else dim for axis, dim in enumerate(self.sizes.shape(fake.shape))]
+        value = self.graph.input(name, dims, dtype)
+        self._values[node] = value
+        for axis, size in enumerate(fake.shape):
+            if is_symbolic(size) and size.node.expr.is_Symbol:
+                self.sizes.place(size.node.expr, value, axis)
+
+    def _function(self, node: Any) -> None:
+        fake = node.meta.get("val")
+        if op_name(node.target) in _CHECKS or not node.users:
+            return
+        if isinstance(fake, (int, float, bool)) or is_symbolic(fake):
+            return  # computed from sizes where it is read
+        if node.target is operator.getitem:
+            self._item(node)
+            return
+        if not isinstance(node.target, torch._ops.OpOverload):
+            self._refuse(node, f"op {node.target}")
+            return
+        inputs = node.all_input_nodes
+        if any(argument in self._refused for argument in inputs):
+            if not can_convert(node.target):
+                self._refuse(node, f"op {op_name(node.target)}")
+            self._refused.add(node)
+            return
+        if self._evaluate(node, inputs):
+            return
+        function = CONVERTERS.get(op_name(node.target))
+        if function is None:
+            self._refuse(node, f"op {op_name(node.target)}")
+            return
+        call = Call(self, node, self.names.of(node))
+        try:
+            result = function(call)
+            call.check_arguments()
+        except Unsupported as error:
+            self._refuse(node, str(error))
+            return
+        except (ValueError, TypeError) as error:
+            if isinstance(error, InvalidModelError):
+                raise
+            raise InvalidModelError(f"node {call.name!r} ({call.op}): {error}") from error
+        if isinstance(result, Value):
+            self._several[node] = [result]
+            self._values[node] = result
+            self._type(result, fake[0] if isinstance(fake, (list, tuple)) else fake)
+        else:
+            self._several[node] = list(result)
+            for value, of in zip(result, fake, strict=False):
+                if value is not None:
+                    self._type(value, of)
+
+    def _refuse(self, node: Any, why: str) -> None:
+        self.problems.add(why, self.names.of(node))
+        self._refused.add(node)
+
+    def _item(self, node: Any) -> None:
+        source, index = node.args
+        if source in self._refused:
+            self._refused.add(node)
+        elif source in self.constants:
+            self.constants[node] = self.constants[source][index]
+        else:
+            made = self._several[source]
+            value = made[index] if index < len(made) else None
+            if value is None:
+                self._refuse(node, f"output {index} of {op_name(source.target)}")
+            else:
+                self._values[node] = value
+
+    def _type(self, value: Value, fake: Any) -> None:
+        """torch's dtype and shape, for a value that a node computes."""
+        if value.producer is None or not isinstance(fake, torch.Tensor):
+            return
+        dims = self.sizes.shape(fake.shape)
+        value.dtype = value.dtype or dtype_of(fake.dtype)
+        mine = value.shape if value.shape is not None and len(value.shape) == len(dims) else (None,) * len(dims)
+        value.shape = tuple(old if dim is None else dim for dim, old in zip(dims, mine, strict=True))
+
+    def _evaluate(self, node: Any, inputs: list[Any]) -> bool:
+        """A node of constants alone is computed by torch, once, where that takes no memory to speak of."""
+        if any(argument not in self.constants for argument in inputs):
+            return False
+        if torch.Tag.nondeterministic_seeded in node.target.tags or node.target.namespace != "aten":
+            return False
+        fakes = node.meta["val"] if isinstance(node.meta["val"], (list, tuple)) else [node.meta["val"]]
+        if any(is_symbolic(size) for fake in fakes if isinstance(fake, torch.Tensor) for size in fake.shape):
+            return False
+        known = [self.constants[argument] for argument in inputs]
+        before = sum(tensor.nbytes for tensor in known if isinstance(tensor, torch.Tensor))
+        after = sum(fake.numel() * fake.element_size() for fake in fakes if isinstance(fake, torch.Tensor))
+        if after > max(before, _SMALL):
+            return False
+        arguments = torch.fx.map_arg((node.args, node.kwargs), self.constants.__getitem__)
+        try:
+            with torch.no_grad():
+                self.constants[node] = node.target(*arguments[0], **arguments[1])
+        except Exception:  # then it is converted, or refused, like any other
+            return False
+        return True
+
+
+def convert(
+    program: Program, input_names: Sequence[str] | None, output_names: Sequence[str] | None, ops: frozenset[str]
+) -> Graph:
+    """The graph of a program. ``ops``: what the runtime has."""
+    walk = Walk(program, input_names, ops)
+    walk.run()
+    walk.outputs(output_names)
+    return walk.graph
