@@ -37,7 +37,7 @@ _existing = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.argument("source", metavar="MODEL.onnx", type=_existing)
+@click.argument("source", metavar="MODEL.onnx|MODEL.pt2", type=_existing)
 @click.option("-o", "--output", required=True, metavar="MODEL.dynq", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--keep-float", multiple=True, metavar="PATTERN", help="Leave these nodes in float32; again for more.")
 @click.option("--attention", type=click.Choice(["float", "int8"]), default="float", show_default=True)
@@ -54,8 +54,7 @@ def quantize(
     source: Path, output: Path, keep_float: tuple[str, ...], attention: str, embedding: str, first_layer: str,
     no_quantize: bool, values: tuple[str, ...], shapes: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
-    """Make a .dynq file of an ONNX model."""
-    from .importers.onnx import to_graph
+    """Make a .dynq file of an ONNX model, or of a program that torch.export.save wrote."""
 
     errors = Console(stderr=True)
     with Progress(
@@ -63,7 +62,7 @@ def quantize(
         console=errors, transient=True, disable=as_json or not errors.is_terminal,
     ) as progress:  # fmt: skip
         task = progress.add_task("reading", total=3)
-        graph = _refused(lambda: to_graph(source, _input_values(values), _input_shapes(shapes)))
+        graph = _refused(lambda: _graph(source, _input_values(values), _input_shapes(shapes)))
         progress.update(task, description="quantizing" if not no_quantize else "packing", advance=1)
         model = _refused(
             lambda: graph.build(
@@ -97,6 +96,19 @@ def quantize(
     page.print(_ops_table(model))
     if kept:
         page.print(_floats_table(kept))
+
+
+def _graph(source: Path, values: dict[str, Any], shapes: dict[str, list[int | None]]) -> Graph:
+    """The model of a file before the passes."""
+    if source.suffix == ".pt2":
+        from .importers import torch
+
+        if values or shapes:
+            raise click.UsageError("--input-value and --input-shape are for ONNX models; a .pt2 file has its inputs")
+        return torch.to_graph(source)
+    from .importers import onnx
+
+    return onnx.to_graph(source, values, shapes)
 
 
 def _input_values(texts: tuple[str, ...]) -> dict[str, Any]:
@@ -454,6 +466,8 @@ def _size(size: int) -> str:
 
 def _size_with_data(source: Path) -> int:
     """Bytes of a model and of the files with its external data."""
+    if source.suffix == ".pt2":
+        return source.stat().st_size
     import onnx
 
     model = onnx.load_model(source, load_external_data=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ __all__ = ["from_torch", "to_graph"]
 
 
 def from_torch(
-    module: torch.nn.Module | torch.export.ExportedProgram,
+    module: torch.nn.Module | torch.export.ExportedProgram | str | os.PathLike[str],
     example_inputs: Sequence[Any] | torch.Tensor | None = None,
     *,
     kwargs: Mapping[str, Any] | None = None,
@@ -34,7 +35,8 @@ def from_torch(
     float32. The module stays as it is.
 
     Args:
-        module: in evaluation mode and on the CPU; or what ``torch.export.export`` or ``torch.export.load`` gave.
+        module: in evaluation mode and on the CPU; or what ``torch.export.export`` gave; or the path of a file by
+            ``torch.export.save``.
         example_inputs: tensors as its forward takes them; none with an exported program.
         kwargs: those that forward takes by name.
         dynamic_shapes: which sizes a run decides; None: none, all are those of the examples. "batch": the first one of
@@ -48,7 +50,7 @@ def from_torch(
     Raises:
         TypeError, ValueError: the arguments do not fit the module, or it is in training mode or not on the CPU.
         UnsupportedModelError: the module cannot be exported, or holds what dynq cannot run; the error lists all of it.
-        InvalidModelError: the program contradicts itself.
+        InvalidModelError: the file or the program is damaged.
     """
     graph = to_graph(
         module,
@@ -62,7 +64,7 @@ def from_torch(
 
 
 def to_graph(
-    module: torch.nn.Module | torch.export.ExportedProgram,
+    module: torch.nn.Module | torch.export.ExportedProgram | str | os.PathLike[str],
     example_inputs: Sequence[Any] | torch.Tensor | None = None,
     *,
     kwargs: Mapping[str, Any] | None = None,

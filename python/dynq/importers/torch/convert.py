@@ -344,7 +344,7 @@ class Walk:
             kind = spec.kind.name
             if kind == "USER_OUTPUT":
                 results.append(item)
-            else:
+            elif kind != "TOKEN":
                 what = kind.lower().removesuffix("_mutation").replace("_", " ")
                 self.problems.add(f"forward changes a {what}", str(spec.target))
         given = output_names(self.exported.call_spec.out_spec, len(results))
@@ -374,7 +374,9 @@ class Walk:
         user: list[Any] = []
         leaves: list[Any] = []
         for node, spec in zip(self.names.placeholders, exported.graph_signature.input_specs, strict=True):
-            if spec.kind.name != "USER_INPUT":
+            if spec.kind.name == "TOKEN":  # of ops that have to keep their order
+                self._refused.add(node)
+            elif spec.kind.name != "USER_INPUT":
                 tensor = tensors.get(spec.target)
                 if not isinstance(tensor, torch.Tensor):
                     self._refused.add(node)
@@ -405,7 +407,7 @@ class Walk:
     def _name_sizes(self, node: Any, names: dict[int, str]) -> None:
         for axis, name in names.items():
             fake = node.meta.get("val")
-            size = fake.shape[axis] if isinstance(fake, torch.Tensor) else None
+            size: Any = fake.shape[axis] if isinstance(fake, torch.Tensor) else None
             if is_symbolic(size) and size.node.expr.is_Symbol:
                 self.sizes.name(size.node.expr, name)
 

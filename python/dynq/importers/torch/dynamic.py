@@ -34,19 +34,19 @@ def given(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic
     order = [name for name in signature.parameters if name in kwargs] + [
         name for name in kwargs if name not in signature.parameters
     ]
-    kwargs = {name: kwargs[name] for name in order}
+    named = {name: kwargs[name] for name in order}
     forms = (str, Mapping, tuple, list)
     if dynamic_shapes is None or not isinstance(dynamic_shapes, forms):  # such as torch.export.ShapesCollection
-        return Given(args, kwargs, dynamic_shapes, [])
+        return Given(args, named, dynamic_shapes, [])
     walk = _Walk()
     values = dict(bound.arguments)
     result = walk.all(values, dynamic_shapes)
     if all(value is old for value, old in walk.enlarged):
-        return Given(args, kwargs, result, walk.names)
+        return Given(args, named, result, walk.names)
     larger = iter([value for value, _ in walk.enlarged])
-    leaves, spec = pytree.tree_flatten((args, kwargs))
-    args, kwargs = pytree.tree_unflatten([next(larger) for _ in leaves], spec)
-    return Given(args, kwargs, result, walk.names)
+    leaves, spec = pytree.tree_flatten((args, named))
+    args, named = pytree.tree_unflatten([next(larger) for _ in leaves], spec)
+    return Given(args, named, result, walk.names)
 
 
 class _Walk:

@@ -17,7 +17,7 @@ _WEIGHT_AT = {
     "linear": 1, "conv1d": 1, "conv2d": 1, "convolution": 1, "conv_transpose1d": 1, "conv_transpose2d": 1, "prelu": 1,
     "batch_norm": 1, "_native_batch_norm_legit_no_training": 1, "native_group_norm": 1, "instance_norm": 1,
     "layer_norm": 2, "native_layer_norm": 2, "group_norm": 2, "rms_norm": 2,
-    "embedding": 0, "lstm": 2, "gru": 2, "rnn_tanh": 2, "rnn_relu": 2,
+    "embedding": 0, "lstm": 2, "gru": 2, "rnn": 2,
 }  # fmt: skip
 
 
@@ -37,7 +37,7 @@ class Names:
     def of(self, node: Any) -> str:
         """``encoder.layer.0.query`` of the module's own op, ``encoder.layer.0.softmax`` of another one in it."""
         target = getattr(node.target, "overloadpacket", node.target)
-        op = getattr(target, "__name__", str(target)).rpartition(".")[2]
+        op = re.sub(r"^rnn_\w+", "rnn", getattr(target, "__name__", str(target)).rpartition(".")[2])
         path = _path(node)
         weight = self._weight(node, op)
         if weight is not None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from ..errors import UnsupportedModelError
+from ...errors import FileAccessError
+from ..errors import InvalidModelError, UnsupportedModelError
 from .dynamic import given
 
 __all__ = ["Program", "export"]
@@ -28,14 +30,17 @@ class Program:
 def export(
     module: Any, example_inputs: Any, kwargs: Mapping[str, Any] | None, dynamic_shapes: Any, keep: Any
 ) -> Program:
-    """Exports a module, or takes a program as it is. ``keep(op)``: whether an op stays one op."""
+    """Exports a module, or takes a program or its file as it is. ``keep(op)``: whether an op stays one op."""
+    if isinstance(module, (str, os.PathLike)):
+        module = _load(module)
     if isinstance(module, torch.export.ExportedProgram):
         if example_inputs is not None or kwargs or dynamic_shapes is not None:
             raise ValueError("an exported program has its inputs; expected no example_inputs, kwargs or dynamic_shapes")
         return Program("the program", _functional(module, keep), [])
     if not isinstance(module, torch.nn.Module):
         raise TypeError(
-            f"module is of type {type(module).__name__}; expected a torch.nn.Module or a torch.export.ExportedProgram"
+            f"module is of type {type(module).__name__}; expected a torch.nn.Module, a torch.export.ExportedProgram or the "
+            f"path of one"
         )
     _check_module(module)
     args = _arguments(example_inputs, kwargs)
@@ -56,6 +61,17 @@ def export(
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     return Program(name, _functional(exported, keep), inputs.names)
+
+
+def _load(path: str | os.PathLike[str]) -> Any:
+    if not os.path.isfile(path):
+        raise FileAccessError(f"{os.fspath(path)} is no file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.load(path)
+    except Exception as error:  # of many types: whatever the reader of a damaged file raises
+        raise InvalidModelError(f"{os.fspath(path)} is no program of torch.export: {error}") from error
 
 
 def _functional(exported: Any, keep: Any) -> Any:

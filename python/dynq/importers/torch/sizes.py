@@ -76,7 +76,8 @@ class Sizes:
             if expression not in self._places:
                 raise Unsupported(f"a size that depends on values, not on the sizes of inputs ({expression})")
             value, axis = self._places[expression]
-            return self._node("Gather", self._node("Shape", value), np.int64(axis), axis=0)
+            shape = self._node("Shape", value)
+            return self._node("Gather", shape, np.int64(axis), axis=0)
         kind = type(expression).__name__
         if kind in ("Add", "Mul"):
             return self._chain(kind, expression.as_ordered_terms() if kind == "Add" else _factors(expression))
@@ -88,7 +89,8 @@ class Sizes:
         if kind in ("Mod", "PythonMod") and isinstance(parts[1], int) and parts[1] > 0:
             return self._node("Mod", self._integer(parts[0]), np.int64(parts[1]))
         if kind == "ToFloat":
-            return self._float(parts[0])
+            converted: Value = self._float(parts[0])
+            return converted
         if kind in ("IntTrueDiv", "FloatTrueDiv"):
             return self._node("Div", self._float(parts[0]), self._float(parts[1]))
         if (kind == "FloatPow" and parts[1] == 0.5) or kind.startswith("OpaqueUnaryFn_sqrt"):
@@ -100,13 +102,13 @@ class Sizes:
         numbers.sort(key=lambda number: not isinstance(number, Value))  # constants last
         floating = any(isinstance(n, float) or (isinstance(n, Value) and n.dtype == "float32") for n in numbers)
         convert = self._float if floating else self._integer
-        result = convert(numbers[0])
+        result: Value = convert(numbers[0])
         for number in numbers[1:]:
             result = self._node(op, result, convert(number))
         return result
 
     def _floor_div(self, expression: Any, value: int | float | Value, divisor: int) -> Value:
-        dividend = self._integer(value)
+        dividend: Value = self._integer(value)
         if not all(number >= 0 for number in expression.as_coefficients_dict().values()):  # Div rounds towards 0
             dividend = self._node("Sub", dividend, self._node("Mod", dividend, np.int64(divisor)))
         return self._node("Div", dividend, np.int64(divisor))
@@ -120,7 +122,8 @@ class Sizes:
         return number if number.dtype == "float32" else self._node("Cast", number, to=ONNX_TYPES["float32"])
 
     def _node(self, op: str, *inputs: Any, **attributes: Any) -> Value:
-        return self._graph.node(op, list(inputs), name=self._graph.unique_node("sizes"), **attributes)
+        made: Value = self._graph.node(op, list(inputs), name=self._graph.unique_node("sizes"), **attributes)
+        return made
 
 
 def _factors(expression: Any) -> list[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -71,9 +73,9 @@ def group_norm(call: Call) -> Result:
     channels = sizes[1]
     if not isinstance(channels, int) or (len(sizes) < 3 and call.op == "aten.instance_norm"):
         raise Unsupported(f"{call.op} of channels that are not known")
-    rest: object = channels // groups
+    rest: Any = channels // groups
     for size in sizes[2:]:
-        rest = rest * size  # type: ignore[operator]
+        rest = rest * size
     flat = call.reshape(x, [sizes[0], groups, rest])
     axes = call.axes([2])
     centred = call.node("Sub", [flat, call.node("ReduceMean", [flat, axes], keepdims=1)])

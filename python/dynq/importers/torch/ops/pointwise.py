@@ -201,12 +201,9 @@ def masked_fill(call: Call) -> Result:
 def clamp(call: Call) -> Result:
     dtype = call.dtype
     names = ("min_val", "max_val") if call.has("min_val") else ("min", "max")
+    low, high = (_bound(call, name, dtype) for name in names)
     if call.op == "aten.relu6":
-        low, high = call.constant(np.array(0).astype(dtype)), call.constant(np.array(6).astype(dtype))
-    else:
-        low, high = (
-            call.operand(name, dtype) if call.has(name) and call.get(name) is not None else None for name in names
-        )
+        low, high = (call.constant(np.array(bound).astype(dtype)) for bound in (0, 6))
     x = call.operand("self", dtype)
     numbers = [bound.array for bound in (low, high) if bound is not None]
     if all(array is not None and array.ndim == 0 for array in numbers) and dtype in ("float32", "int32", "int64"):
@@ -214,6 +211,10 @@ def clamp(call: Call) -> Result:
     if low is not None:
         x = call.emit("Max", [x, low])
     return x if high is None else call.emit("Min", [x, high])
+
+
+def _bound(call: Call, name: str, dtype: str) -> Value | None:
+    return call.operand(name, dtype) if call.has(name) and call.get(name) is not None else None
 
 
 @converter("gelu")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ....graph import Value
@@ -84,9 +86,9 @@ def variance(call: Call) -> Result:
         less = 1.0 if correction is None else float(correction)
     sizes = call.fake("self").shape
     count = [size for i, size in enumerate(sizes) if axes is None or i in axes]
-    total: object = 1
+    total: Any = 1
     for size in count:
-        total = total * size  # type: ignore[operator]
+        total = total * size
     mean = _reduce(call, "ReduceMean", x, axes, True, False)
     centred = call.node("Sub", [x, mean])
     squares = _reduce(call, "ReduceSum", call.node("Mul", [centred, centred]), axes, keep, False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..convert import Call, Result, converter
 
 
@@ -61,7 +63,7 @@ def movedim(call: Call) -> Result:
     return _transpose(call, [source[target.index(i)] if i in target else next(rest) for i in range(rank)])
 
 
-def _ints(axes: object, rank: int) -> list[int]:
+def _ints(axes: Any, rank: int) -> list[int]:
     return [int(axis) % rank for axis in (axes if isinstance(axes, list) else [axes])]
 
 
