@@ -10,7 +10,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -25,6 +25,9 @@ from .errors import Error, FileFormatError
 from .model import Model, ModelValue, load
 from .random_inputs import random_input
 from .report import Row
+
+if TYPE_CHECKING:
+    from .graph import Graph
 
 __all__ = ["compare", "export", "inspect", "quantize", "run"]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
@@ -15,6 +17,7 @@ from torch import nn  # noqa: E402
 from torch.export import Dim  # noqa: E402
 
 import dynq  # noqa: E402
+from dynq.cli import cli  # noqa: E402
 from dynq.importers.torch import to_graph  # noqa: E402
 
 
@@ -327,3 +330,31 @@ def test_other_kinds_of_floats_become_float32() -> None:
     module.weight.data[0, 0] = 1e300
     with pytest.raises(dynq.InvalidModelError, match="weight has float64 values that are beyond float32"):
         dynq.from_torch(module, (floats(2, 8).double(),))
+
+
+def test_the_examples_of_whole_models_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs/pytorch.md").read_text(encoding="utf-8")
+    section = page.partition("## Whole models\n")[2].partition("\n## ")[0]
+    names: dict[str, Any] = {}
+    for code in re.findall(r"```python\n(.+?)```", section, re.DOTALL):
+        exec(compile(code, "docs/pytorch.md", "exec"), names)
+    assert names["tags"].shape == (1, 5)
+    assert names["kept"] == ["lstm.l0.projection"]
+    assert [op for _, op in names["same"].nodes] == ["dynq.Linear"]
+
+
+def test_the_command_takes_programs(tmp_path: Path) -> None:
+    program = torch.export.export(nn.Sequential(nn.Linear(64, 64), nn.GELU()).eval(), (floats(2, 64),))
+    torch.export.save(program, tmp_path / "layer.pt2")
+    run = CliRunner()
+    path = tmp_path / "layer.dynq"
+    assert run.invoke(cli, ["quantize", str(tmp_path / "layer.pt2"), "-o", str(path)]).exit_code == 0
+    np.testing.assert_array_equal(
+        results(dynq.load(path), floats(2, 64)), results(dynq.from_torch(program), floats(2, 64))
+    )
+    (tmp_path / "damaged.pt2").write_bytes((tmp_path / "layer.pt2").read_bytes()[:1000])
+    result = run.invoke(cli, ["quantize", str(tmp_path / "damaged.pt2"), "-o", str(path)])
+    assert isinstance(result.exception, dynq.InvalidModelError)
+    with pytest.raises(dynq.FileAccessError, match="is no file"):
+        dynq.from_torch(tmp_path / "none.pt2")

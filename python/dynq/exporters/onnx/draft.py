@@ -13,7 +13,7 @@ from ..._arguments import FLOAT32, Array
 from ...graph import Graph, Node, Value
 from ...graph.given import ONNX_TYPES
 from ...graph.ir import Deferred
-from ...importers.onnx.errors import Problems, Unsupported
+from ...importers.errors import Problems, Unsupported
 from ...weights import QuantizedWeight
 
 __all__ = ["Constant", "Draft", "Edge", "Site", "array_of", "weight_of"]

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..._arguments import FLOAT32, Array
 from ...graph.given import ONNX_TYPES, Attributes
-from ...importers.onnx.errors import Unsupported
+from ...importers.errors import Unsupported
 from .draft import Edge, Site, weight_of
 from .quantized import activate, dynamic_product, fixed, quantize, scheme_of
 

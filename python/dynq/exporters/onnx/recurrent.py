@@ -12,7 +12,7 @@ import numpy as np
 from ..._arguments import FLOAT32, Array
 from ...graph import Value
 from ...graph.passes.recurrent import GATES
-from ...importers.onnx.errors import Unsupported
+from ...importers.errors import Unsupported
 from ...weights import QuantizedWeight
 from .draft import Edge, Site, weight_of
 

@@ -11,7 +11,7 @@ from onnx import GraphProto, ModelProto, StringStringEntryProto, TensorProto, he
 from ..._call import library_version
 from ...graph import Graph
 from ...graph.shapes import infer_all
-from ...importers.onnx.errors import Unsupported
+from ...importers.errors import Unsupported
 from .draft import Draft, Site
 from .layers import same
 from .table import WRITERS, absorbed

@@ -39,8 +39,8 @@ def export(
         return Program("the program", _functional(module, keep), [])
     if not isinstance(module, torch.nn.Module):
         raise TypeError(
-            f"module is of type {type(module).__name__}; expected a torch.nn.Module, a torch.export.ExportedProgram or the "
-            f"path of one"
+            f"module is of type {type(module).__name__}; expected a torch.nn.Module, a torch.export.ExportedProgram "
+            "or the path of one"
         )
     _check_module(module)
     args = _arguments(example_inputs, kwargs)
