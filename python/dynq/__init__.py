@@ -38,6 +38,7 @@ from .graph import Graph
 from .importers.onnx import from_onnx
 from .importers.torch import from_torch
 from .model import Model, load
+from .recurrent import RecurrentWeights, gru, gru_weights, lstm, lstm_weights, rnn, rnn_weights
 from .threads import get_num_threads, set_num_threads
 from .weights import QuantizedWeight, quantize_weight
 
@@ -62,6 +63,7 @@ __all__ = [
     "NonFiniteError",
     "OutOfMemoryError",
     "QuantizedWeight",
+    "RecurrentWeights",
     "UnsupportedModelError",
     "__version__",
     "calibrate",
@@ -71,13 +73,19 @@ __all__ = [
     "from_torch",
     "gemm_s32",
     "get_num_threads",
+    "gru",
+    "gru_weights",
     "isa",
     "linear",
     "load",
+    "lstm",
+    "lstm_weights",
     "matmul",
     "minmax",
     "quantize",
     "quantize_weight",
+    "rnn",
+    "rnn_weights",
     "set_num_threads",
 ]
 

@@ -66,6 +66,8 @@ def array(name: str, value: object) -> Array:
 
 def floats(name: str, value: object) -> Array:
     """``value`` as float32; float16 and bfloat16 are converted, anything else is refused."""
+    if type(value) is np.ndarray and value.dtype is FLOAT32:  # as it is mostly
+        return value
     result = array(name, value)
     if result.dtype.name in ("float32", "float16", "bfloat16"):  # in either byte order
         return result.astype(FLOAT32, copy=False)

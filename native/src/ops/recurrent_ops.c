@@ -156,28 +156,34 @@ static dynq_status find_attributes(const dynq_op_node *node, bool own, dynq_recu
 
 /* ---- Shapes ---- */
 
+enum { SHAPE_TEXT = 22 * DYNQ_MAX_RANK };
+
+/* Sizes with commas between. */
+static const char *dims_text(size_t rank, const size_t *dims, char to[SHAPE_TEXT]) {
+  size_t length = 0;
+  to[0] = '\0';
+  for (size_t d = 0; d < rank; d++) {
+    length += (size_t)snprintf(to + length, SHAPE_TEXT - length, "%s%zu", d != 0 ? ", " : "", dims[d]);
+  }
+  return to;
+}
+
 /* Input `i`, where there, is float32 of this shape. */
 static dynq_status check_input(const dynq_op_node *node, size_t i, const char *name, size_t rank, const size_t *dims) {
   const dynq_op_tensor *t = dynq_op_input(node, i);
   if (t == NULL || (t->dtype == DYNQ_FLOAT32 && t->rank == rank && memcmp(t->dims, dims, rank * sizeof *dims) == 0)) {
     return DYNQ_OK;
   }
-  char shape[100] = "";
-  for (size_t d = 0; d < rank; d++) {
-    (void)snprintf(shape + strlen(shape), sizeof shape - strlen(shape), "%s%zu", d != 0 ? ", " : "", dims[d]);
-  }
-  char got[200] = "";
-  for (size_t d = 0; d < t->rank; d++) {
-    (void)snprintf(got + strlen(got), sizeof got - strlen(got), "%s%zu", d != 0 ? ", " : "", t->dims[d]);
-  }
+  char shape[SHAPE_TEXT], got[SHAPE_TEXT];
   return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s is %s (%s); expected float32 (%s)", name, dynq_dtype_name(t->dtype),
-                   got, shape);
+                   dims_text(t->rank, t->dims, got), dims_text(rank, dims, shape));
 }
 
 static dynq_status check_lengths(const dynq_op_tensor *t, size_t batch) {
   if (t != NULL && ((t->dtype != DYNQ_INT32 && t->dtype != DYNQ_INT64) || t->rank != 1 || t->dims[0] != batch)) {
-    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "sequence_lens is %s of %zu dimensions; expected int32 (%zu)",
-                     dynq_dtype_name(t->dtype), t->rank, batch);
+    char got[SHAPE_TEXT];
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "sequence_lens is %s (%s); expected int32 (%zu)",
+                     dynq_dtype_name(t->dtype), dims_text(t->rank, t->dims, got), batch);
   }
   return DYNQ_OK;
 }
@@ -307,7 +313,11 @@ static dynq_status find_layer(const dynq_op_node *node, dynq_cell cell, layer *l
   r->kernels = node->kernels;
   DYNQ_TRY(find_attributes(node, l->own, r));
   DYNQ_TRY(l->own ? find_own(l) : find_onnx(l));
-  l->recurrent_bytes = dynq_recurrent_bytes(r, node->thread_count);
+  dynq_recurrent whole = *r;
+  whole.lengths = NULL; /* as run() has it where every sequence goes through all steps */
+  const size_t bytes = dynq_recurrent_bytes(r, node->thread_count),
+               most = dynq_recurrent_bytes(&whole, node->thread_count);
+  l->recurrent_bytes = bytes > most ? bytes : most;
   return DYNQ_OK;
 }
 
@@ -367,10 +377,22 @@ static char *project(layer *l, char *memory) {
   return memory + l->matmul_bytes;
 }
 
+/* Whether no sequence ends before the last step. */
+static bool all_whole(const dynq_recurrent *r) {
+  size_t i = 0;
+  while (r->lengths != NULL && i < r->batch && dynq_op_value(r->lengths, i) == (int64_t)r->steps) {
+    i++;
+  }
+  return i == r->batch;
+}
+
 static dynq_status run(const dynq_op_node *node, dynq_cell cell) {
   const dynq_op_tensor *y = dynq_op_output(node, Y), *y_h = dynq_op_output(node, Y_H), *y_c = dynq_op_output(node, Y_C);
   layer l;
   DYNQ_TRY(find_layer(node, cell, &l));
+  if (all_whole(&l.recurrent)) {
+    l.recurrent.lengths = NULL;
+  }
   char *memory = node->scratch;
   if (!l.own) {
     memory = project(&l, memory);

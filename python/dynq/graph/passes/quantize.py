@@ -172,7 +172,7 @@ def _conv(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
     why = options.why_float(node) or why_conv_float(node, array)
     if why is not None:
         assert isinstance(groups, int)
-        if n % max(groups, 1) != 0:
+        if groups < 1 or n % groups != 0:
             raise ValueError(
                 f"node {node.name!r}: its weight has {n} outputs, which {groups} groups do not share evenly"
             )

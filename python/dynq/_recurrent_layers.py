@@ -1,0 +1,168 @@
+"""The weights of recurrent layers, as ONNX's nodes or PyTorch's modules have them, brought into ONNX's form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _arguments as arguments
+from ._arguments import Array
+
+__all__ = ["CELLS", "Cell", "Layer", "read_layers"]
+
+
+class Cell(NamedTuple):
+    gates: tuple[int, ...]  # ONNX's, by their places among PyTorch's
+    functions: int  # activations of one direction
+
+
+CELLS = {"LSTM": Cell((0, 3, 1, 2), 3), "GRU": Cell((1, 0, 2), 2), "RNN": Cell((0,), 1)}
+
+
+class Layer(NamedTuple):
+    """Float32: w (D, G * H, I), r (D, G * H, H), b (D, 2 * G * H) and peepholes p (D, 3 * H), as ONNX has them."""
+
+    w: Array
+    r: Array
+    b: Array | None = None
+    p: Array | None = None
+
+
+def read_layers(cell: str, weights: Any, prefix: str) -> list[Layer]:
+    """What lstm_weights and its like take: arrays by PyTorch's names, or ONNX's arrays."""
+    if isinstance(weights, Mapping):
+        layers = _by_name(cell, weights, prefix)
+    elif isinstance(weights, (tuple, list)) and weights:
+        if prefix:
+            raise ValueError("prefix is of names; weights has none")
+        several = isinstance(weights[0], (tuple, list))
+        layers = [_onnx(cell, arrays, f"weights[{i}]" if several else "weights")
+                  for i, arrays in enumerate(weights if several else [weights])]  # fmt: skip
+    else:
+        raise TypeError(
+            f"weights is of type {type(weights).__name__}; expected arrays by name, or (W, R, B) of each layer"
+        )
+    first = layers[0]
+    for i, layer in enumerate(layers):
+        if layer.r.shape != first.r.shape:
+            raise ValueError(
+                f"layer {i} has R, weight_hh of all directions, of shape {layer.r.shape}; layer 0 {first.r.shape}"
+            )
+        wanted = len(first.r) * first.r.shape[2]
+        if i and layer.w.shape[2] != wanted:
+            raise ValueError(f"layer {i} takes inputs of size {layer.w.shape[2]}; layer {i - 1} gives {wanted}")
+    return layers
+
+
+def _onnx(cell: str, arrays: Any, what: str) -> Layer:
+    most = 4 if cell == "LSTM" else 3
+    if not isinstance(arrays, (tuple, list)) or not 2 <= len(arrays) <= most:
+        count = f"{len(arrays)} arrays" if isinstance(arrays, (tuple, list)) else f"type {type(arrays).__name__}"
+        raise ValueError(f"{what} is of {count}; expected (W, R{', B, P'[: 3 * most - 6]}) or fewer, W and R at least")
+    w, r, b, p = (
+        None if array is None else arguments.floats(f"{what}: {name}", array)
+        for name, array in zip("WRBP", [*arrays, None, None][:4], strict=True)
+    )
+    if w is None or r is None:
+        raise ValueError(f"{what} has no {'W' if w is None else 'R'}")
+    gates = len(CELLS[cell].gates)
+    for name, array in (("W", w), ("R", r)):
+        if array.ndim != 3 or len(array) not in (1, 2):
+            raise ValueError(f"{what}: {name} has shape {array.shape}; expected (D, {gates} * H, ...), D 1 or 2")
+    d, _, hidden = r.shape
+    if hidden == 0:
+        raise ValueError(f"{what}: R has shape {r.shape}; expected a hidden size of at least 1")
+    _check_size(f"{what}: R", r, (d, gates * hidden, hidden))
+    _check_size(f"{what}: W", w, (d, gates * hidden, w.shape[2]))
+    for name, vector, width in (("B", b, 2 * gates * hidden), ("P", p, 3 * hidden)):
+        if vector is not None:
+            _check_size(f"{what}: {name}", vector, (d, width))
+    return Layer(w, r, b, p)
+
+
+def _check_size(name: str, array: Array, shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}; expected {shape}")
+
+
+# ---- PyTorch's names
+
+_NAME = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)(?:_l(\d+)(_reverse)?)?")
+
+
+def _by_name(cell: str, weights: Mapping[str, Any], prefix: str) -> list[Layer]:
+    """Of a module with layers, or of a cell, whose names have no number."""
+    parts: dict[tuple[int, int], dict[str, Array]] = {}
+    for name, value in weights.items():
+        if not isinstance(name, str):
+            raise TypeError(f"weights has the name {name!r}; expected str")
+        if not name.startswith(prefix):
+            continue
+        match = _NAME.fullmatch(name[len(prefix) :])
+        if match is None:
+            raise ValueError(
+                f"weights has {name!r}; expected {prefix}weight_ih_l0, {prefix}weight_hh_l0 and their like"
+            )
+        kind, number, reverse = match.groups()
+        of_direction = parts.setdefault((int(number or 0), int(reverse is not None)), {})
+        if kind in of_direction:
+            raise ValueError(f"weights has {name!r} and the same with another number of its layer, or none")
+        of_direction[kind] = arguments.floats(name, value)
+    numbered = any(f"{prefix}weight_ih_l{i}" in weights for i, _ in parts)
+    names = {(i, d): f"{prefix}{{}}{f'_l{i}' if numbered else ''}{'_reverse' if d else ''}" for i, d in parts}
+    layers = 1 + max((i for i, _ in parts), default=-1)
+    directions = 1 + max((d for _, d in parts), default=0)
+    if not parts:
+        raise ValueError(f"weights has no name such as {prefix}weight_ih_l0")
+    result = []
+    for i in range(layers):
+        made = []
+        for d in range(directions):
+            if (i, d) not in parts:
+                raise ValueError(f"weights has no {prefix}weight_ih_l{i}{'_reverse' if d else ''}")
+            made.append(_direction(cell, parts[i, d], names[i, d]))
+        first = made[0]
+        for other in made[1:]:
+            if (other[2] is None) != (first[2] is None) or other[0].shape != first[0].shape:
+                raise ValueError(f"layer {i}: its directions differ in size or in having biases")
+        biases = [b for _, _, b in made if b is not None]
+        w, r = np.stack([w for w, _, _ in made]), np.stack([r for _, r, _ in made])
+        result.append(Layer(w, r, np.stack(biases) if biases else None))
+    return result
+
+
+def _direction(cell: str, parts: dict[str, Array], name: str) -> tuple[Array, Array, Array | None]:
+    """w, r and b of one direction of one layer; ``name`` has a place for the kind."""
+    for kind in ("weight_ih", "weight_hh"):
+        if kind not in parts:
+            raise ValueError(f"weights has no {name.format(kind)}")
+    if "weight_hr" in parts:
+        raise ValueError(f"weights has {name.format('weight_hr')}; an LSTM with a projection is not supported")
+    if ("bias_ih" in parts) != ("bias_hh" in parts):
+        there, absent = ("bias_ih", "bias_hh") if "bias_ih" in parts else ("bias_hh", "bias_ih")
+        raise ValueError(f"weights has {name.format(there)} and no {name.format(absent)}")
+    order = CELLS[cell].gates
+    w, r = parts["weight_ih"], parts["weight_hh"]
+    for kind in ("weight_ih", "weight_hh"):
+        if parts[kind].ndim != 2:
+            raise ValueError(f"{name.format(kind)} has shape {parts[kind].shape}; expected 2 dimensions")
+    hidden = r.shape[1]
+    if hidden == 0:
+        raise ValueError(f"{name.format('weight_hh')} has shape {r.shape}; expected a hidden size of at least 1")
+    width = len(order) * hidden
+    _check_size(name.format("weight_hh"), r, (width, hidden))
+    _check_size(name.format("weight_ih"), w, (width, w.shape[1]))
+    bias = None
+    if "bias_ih" in parts:
+        for kind in ("bias_ih", "bias_hh"):
+            _check_size(name.format(kind), parts[kind], (width,))
+        bias = np.concatenate([_gates(parts[kind], order) for kind in ("bias_ih", "bias_hh")])
+    return _gates(w, order), _gates(r, order), bias
+
+
+def _gates(array: Array, order: tuple[int, ...]) -> Array:
+    gates = np.split(array, len(order))
+    return np.concatenate([gates[gate] for gate in order])
