@@ -12,14 +12,18 @@ except ImportError as error:
 from .attention import MultiheadAttention
 from .convert import NotConvertedWarning, quantize_dynamic, report
 from .embedding import Embedding, EmbeddingBag
+from .fake_quantize import FakeQuantize, finish_qat, prepare_qat
 from .linear import Linear
 
 __all__ = [
     "Embedding",
     "EmbeddingBag",
+    "FakeQuantize",
     "Linear",
     "MultiheadAttention",
     "NotConvertedWarning",
+    "finish_qat",
+    "prepare_qat",
     "quantize_dynamic",
     "report",
 ]
