@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -236,3 +238,13 @@ def test_training_with_it_makes_up_for_a_loss_by_quantization(rng: np.random.Gen
     quantized = dynq.torch.quantize_dynamic(dynq.torch.finish_qat(prepared))
     assert abs(accuracy(quantized) - accuracy(prepared)) < 0.005  # what training saw
     assert accuracy(quantized) > accuracy(dynq.torch.quantize_dynamic(without)) + 0.05
+
+
+def test_the_example_of_the_page_runs() -> None:
+    page = (Path(__file__).parents[2] / "docs/pytorch.md").read_text(encoding="utf-8")
+    section = page.partition("## Quantization-aware training\n")[2].partition("\n## ")[0]
+    names: dict[str, Any] = {"dynq": dynq, "torch": torch, "nn": nn}
+    for code in re.findall(r"```python\n(.+?)```", section, re.DOTALL):
+        exec(compile(code, "docs/pytorch.md", "exec"), names)
+    assert [type(names["trained"][i]) for i in (0, 2)] == [nn.Linear] * 2
+    assert type(names["int8"][0]) is dynq.torch.Linear
