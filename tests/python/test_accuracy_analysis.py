@@ -84,29 +84,28 @@ def test_samples_add_up_as_one_batch_would() -> None:
     whole = analyze(two(), {"x": x}, repeat=1, first_layer="int8")
     for a, b in zip(parts.rows, whole.rows, strict=True):
         assert a.sqnr_db == pytest.approx(b.sqnr_db) and a.output_sqnr_db == pytest.approx(b.output_sqnr_db)
-        assert a.range_use == pytest.approx(b.range_use) and a.codes == b.codes
+        assert a.code_use == pytest.approx(b.code_use) and a.codes == b.codes
     assert parts.samples == 2 and whole.samples == 1
 
 
-def test_weight_error_range_use_and_outliers_are_those_of_the_formulas() -> None:
+def test_weight_error_code_use_and_outliers_are_those_of_the_formulas() -> None:
     x = inputs()
     found = row(analyze(two(), x, repeat=1, first_layer="int8"), "first")
     q, scale = reference.quantize_weight(W1)
     error = np.linalg.norm(q * scale[:, None].astype(np.float64) - W1) / np.linalg.norm(W1.astype(np.float64))
     assert found.weight_error == pytest.approx(error, rel=1e-5)
-    use, outliers, codes, ranges = [], 0, np.zeros(32, int), np.zeros(32, int)
+    outliers, codes, ranges = 0, np.zeros(256, int), np.zeros(32, int)
     for block in x.astype(np.float64):
         low, high = min(block.min(), 0), max(block.max(), 0)
-        a, b = np.quantile(block, [0.005, 0.995])
-        use.append((b - a) / (high - low))
         outliers += int((np.abs(block) > 8 * math.sqrt((block**2).mean())).sum())
         ranges[math.floor(math.log2(high - low)) + 14] += 1
         integers = np.rint((block - low) / (high - low) * 255)
         for code in integers:
-            codes[int(code) // 8] += 1
-    assert found.range_use == pytest.approx(np.mean(use))
+            codes[int(code)] += 1
+    entropy = -sum(n / x.size * math.log2(n / x.size) for n in codes if n)
+    assert found.code_use == pytest.approx(2**entropy / 256)
     assert outliers == 0 and found.outliers == 0  # 30 in 64 numbers is 7.9 times their root mean square at most
-    assert found.codes == tuple(codes) and found.ranges == tuple(ranges)
+    assert found.codes == tuple(sum(codes[i : i + 8]) for i in range(0, 256, 8)) and found.ranges == tuple(ranges)
     x[4, 3] = 1000
     assert row(analyze(two(), x, repeat=1, first_layer="int8"), "first").outliers is not None
     wide = np.zeros((1, 64), np.float32) + np.float32(0.01)
@@ -149,7 +148,7 @@ def test_layers_that_were_merged_are_told_apart() -> None:
         assert row(analysis, name).output_sqnr_db == pytest.approx(expected, abs=1e-4)
     attended = row(analysis, "attended")
     assert attended.became == "int8 attention" and attended.macs == 2 * 5 * 5 * 64 and attended.weight_error is None
-    assert attended.sqnr_db is not None and attended.sqnr_db > 20 and attended.range_use is not None
+    assert attended.sqnr_db is not None and attended.sqnr_db > 20 and attended.code_use is not None
 
 
 def others() -> dict[str, tuple[dynq.Graph, Any]]:
@@ -186,7 +185,7 @@ def test_every_kind_of_layer_has_its_figures(kind: str) -> None:
         if kind != "matmul":
             assert found.weight_error is not None and 0.001 < found.weight_error < 0.02, found
         if "embedding" not in found.became:
-            assert found.range_use is not None and 0.3 < found.range_use <= 1
+            assert found.code_use is not None and 0.1 < found.code_use <= 1
     expected = {
         "conv": [2 * 16 * 5 * 5 * 72],
         "lstm": [12 * 64 * 12, 12 * 64 * 16], "gru": [12 * 48 * 12, 12 * 48 * 16], "rnn": [12 * 16 * 12, 12 * 16 * 16],

@@ -42,7 +42,7 @@ class LayerRow:
     output_sqnr_db: float | None  # of the model's outputs where this layer alone is quantized: the lowest
     accumulated_sqnr_db: float | None  # of the layer's output in the whole quantized model
     accumulated_cosine: float | None
-    range_use: float | None  # 0..1
+    code_use: float | None  # 0..1
     outliers: float | None  # 0..1
     weight_error: float | None  # relative
     macs: int  # of the first sample
@@ -294,7 +294,7 @@ def _rows(
             output_sqnr_db=harms[i],
             accumulated_sqnr_db=accumulated.sqnr if tally.matched[i] else None,
             accumulated_cosine=accumulated.cosine if tally.matched[i] else None,
-            range_use=filling.range_use,
+            code_use=filling.code_use,
             outliers=filling.outlier_share,
             weight_error=weight_error(layer, nodes.get(layer.name)) if layer.quantized else None,
             macs=tally.macs[i],

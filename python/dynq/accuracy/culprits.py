@@ -1,9 +1,12 @@
 """Which layers cost a model its accuracy: the few that restore it when they stay float or take 16-bit inputs.
 
 A greedy search by gain per cost that halves the model again and again: of the layers that are still quantized, the half
-whose return to float gains more for its cost is halved next, until one layer is left. With that layer out of the way
-the search begins anew, since its error hid those of others, until the target is reached; then each layer that was found
-is tried once more without. That takes about 2 log2(layers) evaluations of the metric for each culprit.
+whose return to float gains more for its cost is halved next, until one layer is left. Where neither half gains
+anything, since each has an error that hides the other's, it is the half that does more harm as the only quantized one.
+With the layer that was found in float the search begins anew, until the target is reached. That takes about
+2 log2(layers) evaluations of the metric for each culprit. Where a layer so found gains little of what is missing, the
+error is spread over many: then each is tried as the only quantized one, and the fewest in the order of their harm per
+cost are taken. At last each layer is tried once more without, and with 16 bits in place of float.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ..errors import Error
+from ..graph.passes.recurrent import PROJECTION
 from ..model import Model
 from .analysis import output_differences
 from .layers import Layer, find_layers, macs
@@ -25,10 +29,11 @@ __all__ = ["Culprits", "MetricError", "Trial", "find_culprits"]
 
 _SQNR_TARGET = 20.0  # dB: the noise has a hundredth of the outputs' power
 _RESTORED = 0.9  # of what quantization cost a metric of the user's, where there is no other target
-_SHORT_OF_FLOAT = 0.9  # of float's gain that 16 bits have to reach to be taken instead
+_SEEN = 0.01  # of what quantization cost: a gain under it is none
+_SPREAD = 0.25  # of what is missing: where the best layer gains less, the error is spread over many
 _LEAST_COST = 1e-3
 _EXACT = 200.0  # dB that stand for an infinite ratio
-_PROJECTION = ".projection"
+_QUANTIZED, _FLOAT = "the quantized model", "the float model"
 
 
 class MetricError(Error):
@@ -39,10 +44,10 @@ class MetricError(Error):
 class Trial:
     """A model that was tried, and its score."""
 
-    keep_float: tuple[str, ...]
+    keep_float: tuple[str, ...]  # beside that of the options; of the float model all layers
     int16: tuple[str, ...]
     score: float
-    what: str
+    what: str  # in words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +114,7 @@ def find_culprits(
             signal-to-quantization-noise ratio of the outputs, in dB, 200 at most.
         target: to be reached. None: 20 dB, or with a metric of yours nine tenths of the way back to float's score.
         options: what a layer may become: "int16" (inputs of 16 bits, weights still int8) and "float". Where both are
-            given, 16 bits are taken for a layer that gains at least nine tenths of what float does.
+            given, a layer that was found takes 16 bits if the target is reached with them too.
         max_evaluations: of the metric. Where they are used up the best that was found is returned;
             ``result.reached`` is False then.
         build: options of Graph.build; ``keep_float`` and ``int16`` are where the search begins.
@@ -121,6 +126,8 @@ def find_culprits(
     chosen = _options(options)
     if isinstance(source, tuple):
         raise TypeError("source is a tuple; expected what models with other options can be built from, as in analyze")
+    if metric is not None and not callable(metric):
+        raise TypeError(f"metric is of type {type(metric).__name__}; expected a function of a model")
     if max_evaluations < 4:
         raise ValueError(f"max_evaluations is {max_evaluations}; expected at least 4")
     known = Source(source, build)
@@ -133,14 +140,15 @@ def find_culprits(
         name = "SQNR of the outputs, dB"
     else:
         name = getattr(metric, "__name__", type(metric).__name__)
-    search = _Search(known, metric, units, max_evaluations)
-    start = search.score_of(base, "quantized")
-    best = search.score_of(floating, "float", tuple(unit.name for unit in units))
+    loss = _noise if name.startswith("SQNR") else _minus
+    search = _Search(known, metric, loss, units, max_evaluations, chosen)
+    start = search.score_of(base, _QUANTIZED)
+    best = search.score_of(floating, _FLOAT, tuple(unit.name for unit in units))
     if target is None:
         target = _SQNR_TARGET if name.startswith("SQNR") else start + _RESTORED * (best - start)
     if best < target:
         raise ValueError(f"target is {target:g}; the float model itself reaches {best:g}, quantized it is {start:g}")
-    search.run(start, float(target), chosen)
+    search.run(start, best, float(target))
     return Culprits(
         keep_float=list(search.floats),
         int16=list(search.wide),
@@ -168,26 +176,22 @@ def _units(floating: Model, base: Model, samples: Any, seed: int, name: str) -> 
     if not layers:
         raise ValueError(f"{name} has no quantized layer, so none can cost its accuracy; report() says what it has")
     sample = as_samples(base, samples)[0] if samples is not None else random_sample(base, None, seed)
-    work = _work(layers, base, floating, sample, nodes)
+    tensors = {**sample, **base.tensors(sample)}
+    work = {layer.name: macs(layer, tensors) for layer in layers}
     size = {layer.name: _weights(layer, nodes.get(layer.name)) for layer in layers}
     all_work, all_size = max(sum(work.values()), 1), max(sum(size.values()), 1)
     costs = {key: max((work[key] / all_work + size[key] / all_size) / 2, _LEAST_COST) for key in work}
     units = []
     for layer in layers:
-        with_projection = costs[layer.name] + costs.get(f"{layer.name}{_PROJECTION}", 0)  # which becomes float with it
+        with_projection = costs[layer.name] + costs.get(f"{layer.name}{PROJECTION}", 0)  # which becomes float with it
         units.append(_Unit(layer.name, with_projection, layer.op == "dynq.Linear"))
     return units
 
 
 def _cost(units: list[_Unit], names: set[str]) -> float:
     """A recurrent layer's cost has that of its projection in it."""
-    within = {f"{name}{_PROJECTION}" for name in names}
+    within = {f"{name}{PROJECTION}" for name in names}
     return min(sum(unit.cost for unit in units if unit.name in names - within), 1.0)
-
-
-def _work(layers: list[Layer], base: Model, floating: Model, sample: Sample, nodes: Any) -> dict[str, int]:
-    tensors = {**sample, **base.tensors(sample)}
-    return {layer.name: macs(layer, tensors) for layer in layers}
 
 
 def _weights(layer: Layer, original: Any) -> int:
@@ -205,27 +209,51 @@ def _sqnr(floating: Model, samples: list[Sample]) -> Callable[[Model], float]:
     return sqnr
 
 
+def _noise(decibels: float) -> float:
+    """Power relative to the signal's: of several layers it adds up."""
+    return float(10 ** (-decibels / 10))
+
+
+def _minus(score: float) -> float:
+    return -score
+
+
 class _Search:
     """The state of a search: what is float and what has 16 bits so far, and everything that was tried."""
 
     def __init__(
-        self, source: Source, metric: Callable[[Model], float], units: list[_Unit], max_evaluations: int
+        self,
+        source: Source,
+        metric: Callable[[Model], float],
+        loss: Callable[[float], float],
+        units: list[_Unit],
+        max_evaluations: int,
+        options: tuple[str, ...],
     ) -> None:
         self._source, self._metric, self._units, self._left = source, metric, units, max_evaluations
+        self._loss, self._options = loss, options  # gains and harms are differences of losses
         self._scores: dict[tuple[frozenset[str], frozenset[str]], float] = {}
         self.floats: list[str] = []
         self.wide: list[str] = []
         self.score = -math.inf
         self.trials: list[Trial] = []
 
-    def run(self, start: float, target: float, options: tuple[str, ...]) -> None:
+    def run(self, start: float, best: float, target: float) -> None:
         self._scores[frozenset(), frozenset()] = self.score = start
+        self._best, self._target, self._seen = best, target, _SEEN * self._gain(start, best)
         try:
-            while self.score < target and (rest := self._rest(options)):
-                self._take(self._descend(rest, target, options), target, options)
-            self._drop_needless(target)
+            while self.score < target and (rest := self._rest()):
+                before = self.score
+                self._take(self._descend(rest))
+                if self._gain(before, self.score) < _SPREAD * self._gain(before, target) and self._left > len(rest):
+                    self._take_many()
+            self._drop_needless()
+            self._widen()
         except _NoneLeft:
             pass
+
+    def _gain(self, before: float, after: float) -> float:
+        return self._loss(before) - self._loss(after)
 
     def score_of(self, model: Model, what: str, floats: tuple[str, ...] = (), wide: tuple[str, ...] = ()) -> float:
         """The metric of a model; it counts as an evaluation."""
@@ -235,14 +263,14 @@ class _Search:
         try:
             value = self._metric(model)
         except Exception as error:
-            raise MetricError(f"the metric raised {type(error).__name__} on the model {what}: {error}") from error
+            raise MetricError(f"the metric raised {type(error).__name__} on {what}: {error}") from error
         try:
             score = float(value)
         except (TypeError, ValueError) as error:
-            text = f"the metric returned a {type(value).__name__} for the model {what}; expected a number"
+            text = f"the metric returned a {type(value).__name__} for {what}; expected a number"
             raise MetricError(text) from error
         if not math.isfinite(score):
-            raise MetricError(f"the metric returned {score} for the model {what}; expected a finite number")
+            raise MetricError(f"the metric returned {score} for {what}; expected a finite number")
         self.trials.append(Trial(floats, wide, score, what))
         return score
 
@@ -254,63 +282,85 @@ class _Search:
                 raise _NoneLeft
             more = {"keep_float": floats} | ({"int16": wide} if wide else {})
             parts = [f"{_some(names)} {how}" for names, how in ((floats, "float"), (wide, "16 bits")) if names]
-            self._scores[key] = self.score_of(self._source.quantized(**more), f"with {', '.join(parts)}", floats, wide)
+            self._scores[key] = self.score_of(
+                self._source.quantized(**more), f"the model with {', '.join(parts)}", floats, wide
+            )
         return self._scores[key]
 
-    def _rest(self, options: tuple[str, ...]) -> list[_Unit]:
+    def _rest(self) -> list[_Unit]:
         taken = {*self.floats, *self.wide}
-        return [unit for unit in self._units if unit.name not in taken and ("float" in options or unit.linear)]
+        return [unit for unit in self._units if unit.name not in taken and ("float" in self._options or unit.linear)]
 
-    def _with(self, group: list[_Unit], options: tuple[str, ...]) -> float:
+    def _with(self, group: Iterable[_Unit]) -> float:
         """The score with a group less quantized than before: in float where that is allowed."""
         names = [unit.name for unit in group]
-        if "float" in options:
+        if "float" in self._options:
             return self._try([*self.floats, *names], self.wide)
         return self._try(self.floats, [*self.wide, *names])
 
-    def _descend(self, group: list[_Unit], target: float, options: tuple[str, ...]) -> _Unit:
+    def _descend(self, group: list[_Unit]) -> _Unit:
+        hidden = False
         while len(group) > 1:
-            halves = _halves(group)
-            scores = [self._with(half, options) for half in halves]
+            halves = group[: len(group) // 2], group[len(group) // 2 :]
             costs = [sum(unit.cost for unit in half) for half in halves]
-            enough = [at for at in (0, 1) if scores[at] >= target]
-            if enough:
-                best = min(enough, key=lambda at: costs[at])
-            else:
-                best = max((0, 1), key=lambda at: _gain_per_cost(scores[at] - self.score, costs[at]))
-            group = halves[best]
+            gains = [0.0, 0.0]
+            if not hidden:
+                scores = [self._with(half) for half in halves]
+                if enough := [at for at in (0, 1) if scores[at] >= self._target]:
+                    group = halves[min(enough, key=lambda at: costs[at])]
+                    continue
+                gains = [self._gain(self.score, score) for score in scores]
+                hidden = "float" in self._options and max(gains) <= self._seen
+            if hidden:
+                harms = [self._harm(half) for half in halves]
+                gains = harms if max(harms) > self._seen else gains
+            group = halves[max((0, 1), key=lambda at: _per_cost(gains[at], costs[at]))]
         return group[0]
 
-    def _take(self, unit: _Unit, target: float, options: tuple[str, ...]) -> None:
-        """A culprit, with 16 bits where these gain nearly what float does."""
-        score = self._with([unit], options)
-        if options != ("int16",) and "int16" in options and unit.linear:
-            in_16_bits = self._try(self.floats, [*self.wide, unit.name])
-            if in_16_bits >= min(target, self.score + _SHORT_OF_FLOAT * (score - self.score)):
-                self.wide.append(unit.name)
-                self.score = in_16_bits
-                return
-        (self.floats if "float" in options else self.wide).append(unit.name)
-        self.score = score
+    def _harm(self, group: list[_Unit]) -> float:
+        """What a group costs as the only quantized one. A projection is float with its cell: the two are one group."""
+        names = {unit.name for unit in group}
+        names |= {name.removesuffix(PROJECTION) for name in names}
+        alone = self._with(unit for unit in self._rest() if unit.name not in names)
+        return self._gain(alone, self._best)
 
-    def _drop_needless(self, target: float) -> None:
+    def _take_many(self) -> None:
+        """The fewest that reach the target, of all in the order of their harm per cost."""
+        order = sorted(self._rest(), key=lambda unit: _per_cost(self._harm([unit]), unit.cost), reverse=True)
+        few, many = 0, len(order)  # the target is not reached with the first, and with the second it is
+        while many - few > 1:
+            half = (few + many) // 2
+            few, many = (few, half) if self._with(order[:half]) >= self._target else (half, many)
+        self.score = self._with(order[:many])
+        (self.floats if "float" in self._options else self.wide).extend(unit.name for unit in order[:many])
+
+    def _take(self, unit: _Unit) -> None:
+        self.score = self._with([unit])
+        (self.floats if "float" in self._options else self.wide).append(unit.name)
+
+    def _drop_needless(self) -> None:
         """What was taken first may not be needed beside what came later."""
-        for name in [*self.floats, *self.wide][:-1]:
+        for name in [*self.floats, *self.wide][-2::-1]:
             floats, wide = ([other for other in names if other != name] for names in (self.floats, self.wide))
-            if (score := self._try(floats, wide)) >= target:
-                self.floats, self.wide, self.score = floats, wide, score
+            self._keep_if_enough(floats, wide)
+
+    def _widen(self) -> None:
+        """Where 16 bits are enough, they are cheaper than float."""
+        linear = {unit.name for unit in self._units if unit.linear}
+        for name in [name for name in self.floats if "int16" in self._options and name in linear]:
+            self._keep_if_enough([other for other in self.floats if other != name], [*self.wide, name])
+
+    def _keep_if_enough(self, floats: list[str], wide: list[str]) -> None:
+        if self.score >= self._target and (score := self._try(floats, wide)) >= self._target:
+            self.floats, self.wide, self.score = floats, wide, score
 
 
 class _NoneLeft(Exception):
     """All evaluations are used up."""
 
 
-def _gain_per_cost(gain: float, cost: float) -> float:
+def _per_cost(gain: float, cost: float) -> float:
     return gain / cost if gain > 0 else gain  # what loses is not better for being dear
-
-
-def _halves(group: list[_Unit]) -> tuple[list[_Unit], list[_Unit]]:
-    return group[: len(group) // 2], group[len(group) // 2 :]
 
 
 def _some(names: Sequence[str]) -> str:

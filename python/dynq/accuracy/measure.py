@@ -16,7 +16,6 @@ OUTLIER = 8  # times the root mean square of its block: what is beyond is an out
 CODES = 32  # bins of the histogram of codes, 8 codes each
 RANGES = range(-14, 18)  # bins of the histogram of ranges: powers of 2
 _ROWS = 2048  # of an input that are looked at in one sample
-_MIDDLE = (0.5, 99.5)  # percentiles
 
 
 class Difference:
@@ -51,8 +50,7 @@ class Filling:
 
     def __init__(self) -> None:
         self.blocks = self.elements = self.outliers = 0
-        self.used = 0.0
-        self.codes: Any = np.zeros(CODES, np.int64)
+        self._codes: Any = np.zeros(256, np.int64)
         self.ranges: Any = np.zeros(len(RANGES), np.int64)
 
     def add(self, x: Array, symmetric: bool, fixed: tuple[float, float] | None = None) -> None:
@@ -74,18 +72,24 @@ class Filling:
         self.elements += x.size
         rms = np.sqrt(np.square(x).mean(1))
         self.outliers += int((np.abs(x) > OUTLIER * rms[:, None]).sum())
-        first, last = np.clip(np.percentile(x, _MIDDLE, axis=1), low, high)
-        self.used += float(((last - first) / width).sum())
         place = (x - low[:, None]) / width[:, None]
         codes = np.rint(np.clip(place, 0, 1) * 255).astype(np.int64)
-        self.codes += np.bincount((codes * CODES // 256).reshape(-1), minlength=CODES)
+        self._codes += np.bincount(codes.reshape(-1), minlength=256)
         power = np.floor(np.log2(np.maximum(width, 2.0 ** RANGES[0]))).astype(np.int64)
         self.ranges += np.bincount(np.clip(power - RANGES[0], 0, len(RANGES) - 1), minlength=len(RANGES))
 
     @property
-    def range_use(self) -> float | None:
-        """The mean, over blocks, of the share of the range that the middle 99 % of the numbers span."""
-        return self.used / self.blocks if self.blocks else None
+    def codes(self) -> Any:
+        """A histogram in CODES bins."""
+        return self._codes.reshape(CODES, -1).sum(1)
+
+    @property
+    def code_use(self) -> float | None:
+        """``2^H / 256``, where H is the entropy in bits of the codes of all blocks: 1 where each is as frequent."""
+        if self.elements == 0:
+            return None
+        shares = self._codes[self._codes > 0] / self.elements
+        return float(2.0 ** -(shares * np.log2(shares)).sum() / 256)
 
     @property
     def outlier_share(self) -> float | None:

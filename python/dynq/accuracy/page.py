@@ -25,7 +25,7 @@ _HEADS = (
     ("own", "dB", "of the layer's output, on the float model's numbers"),
     ("in whole", "dB", "of the layer's output in the whole quantized model"),
     ("cosine", "", "of the layer's output to float, on the float model's numbers"),
-    ("range used", "%", "share of each block's range that the middle 99 % of its numbers span"),
+    ("codes used", "%", "2^entropy of the codes of the layer's input, of 256: 100 % where each is as frequent"),
     ("outliers", "%", f"numbers beyond {OUTLIER} times the root mean square of their block"),
     ("weight error", "%", "of the int8 weights, relative to the float ones"),
     ("MACs", "%", "of all layers"),
@@ -233,7 +233,7 @@ def _strips(rows: Sequence[tuple[LayerRow, Sequence[int], str]], ticks: Sequence
 
 def _codes(rows: Sequence[LayerRow]) -> str:
     ticks = [(code / 256, str(code)) for code in (0, 64, 128, 192)] + [(1.0, "255")]
-    return _strips([(row, row.codes, percent(row.range_use, 0)) for row in rows], ticks, "used")
+    return _strips([(row, row.codes, percent(row.code_use, 0)) for row in rows], ticks, "used")
 
 
 def _ranges(rows: Sequence[LayerRow]) -> str:
@@ -242,10 +242,11 @@ def _ranges(rows: Sequence[LayerRow]) -> str:
     if not used:
         return ""
     first, last = min(used), max(used) + 1
-    step = max(1, -(-(last - first) // 8))
-    ticks = []
-    for i in range(first, last + 1, step):
-        ticks.append(((i - first) / (last - first), f"{2.0 ** (RANGES[0] + i):.3g}"))
+    step = -(-(last - first) // 5)
+    ticks = [
+        ((i - first) / (last - first), f"<span>2<sup>{RANGES[0] + i}</sup></span>")
+        for i in range(first, last + 1, step)
+    ]
     return _strips([(row, row.ranges[first:last], "") for row in rows], ticks, "")
 
 
@@ -266,7 +267,7 @@ def _table(analysis: Analysis) -> str:
 
 def _line(row: LayerRow) -> str:
     ratios = (row.output_sqnr_db, row.sqnr_db, row.accumulated_sqnr_db)
-    shares = ((row.range_use, 0), (row.outliers, 2), (row.weight_error, 2), (row.mac_share, 1), (row.time_share, 1))
+    shares = ((row.code_use, 0), (row.outliers, 2), (row.weight_error, 2), (row.mac_share, 1), (row.time_share, 1))
     cells = [f'<th scope="row">{_name(row.name)}</th>', f'<td class="text" title="{escape(row.why)}">{row.became}</td>']
     cells += [_cell(value, decibels(value), poor=True) for value in ratios]
     cells.append(_cell(row.cosine, cosine_text(row.cosine)))

@@ -29,7 +29,7 @@ def render(analysis: Analysis, width: int) -> Iterator[Any]:
     """Quantized layers, the worst first; what stays float; the outputs."""
     wide = width >= _WIDE
     columns = ["layer", *(["became"] if wide else []), "out-\nput", "own", "in\nwhole"]
-    columns += [*(["cosine"] if wide else []), "range\nused", "out-\nliers", "weight\nerror", "MACs", "time"]
+    columns += [*(["cosine"] if wide else []), "codes\nused", "out-\nliers", "weight\nerror", "MACs", "time"]
     floats = [row for row in analysis.rows if not row.quantized]
     cells = [_cells(row, wide) for row in (*analysis.worst, *floats)]
     widths = [max(map(cell_len, column.split("\n"))) for column in columns]
@@ -77,7 +77,7 @@ def _cells(row: LayerRow, wide: bool) -> list[str]:
     cells.append(_coloured(own, row.sqnr_db))
     cells.append(_coloured(decibels(row.accumulated_sqnr_db), row.accumulated_sqnr_db))
     cells += [cosine_text(row.cosine)] if wide else []
-    cells += [percent(row.range_use, 0), percent(row.outliers, 2), percent(row.weight_error, 2)]
+    cells += [percent(row.code_use, 0), percent(row.outliers, 2), percent(row.weight_error, 2)]
     return [*cells, percent(row.mac_share, 1), percent(row.time_share, 1)]
 
 
@@ -124,8 +124,11 @@ def render_culprits(culprits: Culprits) -> Iterator[Any]:
         trials.columns[at].overflow = "fold"
     trials.columns[3].justify = "right"
     for i, trial in enumerate(culprits.trials):
-        names = ["all" if trial.what == "float" else escape(_few(trial.keep_float)), escape(_few(trial.int16))]
-        style = "bold" if trial.score >= culprits.target and trial.what != "float" else None
+        names = [
+            "all" if trial.what == "the float model" else escape(_few(trial.keep_float)),
+            escape(_few(trial.int16)),
+        ]
+        style = "bold" if trial.score >= culprits.target and names[0] != "all" else None
         trials.add_row(str(i + 1), *names, f"{trial.score:.4g}", style=style)
     yield trials
     scores = f"{culprits.base_score:.4g} quantized, {culprits.score:.4g} now, {culprits.float_score:.4g} in float"
