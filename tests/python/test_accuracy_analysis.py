@@ -335,3 +335,49 @@ def test_names_of_layers_may_look_like_markup_and_have_commas() -> None:
     assert [r.name for r in analysis.rows] == names
     for name in names:
         assert name in str(analysis)
+
+
+def loud() -> tuple[dynq.Graph, np.ndarray]:
+    """A norm with a channel of 60 times the others' size, which a layer of 64 inputs reads."""
+    g = dynq.Graph("loud")
+    scale = np.ones(64, np.float32)
+    scale[7] = 60
+    w = weight(32, 64)
+    w[:, 7] /= 60
+    h = g.layer_norm(g.input("x", ("n", 64)), scale, np.zeros(64, np.float32), name="norm")
+    g.output(g.linear(g.tanh(g.linear(h, w, name="first")), weight(8, 32), name="second"), "y")
+    return g, np.random.default_rng(5).standard_normal((30, 64)).astype(np.float32)
+
+
+def test_smoothed_models_are_measured_against_smoothed_float_ones() -> None:
+    g, x = loud()
+    plain, smooth = analyze(g, x, repeat=1), analyze(g, x, repeat=1, smooth=[x])
+    assert "smoothed" in row(smooth, "first").why
+    before, after = row(plain, "first"), row(smooth, "first")
+    assert before.sqnr_db is not None and after.sqnr_db is not None and after.sqnr_db > before.sqnr_db + 3
+    assert after.accumulated_sqnr_db == pytest.approx(after.sqnr_db)  # nothing is quantized before it
+    expected = sqnr(g.build(smooth=[x])(x), g.build(quantize=False)(x))
+    assert smooth.outputs[0].sqnr_db == pytest.approx(expected, abs=0.01)
+    with pytest.raises(ValueError, match="the inputs of first are smoothed"):
+        analyze((g.build(quantize=False), g.build(smooth=[x])), x)
+    with pytest.raises(ValueError, match="the inputs of first are smoothed"):
+        analyze(lambda **options: g.build(**options), x, smooth=[x])
+
+
+def test_finer_inputs_have_less_error_and_fill_their_codes_better() -> None:
+    g, x = loud()
+    plain = row(analyze(g, x, repeat=1), "first")
+    for options in ({"int16": ["first"]}, {"group_size": 32}):
+        finer = row(analyze(g, x, repeat=1, **options), "first")
+        assert finer.sqnr_db is not None and plain.sqnr_db is not None and finer.sqnr_db > plain.sqnr_db + 1
+    assert row(analyze(g, x, repeat=1, group_size=32), "first").code_use > plain.code_use
+
+
+def test_fixed_ranges_are_those_that_codes_are_counted_in() -> None:
+    g, x = loud()
+    found = row(analyze(g, x, repeat=1, ranges={"first": (-1000.0, 1000.0)}), "first")
+    assert sum(found.codes[15:17]) > 0.95 * sum(found.codes)  # zero is in the middle
+    assert found.ranges[9 + 14] == 0 and found.ranges[10 + 14] == len(x)  # 2000 is 2^10.97
+    floating, static = g.build(quantize=False), dynq.calibrate(g.build(), [x])
+    got, expected = (model.tensors({"x": x}, ["tanh"])["tanh"] for model in (static, floating))
+    assert row(analyze((floating, static), x, repeat=1), "first").sqnr_db == pytest.approx(sqnr(got, expected))

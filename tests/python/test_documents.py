@@ -61,6 +61,18 @@ def test_the_example_of_writing_onnx_runs(tmp_path: Path, monkeypatch: pytest.Mo
     assert ops["float"] == {"MatMul", "Relu"}
 
 
+def test_the_examples_of_analysis_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs/analysis.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    for code in re.findall(r"```python\n(.+?)```", text, re.DOTALL):
+        exec(compile(code, "docs/analysis.md", "exec"), names)
+    assert "down" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert {row.name for row in names["analysis"].worst} == {"up", "down"}
+    fields = set(re.findall(r"`(\w+)`", text.partition("| column |")[2].partition("A layer's output")[0]))
+    assert fields <= set(dynq.accuracy.LayerRow.__dataclass_fields__) | {"exact", "y"}
+
+
 def test_the_package_docstring_runs() -> None:
     failed, attempted = doctest.testmod(dynq)
     assert attempted > 3 and failed == 0

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from .source import Source
 
 __all__ = ["Analysis", "LayerRow", "OutputRow", "analyze", "output_differences"]
 
+_FOLDED = re.compile(r"; smoothed with alpha \S+, in ")
 _HARM_SAMPLES = 4  # on which each layer is quantized alone: a model for each is built and run
 
 
@@ -184,9 +186,23 @@ def _models(source: Any, options: dict[str, Any]) -> tuple[Model, Model, str]:
         inputs = [[(value.name, value.dtype) for value in each.inputs] for each in source]
         if inputs[0] != inputs[1]:
             raise ValueError(f"the float model has the inputs {inputs[0]}, the quantized one {inputs[1]}")
+        _check_smoothing(model)
         return floating, model, model._notes().get("name", "model")
     known = Source(source, options)
-    return known.floating(), known.quantized(), known.name
+    floating, model = known.floating(), known.quantized()
+    if not known.is_smoothed_alike:
+        _check_smoothing(model)
+    return floating, model, known.name
+
+
+def _check_smoothing(model: Model) -> None:
+    """Smoothing that went into the node before changes the numbers between two layers."""
+    folded = [row.node for row in model.report().rows if _FOLDED.search(row.why)]
+    if folded:
+        raise ValueError(
+            f"the inputs of {', '.join(folded[:3])} are smoothed, so they are other numbers than in the float model; "
+            "give the ONNX model or the Graph with smooth=, whose float model is smoothed too"
+        )
 
 
 class _Tally:

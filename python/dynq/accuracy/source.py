@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +47,19 @@ class Source:
         outputs, graph = self._outputs(), self._graph
         if any(isinstance(value.constant, QuantizedWeight) for value in graph.constants()):
             outputs, graph = (), self._dequantized(outputs)
-        return graph.build(*outputs, quantize=False)
+        if self.options.get("smooth") is None:
+            return graph.build(*outputs, quantize=False)
+        from ..graph.build import build
+
+        given = inspect.signature(Graph.build).parameters.values()
+        options = {p.name: p.default for p in given if p.kind is p.KEYWORD_ONLY or p.name == "quantize"}
+        options |= {name: value for name, value in self.options.items() if name != "outputs"}
+        return build(graph, outputs, twin=True, **options)
+
+    @property
+    def is_smoothed_alike(self) -> bool:
+        """Whether the float model has the numbers of a quantized one that is smoothed."""
+        return self._function is None
 
     def quantized(self, **more: Any) -> Model:
         """With the options of the analysis, and ``more``: names add to those of keep_float and int16."""

@@ -36,8 +36,9 @@ def build(
     ranges: Mapping[str, tuple[float, float]] | None,
     smooth: Any,
     smooth_alpha: float | None,
+    twin: bool = False,
 ) -> Model:
-    """Graph.build."""
+    """Graph.build. ``twin``: the float model of the same numbers: smoothed, and not quantized."""
     choice("scheme", scheme, SCHEMES)
     choice("granularity", granularity, GRANULARITIES)
     if smooth_alpha is not None and not 0 <= smooth_alpha <= 1:
@@ -53,6 +54,7 @@ def build(
         finer=Finer.of(int16, group_size, ranges, granularity),
         smooth=smooth if quantize else None,
         smooth_alpha=smooth_alpha,
+        twin=twin,
     )
     copy = graph.copy()
     if outputs:

@@ -44,6 +44,7 @@ class Options:
     finer: Finer = dataclasses.field(default_factory=Finer)
     smooth: Any = None  # samples
     smooth_alpha: float | None = None
+    twin: bool = False  # smoothed as the quantized model is, and then all float
 
     def why_float(self, node: Node) -> str | None:
         """Why ``node`` stays float; None: it does not."""
@@ -65,6 +66,8 @@ def quantize_graph(graph: Graph, options: Options) -> list[Row]:
     if options.quantize and not options.first_layer:
         options = dataclasses.replace(options, first_layers=first_layers(graph))
     smoothed = _smooth(graph, options) if options.smooth is not None else {}
+    if options.twin:
+        options = dataclasses.replace(options, quantize=False)
     rows: dict[str, Row] = {}
     made: _Made = {}  # a weight that several nodes share is kept once
     for node in list(graph.nodes):
