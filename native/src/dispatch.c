@@ -99,6 +99,10 @@ static void fill_slots(dynq_vector_kernels *slots, const dynq_vector_kernels *is
 #define FILL(slot) slots->slot = slots->slot != NULL ? slots->slot : isa->slot
   FILL(range);
   FILL(quantize);
+  FILL(quantize_checked);
+  FILL(quantize_16);
+  FILL(add_8);
+  FILL(add_16);
   FILL(dequantize);
   FILL(epilogue);
   FILL(activate);

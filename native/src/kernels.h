@@ -146,6 +146,19 @@ typedef struct dynq_vector_kernels {
   /* q[i] = low byte of clamp(rint(x[i] / scale) + zero_point, q_min, q_max); x finite, scale finite and > 0. q_max is
    * 127 (int8) or 255 (uint8), q_min up to 1 above that type's lowest; zero_point is within the type. */
   void (*quantize)(size_t n, const float *x, float scale, int32_t zero_point, int32_t q_min, int32_t q_max, uint8_t *q);
+  /* The same of an x that is not known to be finite; false, and q unspecified, where it is not. */
+  bool (*quantize_checked)(size_t n, const float *x, float scale, int32_t zero_point, int32_t q_min, int32_t q_max,
+                           uint8_t *q);
+  /* q[i] = clamp(rint(x[i] / scale) + zero_point, least, 65535) in two bytes, each exclusive-or flip; x finite. */
+  void (*quantize_16)(size_t n, const float *x, float scale, int32_t zero_point, int32_t least, uint8_t flip,
+                      uint8_t *high, uint8_t *low);
+  /* y[j] += float32(acc[j] - zero_point * column_sum[j]) * (scale * column_scale[j]); exact before that rounding for up
+   * to 256 k. */
+  void (*add_8)(size_t n, const int32_t *acc, int32_t zero_point, const int32_t *column_sum, float scale,
+                const float *column_scale, float *y);
+  /* The same with 256 * high[j] + low[j] in the place of acc[j]; exact for up to 65 536 k. */
+  void (*add_16)(size_t n, const int32_t *high, const int32_t *low, int32_t zero_point, const int32_t *column_sum,
+                 float scale, const float *column_scale, float *y);
   /* x[i] = float32(q[i] - zero_point) * scale, q read as int8 where q_signed. */
   void (*dequantize)(size_t n, const uint8_t *q, bool q_signed, float scale, int32_t zero_point, float *x);
   /* acc - row_zero_point * column_sum - column_zero_point * row_sum (int32, modulo 2^32); to float32;

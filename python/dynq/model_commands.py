@@ -49,15 +49,25 @@ _existing = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--first-layer", type=click.Choice(["float", "int8"]), default="float", show_default=True,
     help="One that reads an input and is small beside the others.",
 )  # fmt: skip
+@click.option(
+    "--int16", multiple=True, metavar="PATTERN", help="16-bit inputs for these linear layers; again for more."
+)
+@click.option("--group-size", type=int, metavar="64", help="A scale for each so many values of linear layers' inputs.")
+@click.option(
+    "--smooth", "smooth", multiple=True, metavar="FILE.npz", type=_existing,
+    help="Inputs by name: outliers in them move into weights; again for more.",
+)  # fmt: skip
 @click.option("--no-quantize", is_flag=True, help="Leave everything in float32.")
 @_input_value
 @click.option("--input-shape", "shapes", multiple=True, metavar="NAME=1x576", help="Sizes left open; ? leaves one.")
 @json_option
 def quantize(
     source: Path, output: Path, keep_float: tuple[str, ...], attention: str, embedding: str, first_layer: str,
-    no_quantize: bool, values: tuple[str, ...], shapes: tuple[str, ...], as_json: bool,
+    int16: tuple[str, ...], group_size: int | None, smooth: tuple[Path, ...], no_quantize: bool,
+    values: tuple[str, ...], shapes: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Make a .dynq file of an ONNX model, or of a program that torch.export.save wrote."""
+    from .accuracy.samples import read_npz
 
     errors = Console(stderr=True)
     with Progress(
@@ -67,6 +77,8 @@ def quantize(
         task = progress.add_task("reading", total=3)
         graph = _refused(lambda: _graph(source, _input_values(values), _input_shapes(shapes)))
         progress.update(task, description="quantizing" if not no_quantize else "packing", advance=1)
+        floating = graph.build(quantize=False) if smooth else None
+        samples = [sample for path in smooth for sample in read_npz(path, floating)] if floating else None
         model = _refused(
             lambda: graph.build(
                 quantize=not no_quantize,
@@ -74,6 +86,9 @@ def quantize(
                 attention=attention,
                 embedding=embedding,
                 first_layer=first_layer,
+                int16=int16,
+                group_size=group_size,
+                smooth=samples,
             )
         )
         progress.update(task, description="writing", advance=1)

@@ -23,12 +23,13 @@
 
 static bool all_slots_filled(const dynq_kernels *k) {
   return k->name != NULL && k->gemm != NULL && k->gemm->tile != NULL && k->vector.range != NULL &&
-         k->vector.quantize != NULL && k->vector.dequantize != NULL && k->vector.epilogue != NULL &&
-         k->vector.activate != NULL && k->vector.matmul != NULL && k->vector.pack_transposed != NULL &&
-         k->vector.reduce != NULL && k->vector.log_sum_exp != NULL && k->vector.softmax != NULL &&
-         k->vector.log_softmax != NULL && k->vector.layer_norm != NULL && k->vector.rms_norm != NULL &&
-         k->vector.unary != NULL && k->vector.matmul_taps != NULL && k->vector.split != NULL &&
-         k->vector.lstm != NULL && k->vector.gru != NULL;
+         k->vector.quantize != NULL && k->vector.quantize_checked != NULL && k->vector.quantize_16 != NULL &&
+         k->vector.add_8 != NULL && k->vector.add_16 != NULL && k->vector.dequantize != NULL &&
+         k->vector.epilogue != NULL && k->vector.activate != NULL && k->vector.matmul != NULL &&
+         k->vector.pack_transposed != NULL && k->vector.reduce != NULL && k->vector.log_sum_exp != NULL &&
+         k->vector.softmax != NULL && k->vector.log_softmax != NULL && k->vector.layer_norm != NULL &&
+         k->vector.rms_norm != NULL && k->vector.unary != NULL && k->vector.matmul_taps != NULL &&
+         k->vector.split != NULL && k->vector.lstm != NULL && k->vector.gru != NULL;
 }
 
 /* The kernels of one entry on a CPU with `features`, by the rule that dispatch.h gives. */

@@ -99,6 +99,65 @@ static void check_quantize(const dynq_kernels *k) {
       }
       k->vector.quantize(n, x, scale, zero_point, low, high, q);
       check_same("q", CHECK_BYTES, expected, q, n);
+      memset(q, 0, n);
+      CHECK(k->vector.quantize_checked(n, x, scale, zero_point, low, high, q));
+      check_same("q of quantize_checked", CHECK_BYTES, expected, q, n);
+      if (n != 0) {
+        x[random_below(n)] = random_below(3) == 0 ? NAN : random_below(2) != 0 ? INFINITY : -INFINITY;
+        CHECK(!k->vector.quantize_checked(n, x, scale, zero_point, low, high, q));
+      }
+      guards_release();
+    }
+  }
+  check_end();
+}
+
+/* 16 bits in two bytes, and the sums of products that are scaled and added up. */
+static void check_finer(const dynq_kernels *k) {
+  check_begin(k->name, "quantize_16, add_8, add_16");
+  for (size_t repeat = 0; repeat < 20; repeat++) {
+    for (size_t l = 0; l < LENGTHS; l++) {
+      const size_t n = length_of(l);
+      const int kind = (int)random_below(FILL_KINDS);
+      const int32_t zero_point = (int32_t)random_below(65536), least = (int32_t)random_below(2);
+      const uint8_t flip = random_below(2) != 0 ? 0x80 : 0;
+      float *x = guarded_f32(n), scale = random_scale();
+      uint8_t *high = guarded(n, 1), *low = guarded(n, 1);
+      fill_f32((fill)kind, x, n);
+      for (size_t i = 0; i < n && repeat % 2 != 0; i++) {
+        x[i] = near_tie(scale);
+      }
+      check_case("n %zu, %s, scale %.9g, zero-point %d", n, fill_name((fill)kind), (double)scale, zero_point);
+      k->vector.quantize_16(n, x, scale, zero_point, least, flip, high, low);
+      for (size_t i = 0; i < n; i++) {
+        const int32_t q = reference_quantize(x[i], scale, zero_point, least, 65535);
+        CHECK((high[i] ^ flip) == q >> 8 && (low[i] ^ flip) == (q & 255));
+      }
+      guards_release();
+
+      int32_t *acc = guarded(n * sizeof(int32_t), 4), *other = guarded(n * sizeof(int32_t), 4),
+              *column_sum = guarded(n * sizeof(int32_t), 4);
+      float *column_scale = guarded_f32(n), *y = guarded_f32(n), expected[1000];
+      const bool wide = repeat % 2 != 0;
+      const int32_t zero = wide ? zero_point - (int32_t)random_below(65536) : zero_point % 256 - 128;
+      const int64_t limit = wide ? 255LL * 127 * 65536 : 255LL * 127 * 256;
+      const float row_scale = fabsf(random_unit());
+      for (size_t i = 0; i < n; i++) {
+        acc[i] = (int32_t)((double)random_unit() * (double)limit);
+        other[i] = (int32_t)((double)random_unit() * (double)limit);
+        column_sum[i] = (int32_t)((double)random_unit() * (double)(limit / 255));
+        column_scale[i] = fabsf(random_unit());
+        y[i] = random_unit();
+        const int64_t sum = (wide ? 256LL * acc[i] + other[i] : acc[i]) - (int64_t)zero * column_sum[i];
+        expected[i] = y[i] + (float)sum * (row_scale * column_scale[i]);
+      }
+      check_case("n %zu, %s, zero-point %d", n, wide ? "add_16" : "add_8", zero);
+      if (wide) {
+        k->vector.add_16(n, acc, other, zero, column_sum, row_scale, column_scale, y);
+      } else {
+        k->vector.add_8(n, acc, zero, column_sum, row_scale, column_scale, y);
+      }
+      check_same("y", CHECK_F32, expected, y, n);
       guards_release();
     }
   }
@@ -290,6 +349,7 @@ static void check_epilogue(const dynq_kernels *k) {
 void check_vector_kernels(const dynq_kernels *kernels, const dynq_kernels *scalar) {
   check_range(kernels);
   check_quantize(kernels);
+  check_finer(kernels);
   check_dequantize(kernels);
   check_activate(kernels, scalar);
   check_epilogue(kernels);

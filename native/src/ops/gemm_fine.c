@@ -25,61 +25,62 @@ static const int32_t *column_sums(const dynq_gemm *g, const dynq_lhs *lhs, const
   return sums;
 }
 
-static void add(size_t columns, float scale, const float *restrict sums, const float *restrict column_scale,
-                float *restrict y) {
-  for (size_t j = 0; j < columns; j++) {
-    y[j] = y[j] + sums[j] * (scale * column_scale[j]);
-  }
-}
-
-/* 8 bits: a block has at most 256 k, so that |sum of q * w| and |zero_point * sum of w| are below 2^23 and float32 holds
- * them and their difference. */
-static void add_8(const dynq_gemm *g, const dynq_lhs *lhs, const dynq_tile *t, const block *b, float *y) {
+static void add_8(const dynq_gemm *g, const dynq_lhs *lhs, const dynq_tile *t, const block *b,
+                  const int32_t *column_sum, float *y) {
   const size_t columns = t->panels * DYNQ_PANEL;
-  _Alignas(64) int32_t acc[DYNQ_TILE_SUMS_WIDE], of_ones[DYNQ_TILE_SUMS_WIDE];
-  float sums[DYNQ_TILE_SUMS_WIDE];
-  const int32_t *of_columns = column_sums(g, lhs, t, b, of_ones);
+  _Alignas(64) int32_t acc[DYNQ_TILE_SUMS_WIDE];
   dynq_tile_multiply(g, t, t->rows, lhs->data + t->lhs_row * lhs->stride + b->group * DYNQ_GROUP, lhs->stride, b->group,
                      b->groups, false, acc);
   for (size_t i = 0; i < t->rows; i++) {
     const size_t at = (t->lhs_row + i) * lhs->blocks + b->index;
-    const float zero_point = (float)lhs->zero_point[at];
-    for (size_t j = 0; j < columns; j++) {
-      sums[j] = (float)acc[i * columns + j] - zero_point * (float)of_columns[j];
-    }
-    add(columns, lhs->scale[at], sums, g->weight->info.scale + t->column, y + i * columns);
+    g->kernels->vector.add_8(columns, acc + i * columns, lhs->zero_point[at], column_sum, lhs->scale[at],
+                             g->weight->info.scale + t->column, y + i * columns);
   }
 }
 
-/* 16 bits: 256 times the sum of the upper bytes and that of the lower ones, in float64, which holds them all. */
-static void add_16(const dynq_gemm *g, const dynq_lhs *lhs, const dynq_tile *t, const block *b, float *y) {
-  const size_t columns = t->panels * DYNQ_PANEL, count = t->rows * columns;
-  _Alignas(64) int32_t high[DYNQ_TILE_SUMS_WIDE], low[DYNQ_TILE_SUMS_WIDE], of_ones[DYNQ_TILE_SUMS_WIDE];
-  double wide[DYNQ_TILE_SUMS_WIDE];
-  float sums[DYNQ_TILE_SUMS_WIDE];
-  memset(wide, 0, count * sizeof *wide);
-  for (size_t group = 0; group < b->groups; group += DYNQ_TILE_CHUNK_GROUPS) {
-    const size_t left = b->groups - group, groups = left < DYNQ_TILE_CHUNK_GROUPS ? left : DYNQ_TILE_CHUNK_GROUPS;
-    const size_t at = t->lhs_row * lhs->stride + (b->group + group) * DYNQ_GROUP;
-    dynq_tile_multiply(g, t, t->rows, lhs->data + at, lhs->stride, b->group + group, groups, false, high);
-    dynq_tile_multiply(g, t, t->rows, lhs->low + at, lhs->stride, b->group + group, groups, false, low);
-    for (size_t i = 0; i < count; i++) {
-      wide[i] += 256.0 * high[i] + low[i];
-    }
-  }
-  const int32_t *of_columns = column_sums(g, lhs, t, b, of_ones);
+static void multiply_16(const dynq_gemm *g, const dynq_lhs *lhs, const dynq_tile *t, size_t group, size_t groups,
+                        int32_t *high, int32_t *low) {
+  const size_t at = t->lhs_row * lhs->stride + group * DYNQ_GROUP;
+  dynq_tile_multiply(g, t, t->rows, lhs->data + at, lhs->stride, group, groups, false, high);
+  dynq_tile_multiply(g, t, t->rows, lhs->low + at, lhs->stride, group, groups, false, low);
+}
+
+static void add_16(const dynq_gemm *g, const dynq_lhs *lhs, const dynq_tile *t, const block *b,
+                   const int32_t *column_sum, float *y) {
+  const size_t columns = t->panels * DYNQ_PANEL;
+  _Alignas(64) int32_t high[DYNQ_TILE_SUMS_WIDE], low[DYNQ_TILE_SUMS_WIDE];
+  multiply_16(g, lhs, t, b->group, b->groups, high, low);
   for (size_t i = 0; i < t->rows; i++) {
     const size_t at = (t->lhs_row + i) * lhs->blocks + b->index;
-    const double zero_point = lhs->zero_point[at];
-    for (size_t j = 0; j < columns; j++) {
-      sums[j] = (float)(wide[i * columns + j] - zero_point * of_columns[j]);
+    g->kernels->vector.add_16(columns, high + i * columns, low + i * columns, lhs->zero_point[at], column_sum,
+                              lhs->scale[at], g->weight->info.scale + t->column, y + i * columns);
+  }
+}
+
+/* A K whose sums do not fit int32: those of 65 536 k at a time, in float64, which holds them all. */
+static void add_wide_16(const dynq_gemm *g, const dynq_lhs *lhs, const dynq_tile *t, const block *b,
+                        const int32_t *column_sum, float *y) {
+  const size_t columns = t->panels * DYNQ_PANEL, count = t->rows * columns;
+  _Alignas(64) int32_t high[DYNQ_TILE_SUMS_WIDE], low[DYNQ_TILE_SUMS_WIDE];
+  double sums[DYNQ_TILE_SUMS_WIDE];
+  memset(sums, 0, count * sizeof *sums);
+  for (size_t group = 0; group < b->groups; group += DYNQ_TILE_CHUNK_GROUPS) {
+    const size_t left = b->groups - group;
+    multiply_16(g, lhs, t, group, left < DYNQ_TILE_CHUNK_GROUPS ? left : DYNQ_TILE_CHUNK_GROUPS, high, low);
+    for (size_t i = 0; i < count; i++) {
+      sums[i] += 256.0 * high[i] + low[i];
     }
-    add(columns, lhs->scale[at], sums, g->weight->info.scale + t->column, y + i * columns);
+  }
+  for (size_t i = 0; i < count; i++) {
+    const size_t row = t->lhs_row + i / columns, j = i % columns;
+    const float sum = (float)(sums[i] - (double)lhs->zero_point[row] * column_sum[j]);
+    y[i] = y[i] + sum * (lhs->scale[row] * g->weight->info.scale[t->column + j]);
   }
 }
 
 void dynq_gemm_fine_tile(const dynq_gemm *g, const dynq_lhs *lhs, const dynq_tile *t) {
   _Alignas(64) float y[DYNQ_TILE_SUMS_WIDE], ones[DYNQ_TILE_SUMS_WIDE];
+  _Alignas(64) int32_t of_ones[DYNQ_TILE_SUMS_WIDE];
   const size_t groups = g->weight->groups, each = lhs->blocks > 1 ? g->source.group / DYNQ_GROUP : groups;
   for (size_t i = 0; i < DYNQ_TILE_SUMS_WIDE; i++) {
     y[i] = -0.0f; /* adding the first product gives that product, -0 among them */
@@ -88,7 +89,14 @@ void dynq_gemm_fine_tile(const dynq_gemm *g, const dynq_lhs *lhs, const dynq_til
   for (size_t i = 0; i < lhs->blocks; i++) {
     const size_t left = groups - i * each;
     const block b = {.index = i, .group = i * each, .groups = left < each ? left : each};
-    (lhs->low != NULL ? add_16 : add_8)(g, lhs, t, &b, y);
+    const int32_t *column_sum = column_sums(g, lhs, t, &b, of_ones);
+    if (lhs->low == NULL) {
+      add_8(g, lhs, t, &b, column_sum, y);
+    } else if (b.groups <= DYNQ_TILE_CHUNK_GROUPS) {
+      add_16(g, lhs, t, &b, column_sum, y);
+    } else {
+      add_wide_16(g, lhs, t, &b, column_sum, y);
+    }
   }
   dynq_epilogue_tile epilogue = dynq_tile_epilogue(g, t);
   epilogue.acc_f32 = y;

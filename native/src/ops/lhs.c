@@ -69,17 +69,19 @@ static bool quantize_row(const dynq_kernels *kernels, const dynq_lhs_source *s, 
     } else {
       *scale = NAN;
     }
-  } else if (s->fixed) {
-    float lo, hi;
-    *scale = dynq_row_range(kernels, k, x, &lo, &hi) ? *scale : NAN;
+  }
+  dynq_integer_range(s->scheme, type, &low, &high);
+  if (s->fixed && !kernels->vector.quantize_checked(k, x, *scale, *zero_point, low, high, to)) {
+    *scale = NAN;
   }
   if (isnan(*scale)) {
     memset(to, 0, k);
     *zero_point = 0;
     return false;
   }
-  dynq_integer_range(s->scheme, type, &low, &high);
-  kernels->vector.quantize(k, x, *scale, *zero_point, low, high, to);
+  if (!s->fixed) {
+    kernels->vector.quantize(k, x, *scale, *zero_point, low, high, to);
+  }
   return true;
 }
 

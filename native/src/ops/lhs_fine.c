@@ -32,23 +32,6 @@ void dynq_lhs_fine_place(dynq_lhs *lhs, const dynq_lhs_source *source, void *mem
   lhs->blocks = blocks;
 }
 
-/* clamp(rint(x / scale) + zero_point, least, 65535) as two bytes, flipped where they are int8. Plain operations that a
- * compiler makes vectors of: adding 1.5 * 2^23 rounds to an integer, and the quotients before matter up to 65 535. */
-static void quantize_16(size_t k, const float *restrict x, float scale, int32_t zero_point, int32_t least, uint8_t flip,
-                        uint8_t *restrict high, uint8_t *restrict low) {
-  const float limit = 0x1p17f, integers = 0x1.8p23f;
-  for (size_t i = 0; i < k; i++) {
-    float t = x[i] / scale;
-    t = t < -limit ? -limit : t;
-    t = t > limit ? limit : t;
-    int32_t q = (int32_t)((t + integers) - integers) + zero_point;
-    q = q < least ? least : q;
-    q = q > 65535 ? 65535 : q;
-    high[i] = (uint8_t)((uint8_t)(q >> 8) ^ flip);
-    low[i] = (uint8_t)((uint8_t)q ^ flip);
-  }
-}
-
 /* Values [begin, begin + n) of a row; false where they are not finite. */
 static bool quantize_block(dynq_lhs *lhs, const dynq_kernels *kernels, const dynq_lhs_source *s, const float *x,
                            size_t to, size_t n, float *scale, int32_t *zero_point) {
@@ -72,8 +55,8 @@ static bool quantize_block(dynq_lhs *lhs, const dynq_kernels *kernels, const dyn
     return false;
   }
   if (s->bits16) {
-    quantize_16(n, x, *scale, *zero_point, s->scheme == DYNQ_SYMMETRIC ? 1 : 0, type == DYNQ_S8 ? 0x80 : 0,
-                lhs->data + to, lhs->low + to);
+    kernels->vector.quantize_16(n, x, *scale, *zero_point, s->scheme == DYNQ_SYMMETRIC ? 1 : 0,
+                                type == DYNQ_S8 ? 0x80 : 0, lhs->data + to, lhs->low + to);
     *zero_point -= type == DYNQ_S8 ? 0x8080 : 0; /* 128 less in both bytes */
   } else {
     int32_t low, high;

@@ -55,7 +55,8 @@ def _draw_error(ax: Axes, kind: str, rows: list[StaticRow]) -> None:
         values = [max(_LEAST, min(getattr(row, f"{name}_sqnr"), 99.0)) for row in rows]
         ax.plot(at, values, "o-" if kind != "other" else "o", color=_COLORS[name], label=name)
     ax.set_ylabel("SQNR of the outputs, dB")
-    ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+    low, high = ax.get_ylim()
+    ax.set_ylim(min(0.0, low), high + 0.05 * (high - low))
     ax.grid(True, axis="y", color="0.9")
 
 

@@ -9,6 +9,7 @@
 
 #include "activations.h"
 #include "cell.h"
+#include "finer.h"
 #include "matmul_f32.h"
 #include "matmul_taps.h"
 #include "norm.h"
@@ -65,12 +66,21 @@ V_INLINE vf round_quotient(vf x, vf scale, vf inverse, bool divide) {
 
 typedef struct quantizer {
   vf scale, inverse, zero_point, low, high;
-  bool divide;
+  bool divide, check;
+  vf *seen; /* where check: NaN in a lane that met a value that is not finite, else 0 */
 } quantizer;
+
+/* x - x is 0, or NaN where x is a NaN or an infinity. */
+V_INLINE vf checked(const quantizer *z, vf x) {
+  if (z->check) {
+    *z->seen = vf_add(*z->seen, vf_sub(x, x));
+  }
+  return x;
+}
 
 V_INLINE vi quantized(const quantizer *z, vf x) {
   const vf r = vf_add(round_quotient(x, z->scale, z->inverse, z->divide), z->zero_point);
-  return vi_from_f(vf_min(z->high, vf_max(z->low, r)));
+  return vi_from_f(vf_min(vf_max(r, z->low), z->high)); /* a NaN becomes low, so that no conversion overflows */
 }
 
 /* Four vectors at a time, in bytes and by saturation, where no lane comes near a half; d is 1 or more, and so the block
@@ -83,7 +93,7 @@ V_INLINE size_t quantize_blocks(const quantizer *z, size_t n, const float *x, in
     vf worst = vf_set1(0.0f);
 #pragma GCC unroll 4
     for (size_t v = 0; v < 4; v++) {
-      const vf t = vf_mul(vf_load(x + i + v * V_LANES), z->inverse);
+      const vf t = vf_mul(checked(z, vf_load(x + i + v * V_LANES)), z->inverse);
       r[v] = vi_round(t);
       worst = vf_max_abs(worst, vf_sub(t, vf_from_i(r[v])));
     }
@@ -98,25 +108,39 @@ V_INLINE size_t quantize_blocks(const quantizer *z, size_t n, const float *x, in
   return i;
 }
 
-static void vector_quantize(size_t n, const float *x, float scale, int32_t zero_point, int32_t q_min, int32_t q_max,
-                            uint8_t *q) {
+V_INLINE bool quantize_all(size_t n, const float *x, float scale, int32_t zero_point, int32_t q_min, int32_t q_max,
+                           uint8_t *q, bool check) {
+  vf seen = vf_set1(0.0f);
   const int32_t offset = q_max - 127; /* 0 or 128: a uint8 is an int8 with the upper bit flipped */
   const quantizer z = {.scale = vf_set1(scale),
                        .inverse = vf_div(vf_set1(1.0f), vf_set1(scale)),
                        .zero_point = vf_set1((float)zero_point),
                        .low = vf_set1((float)q_min),
                        .high = vf_set1((float)q_max),
+                       .check = check,
+                       .seen = &seen,
                        .divide = V_LANES == 1 || !(scale >= 0x1p-100f && scale <= 0x1p100f)};
   size_t i = 0;
   if (!z.divide) {
     i = quantize_blocks(&z, n, x, (int16_t)(zero_point - offset), (int8_t)(q_min - offset), (uint8_t)offset, q);
   }
   for (; i + V_LANES <= n; i += V_LANES) {
-    vi_store_u8(q + i, quantized(&z, vf_load(x + i)));
+    vi_store_u8(q + i, quantized(&z, checked(&z, vf_load(x + i))));
   }
   if (i < n) {
-    vi_store_u8_n(q + i, n - i, quantized(&z, vf_load_n(x + i, n - i)));
+    vi_store_u8_n(q + i, n - i, quantized(&z, checked(&z, vf_load_n(x + i, n - i))));
   }
+  return !check || !vm_any(vf_unordered(seen, seen));
+}
+
+static void vector_quantize(size_t n, const float *x, float scale, int32_t zero_point, int32_t q_min, int32_t q_max,
+                            uint8_t *q) {
+  (void)quantize_all(n, x, scale, zero_point, q_min, q_max, q, false);
+}
+
+static bool vector_quantize_checked(size_t n, const float *x, float scale, int32_t zero_point, int32_t q_min,
+                                    int32_t q_max, uint8_t *q) {
+  return quantize_all(n, x, scale, zero_point, q_min, q_max, q, true);
 }
 
 static void vector_dequantize(size_t n, const uint8_t *q, bool q_signed, float scale, int32_t zero_point, float *x) {
@@ -330,6 +354,10 @@ static void vector_epilogue(const dynq_epilogue_tile *t) {
   {                                                                                                                    \
       .range = vector_range,                                                                                           \
       .quantize = vector_quantize,                                                                                     \
+      .quantize_checked = vector_quantize_checked,                                                                     \
+      .quantize_16 = finer_quantize_16,                                                                                \
+      .add_8 = finer_add_8,                                                                                            \
+      .add_16 = finer_add_16,                                                                                          \
       .dequantize = vector_dequantize,                                                                                 \
       .epilogue = vector_epilogue,                                                                                     \
       .activate = vector_activate,                                                                                     \
