@@ -10,18 +10,28 @@ except ImportError as error:
     raise MissingPackageError("dynq.torch needs PyTorch; install it: pip install 'dynq[torch]'") from error
 
 from .attention import MultiheadAttention
+from .conv import Conv1d, Conv2d
 from .convert import NotConvertedWarning, quantize_dynamic, report
 from .embedding import Embedding, EmbeddingBag
 from .fake_quantize import FakeQuantize, finish_qat, prepare_qat
 from .linear import Linear
+from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 
 __all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Conv1d",
+    "Conv2d",
     "Embedding",
     "EmbeddingBag",
     "FakeQuantize",
+    "GRUCell",
+    "LSTMCell",
     "Linear",
     "MultiheadAttention",
     "NotConvertedWarning",
+    "RNNCell",
     "finish_qat",
     "prepare_qat",
     "quantize_dynamic",

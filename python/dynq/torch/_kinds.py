@@ -10,6 +10,8 @@ from torch.nn.parameter import is_lazy
 
 from ._module import FLOATS, QuantizedModule
 from .attention import MultiheadAttention
+from .conv import Conv1d, Conv2d, why_float
+from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 
 __all__ = ["Kind", "find_kind", "names_of_weights"]
 
@@ -48,11 +50,28 @@ def _by_shared(module: nn.Module, keep: frozenset[str], first_layer: bool) -> Qu
     raise AssertionError("a module whose weight may be shared")
 
 
+def _why_not_recurrent(module: nn.RNNBase) -> str | None:
+    return "it has proj_size, which dynq lacks" if getattr(module, "proj_size", 0) else None
+
+
+def _why_not_conv(module: nn.Conv1d | nn.Conv2d) -> str | None:
+    known = ("zeros", "reflect", "replicate", "circular")
+    return None if module.padding_mode in known else f"its padding_mode is {module.padding_mode!r}"
+
+
 _KINDS = (
     Kind(nn.Linear, _by_shared),
     Kind(nn.Embedding, _by_shared, _why_not_embedding),
     Kind(nn.EmbeddingBag, _by_shared, _why_not_embedding),
     Kind(nn.MultiheadAttention, lambda module, keep, first_layer: MultiheadAttention.from_float(module)),
+    Kind(nn.Conv1d, Conv1d.from_float, _why_not_conv, why_float),
+    Kind(nn.Conv2d, Conv2d.from_float, _why_not_conv, why_float),
+    Kind(nn.LSTM, LSTM.from_float, _why_not_recurrent),
+    Kind(nn.GRU, GRU.from_float),
+    Kind(nn.RNN, RNN.from_float),
+    Kind(nn.LSTMCell, LSTMCell.from_float),
+    Kind(nn.GRUCell, GRUCell.from_float),
+    Kind(nn.RNNCell, RNNCell.from_float),
 )
 
 

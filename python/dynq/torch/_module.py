@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from ..errors import Error
 from ..report import Row
@@ -140,7 +141,7 @@ def replace(module: nn.Module, name: str, new: Tensor) -> None:
 
 def is_eager(x: Tensor) -> bool:
     """Whether ``x`` is a tensor with memory, whose values nobody but the caller looks after."""
-    return type(x) is Tensor and _trace() is None and not _modes()
+    return not is_compiling() and type(x) is Tensor and _trace() is None and not _modes()
 
 
 _trace = torch._C._get_tracing_state  # of torch.jit.trace

@@ -313,13 +313,13 @@ class _Shared:
     def __init__(self, targets: Iterable[_Target]) -> None:
         users: dict[tuple[int, ...], list[nn.Module]] = {}
         for target in targets:
-            if isinstance(target.module, (nn.Linear, nn.Embedding, nn.EmbeddingBag)):
-                users.setdefault(_source(target.module), []).append(target.module)
+            users.setdefault(_source(target.module), []).append(target.module)
         self._linear = {key for key, of in users.items() if any(isinstance(m, nn.Linear) for m in of)}
         self._several = {key for key, of in users.items() if len(of) > 1}
         # Sources stay alive as long as their addresses are keys.
         self._alive = [_tensors(of[0]) for key, of in users.items() if key in self._several]
         self._made: dict[tuple[int, ...], tuple[Tensor, ...]] = {}
+        self._modules: dict[tuple[int, ...], QuantizedModule] = {}
 
     def convert(self, target: _Target, first_layer: bool) -> QuantizedModule:
         module = target.module
@@ -332,7 +332,10 @@ class _Shared:
                 return new.from_float(module, packed=self._packed(module))
             rows, scale = self._once(module, quantize_rows)
             return new.from_float(module, rows=rows, row_scale=scale)
-        return target.kind.convert(module, target.keep, first_layer)
+        new = target.kind.convert(module, target.keep, first_layer)
+        if (key := _source(module)) in self._several:
+            _share(self._modules.setdefault(key, new), new)
+        return new
 
     def _packed(self, module: nn.Module) -> Tensor:
         (packed,) = self._once(module, lambda w: (pack(w),))
@@ -351,13 +354,22 @@ class _Shared:
         return known if same else new  # one source through two parametrizations
 
 
+def _share(known: nn.Module, new: nn.Module) -> None:
+    """Of two modules with one source: buffers that came out the same become one."""
+    for a, b in zip(known.modules(), new.modules(), strict=True):
+        for name in getattr(b, "packed_names", ()):
+            one, two = a._buffers.get(name), b._buffers.get(name)
+            if one is not None and two is not None and one.shape == two.shape and torch.equal(one, two):
+                b._buffers[name] = one
+
+
 def _tensors(module: nn.Module) -> tuple[Tensor, ...]:
-    """What the weight is, or is computed from."""
-    if parametrize.is_parametrized(module, "weight"):
-        return tuple(module.parametrizations.weight.parameters())  # type: ignore[union-attr,operator]
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    return (weight,)
+    """What its weights are, or are computed from."""
+    if isinstance(module, (nn.Linear, nn.Embedding, nn.EmbeddingBag)):
+        if not parametrize.is_parametrized(module, "weight"):
+            return (module.weight,)
+        module = module.parametrizations.weight  # type: ignore[union-attr,assignment]
+    return tuple(p for p in module.parameters() if p.dim() != 1)
 
 
 def _source(module: nn.Module) -> tuple[int, ...]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.compiler import is_compiling
 
 from . import ops
 from ._module import SCALE, Entry, QuantizedModule, checked, is_eager, replace
@@ -27,9 +26,8 @@ def apply_linear(x: Tensor, packed: Tensor, bias: Tensor | None, n: int, first: 
     """ops.linear where ``x`` is a tensor with memory, else the operator."""
     if bias is not None and bias.dtype is not _float32:  # a module that was converted as a whole
         bias = bias.float()
-    if is_compiling() or not is_eager(x):
-        return torch.ops.dynq.linear(x, packed, bias, n, first, count)  # type: ignore[no-any-return]
-    return ops.linear(x, packed, bias, n, first, count)
+    linear = ops.linear if is_eager(x) else torch.ops.dynq.linear
+    return linear(x, packed, bias, n, first, count)
 
 
 class Linear(QuantizedModule):
@@ -74,7 +72,7 @@ class Linear(QuantizedModule):
 
     def forward(self, x: Tensor) -> Tensor:
         # The usual call, in as few steps as it takes. Whatever is unusual, wrong things too, goes the long way.
-        if not is_compiling() and is_eager(x) and x.dtype is _float32 and x.is_cpu and not self.training:
+        if is_eager(x) and x.dtype is _float32 and x.is_cpu and not self.training:
             buffers = self._buffers
             bias = buffers["bias"]
             if x.shape[-1:] == (self.in_features,) and (bias is None or bias.dtype is _float32):

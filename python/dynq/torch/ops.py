@@ -1,24 +1,29 @@
 """The operators ``torch.ops.dynq.*``: what the modules call, and what torch.compile and torch.export keep in a graph.
 
-    linear(x, packed, bias, n, first=0, count=-1)     x (..., K) float32 -> (..., count) float32
+    linear(x, packed, bias, n, first=0, count=-1) -> y
+    lstm(x, h, c, lengths, image, directions) -> y, h, c
+    gru(x, h, lengths, image, directions) -> y, h
+    rnn(x, h, lengths, image, directions) -> y, h
+    conv(x, image, channels, kernel, stride, pads, dilation) -> y
 
-Each runs on the CPU without a copy between torch and dynq, with at most torch.get_num_threads() threads of dynq's own
-pool; none has a gradient. ``packed`` is a weight of ``n`` channels as dynq.torch packs it, of which linear takes
-``count`` from ``first`` on.
+All take float32 on the CPU and run without a copy between torch and dynq on PyTorch's threads; none has a gradient.
+``packed`` and ``image`` are tensors of bytes that the modules make: a packed weight, a small model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .._call import NONFINITE, OK, check, lib
+from ._model import run_model
 from ._packed import handle
 from ._threads import use_openmp
 
-__all__ = ["linear"]
+__all__ = ["conv", "gru", "linear", "lstm", "rnn"]
 
 _float32 = torch.float32
 _empty = torch.empty
@@ -69,6 +74,74 @@ def _linear_fake(x: Tensor, packed: Tensor, bias: Tensor | None, n: int, first: 
     return x.new_empty((*x.shape[:-1], n - first if count < 0 else count))
 
 
+def _recurrent(*inputs: Tensor | None, image: Tensor) -> tuple[Tensor, ...]:
+    return tuple(run_model(image, [x.contiguous() for x in inputs if x is not None]))
+
+
+def lstm(x: Tensor, h: Tensor, c: Tensor, lengths: Tensor | None, image: Tensor, directions: int) -> tuple[Tensor, ...]:
+    """The layers of an LSTM on (T, B, I), or (B, T, I) as ``image`` has it.
+
+    Args:
+        x: float32.
+        h, c: (layers * directions, B, H).
+        lengths: int32 (B,), of an image that takes it.
+
+    Returns:
+        y, as ``x`` with ``directions * H`` at its end; the last h and c.
+    """
+    return _recurrent(x, h, c, lengths, image=image)
+
+
+def gru(x: Tensor, h: Tensor, lengths: Tensor | None, image: Tensor, directions: int) -> tuple[Tensor, ...]:
+    """As ``lstm``, without c."""
+    return _recurrent(x, h, lengths, image=image)
+
+
+rnn = gru
+
+
+def _recurrent_fake(x: Tensor, h: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    """``rest`` ends with the number of directions; before lengths and image stands c, where there is one."""
+    y = x.new_empty((*x.shape[:2], rest[-1] * h.shape[-1]))
+    return (y, *(torch.empty_like(state) for state in (h, *rest[:-3])))
+
+
+def conv(
+    x: Tensor,
+    image: Tensor,
+    channels: int,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    pads: Sequence[int],
+    dilation: Sequence[int],
+) -> Tensor:
+    """A convolution of (N, C, W) or (N, C, H, W), float32; what follows ``image`` says what is in it.
+
+    Args:
+        channels: of the output.
+        pads: places before each axis, then behind each.
+    """
+    (y,) = run_model(image, [x.contiguous()])
+    return y
+
+
+def _conv_fake(
+    x: Tensor,
+    image: Tensor,
+    channels: int,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    pads: Sequence[int],
+    dilation: Sequence[int],
+) -> Tensor:
+    spatial = len(kernel)
+    sizes = [
+        (x.shape[2 + i] + pads[i] + pads[spatial + i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1
+        for i in range(spatial)
+    ]
+    return x.new_empty((x.shape[0], channels, *sizes))
+
+
 def _below_autograd(operator: Any) -> Any:
     """Without a gradient, and so without the warning that one is missing."""
 
@@ -92,3 +165,12 @@ def _define(schema: str, function: Any, fake: Any) -> None:
 _LINEAR = "Tensor x, Tensor packed, Tensor? bias, int n, int first=0, int count=-1"
 _define(f"linear({_LINEAR}) -> Tensor", linear, _linear_fake)
 _define(f"linear.out({_LINEAR}, *, Tensor(a!) out) -> Tensor(a!)", _linear_out, lambda *arguments, out: out)
+_REST = "Tensor? lengths, Tensor image, int directions"
+_define(f"lstm(Tensor x, Tensor h, Tensor c, {_REST}) -> (Tensor, Tensor, Tensor)", lstm, _recurrent_fake)
+_define(f"gru(Tensor x, Tensor h, {_REST}) -> (Tensor, Tensor)", gru, _recurrent_fake)
+_define(f"rnn(Tensor x, Tensor h, {_REST}) -> (Tensor, Tensor)", rnn, _recurrent_fake)
+_define(
+    "conv(Tensor x, Tensor image, int channels, int[] kernel, int[] stride, int[] pads, int[] dilation) -> Tensor",
+    conv,
+    _conv_fake,
+)

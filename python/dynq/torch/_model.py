@@ -1,0 +1,87 @@
+"""Small models behind modules: the bytes of a ``.dynq`` file in a tensor, opened where it lies.
+
+Their graphs are written in dynq's own ops, with weights that are quantized already: no pass changes a bit of them, so a
+``state_dict`` that goes through int8 and back gives the same model.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._arguments import UINT8, Array
+from .._call import lib
+from ..graph import Graph
+from ..graph.image import write_image
+from ..graph.ir import Value
+from ..graph.read import read_graph
+from ..model import Model
+from ..weights import QuantizedWeight
+
+__all__ = ["constants", "make_image", "run_model"]
+
+_models: dict[int, tuple[weakref.ref[Tensor], int, Model]] = {}  # by address
+
+
+def make_image(graph: Graph, outputs: dict[str, Value]) -> Tensor:
+    """uint8 (bytes,): a model file, aligned as dynq maps it."""
+    graph.outputs = list(outputs.items())
+    image = write_image(graph, {"name": graph.name, "outputs": "[]", "report": "[]"})
+    result = torch.empty(image.size, dtype=torch.uint8)
+    result.numpy()[:] = image
+    return result
+
+
+def constants(image: Tensor) -> dict[str, Array | QuantizedWeight]:
+    """The constants of a model by their names: views."""
+    graph = read_graph(_bytes(image))
+    return {value.name: value.constant for value in graph.constants()}  # type: ignore[misc]
+
+
+def run_model(image: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+    """Outputs of the model for ``inputs`` in its order, on at most torch.get_num_threads() threads."""
+    model = _open(image)
+    arrays = [x.numpy() for x in inputs]
+    lib.torch_enter(torch.get_num_threads())
+    try:
+        outputs = model._run(arrays, False)
+    finally:
+        lib.torch_leave()
+    return [torch.from_numpy(y) for y in outputs]
+
+
+def _open(image: Tensor) -> Model:
+    address = image.data_ptr()
+    version = -1 if image.is_inference() else image._version
+    known = _models.get(address)
+    if known is not None and known[0]() is image and known[1] == version:
+        return known[2]
+    model = Model._from_image(_bytes(image))
+    reference = weakref.ref(image, lambda gone: _forget(address, gone))
+    _models[address] = (reference, version, model)
+    return model
+
+
+def _forget(address: int, gone: Any) -> None:
+    known = _models.get(address)
+    if known is not None and known[0] is gone:
+        del _models[address]
+
+
+class _Memory:
+    """Of a tensor, which this object does not keep alive: who runs a model holds its tensor."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.__array_interface__ = {
+            "version": 3, "shape": (tensor.numel(),), "typestr": "|u1", "data": (tensor.data_ptr(), True)
+        }  # fmt: skip
+
+
+def _bytes(image: Tensor) -> Array:
+    if image.dtype != torch.uint8 or image.dim() != 1 or not image.is_contiguous() or image.device.type != "cpu":
+        raise ValueError(f"image is {image.dtype} {tuple(image.shape)} on {image.device}; expected uint8 on the CPU")
+    return np.asarray(_Memory(image), UINT8)
