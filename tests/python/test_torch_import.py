@@ -1,9 +1,8 @@
-"""dynq.from_torch: names, open sizes, layers that stay whole, what is refused, and real models."""
+"""dynq.from_torch: names, open sizes, options, files, and what is refused."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,47 +14,11 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 from torch.export import Dim  # noqa: E402
+from torch_models import cosine, expected, floats, results  # noqa: E402
 
 import dynq  # noqa: E402
 from dynq.cli import cli  # noqa: E402
 from dynq.importers.torch import to_graph  # noqa: E402
-
-
-def floats(*shape: int) -> Any:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
-
-
-def expected(module: Any, *args: Any, **kwargs: Any) -> list[np.ndarray[Any, Any]]:
-    with torch.no_grad():
-        result = module(*args, **kwargs)
-    return [x.numpy() for x in torch.utils._pytree.tree_leaves(result) if isinstance(x, torch.Tensor)]
-
-
-def results(model: dynq.Model, *inputs: Any) -> list[np.ndarray[Any, Any]]:
-    made = model(*(np.asarray(x) for x in torch.utils._pytree.tree_leaves(inputs)))
-    return list(made) if isinstance(made, tuple) else [made]
-
-
-def cosine(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
-    x, y = a.astype(np.float64).reshape(-1), b.astype(np.float64).reshape(-1)
-    return float(x @ y / np.linalg.norm(x) / np.linalg.norm(y))
-
-
-def check(module: Any, *inputs: Any, shapes: Any = None, others: Any = (), least: float = 0.999) -> dynq.Model:
-    """float32 gives what the module gives but for rounding, int8 nearly so; returns the int8 model."""
-    graph = to_graph(module.eval(), inputs, dynamic_shapes=shapes)
-    exact, model = graph.build(quantize=False), graph.build()
-    for given in (inputs, *others):
-        for result, rough, wanted in zip(
-            results(exact, *given), results(model, *given), expected(module, *given), strict=True
-        ):
-            np.testing.assert_allclose(result, wanted, rtol=1e-5, atol=1e-5)
-            assert cosine(rough, wanted) > least
-    return model
-
-
-def ops(model: dynq.Model) -> Counter[str]:
-    return Counter(op for _, op in model.nodes)
 
 
 class Classifier(nn.Module):
@@ -197,45 +160,6 @@ def test_sizes_that_are_computed() -> None:
     for given in (floats(3, 6, 4), floats(2, 9, 4), floats(4, 2, 4)):
         for result, wanted in zip(results(model, given), expected(Net(), given), strict=True):
             np.testing.assert_allclose(result, wanted, rtol=1e-6)
-
-
-@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"num_layers": 2, "bidirectional": True, "batch_first": True},
-        {"bias": False, "batch_first": True},
-        {"num_layers": 3, "dropout": 0.5},
-    ],
-    ids=["plain", "both ways", "no bias", "three layers"],
-)
-def test_recurrent_layers_stay_whole(kind: str, options: dict[str, Any]) -> None:
-    torch.manual_seed(0)
-    module = getattr(nn, kind)(32, 16, **options)
-    for parameter in module.parameters():
-        nn.init.normal_(parameter, std=0.2)
-    model = check(module, floats(3, 7, 32), shapes={0: "a", 1: "b"}, others=[(floats(2, 4, 32),)])
-    layers = options.get("num_layers", 1)
-    assert ops(model)[f"dynq.{kind}"] == ops(model)["dynq.Linear"] == layers
-    named = [name for name, op in model.nodes if op == f"dynq.{kind}"]
-    assert named == [f"{kind.lower()}.l{i}" for i in range(layers)]
-
-
-def test_a_recurrent_layer_with_states_runs_frame_by_frame() -> None:
-    torch.manual_seed(0)
-    module = nn.LSTM(8, 16, 2, batch_first=True).eval()
-    states = (floats(2, 3, 16), floats(2, 3, 16) * 2)
-    shapes = {"input": {0: "batch", 1: "time"}, "hx": ({1: "batch"}, {1: "batch"})}
-    model = dynq.from_torch(module, (floats(3, 7, 8), states), dynamic_shapes=shapes)
-    whole = results(model, floats(3, 7, 8), states)
-    h, c = (state.numpy() for state in states)
-    for step in range(7):
-        y, h, c = results(model, floats(3, 7, 8)[:, step : step + 1], h, c)
-        np.testing.assert_array_equal(y[:, 0], whole[0][:, step])
-    np.testing.assert_array_equal(h, whole[1])
-    relu = nn.RNN(8, 16, nonlinearity="relu").eval()
-    check(relu, floats(3, 2, 8))
 
 
 def test_an_exported_program_is_taken_as_it_is(tmp_path: Path) -> None:

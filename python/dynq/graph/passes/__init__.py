@@ -22,8 +22,9 @@ from .normalize import find_layer_norm, find_softmax
 from .recurrent import split_recurrent
 from .reshapes import lift_linear
 from .sizes import read_sizes_from_inputs, share_nodes
+from .stacks import split_stacks
 from .tied import share_constants
-from .transposes import join_transposes
+from .transposes import lift_transposes
 
 __all__ = ["PASSES", "optimize"]
 
@@ -51,8 +52,11 @@ PASSES = (
     lift_linear,
     infer_all,
     read_sizes_from_inputs,
-    join_transposes,
+    split_stacks,
     find_attention,
+    infer_all,
+    lift_linear,
+    lift_transposes,
     infer_all,
     fuse_activation,
     fuse_residual,

@@ -1,46 +1,64 @@
 """Multi-head attention as torch and transformers export it becomes one dynq.Attention.
 
-q, k and v (B, S, H * D) are reshaped to (B, S, H, D) and transposed to (B, H, S, D); then come q k^T, a scale (on the
-scores or on q and k before), masks that are added or fill in a very low number, Softmax, the product with v, and the
-way back to (B, S, H * D). With a bool mask torch makes zeros of the NaN that Softmax gives where no key is left.
+q, k and v (B, S, H * D), or (S, B, H * D), are reshaped and transposed to (B, H, S, D), or to (B * H, S, D); then come
+q k^T, a scale (on the scores or on q and k before), masks that are added or fill in a very low number, Softmax, the
+product with v, and the way back. With a bool mask torch makes zeros of the NaN that Softmax gives where no key is left.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
-from ..ir import Graph, Node, Value
-from ._rewrite import Uses, close, is_op, other_input, scalar
+from ..ir import Attributes, Dim, Graph, Node, Value
+from ._axes import Axes, before, behind
+from ._rewrite import Uses, close, constant_of, is_op, other_input, scalar
 
 __all__ = ["find_attention"]
 
 
+_ROWS: list[Axes] = [[["b"], ["s"], ["h", "d"]], [["s"], ["b"], ["h", "d"]]]
+_FLAT: list[Axes] = [[["b", "s"], ["h", "d"]], [["s", "b"], ["h", "d"]]]
+_DEEPEST = 8  # nodes between heads and what they are cut from
 _LOWEST = -1e30  # and below: such a number swallows any score
 _Known = dict[Value, bool]  # whether a value leads to the product: both inputs of an Add are asked
 
 
 @dataclasses.dataclass(frozen=True)
 class _Heads:
-    """A value (B, S, H * D) that is split into heads, and the factor on it."""
+    """A value (B, S, H * D) that is split into heads, or (S, B, H * D), and the factor on it."""
 
     value: Value
+    swapped: bool
     heads: int
     size: int
     factor: float
+
+    @property
+    def batch(self) -> Dim:
+        return (self.value.shape or ())[1 if self.swapped else 0]
+
+    @property
+    def length(self) -> Dim:
+        return (self.value.shape or ())[0 if self.swapped else 1]
 
 
 def find_attention(graph: Graph) -> None:
     uses = Uses(graph)
     for softmax in [node for node in graph.nodes if node.op == "Softmax"]:
         _rewrite(uses, softmax)
+    graph.sort()
 
 
 def _rewrite(uses: Uses, softmax: Node) -> None:
     x = softmax.input(0)
-    if x is None or softmax.attributes.get("axis", -1) not in (-1, 3):
+    if x is None or x.shape is None or len(x.shape) not in (3, 4):
+        return
+    rank = len(x.shape)
+    if softmax.attributes.get("axis", -1) not in (-1, rank - 1):
         return
     scores = _scores(uses, x)
     guard = _zeros_for_nan(uses, softmax)
@@ -50,28 +68,70 @@ def _rewrite(uses: Uses, softmax: Node) -> None:
     end = None if back is None else _next(uses, back, "Reshape")
     if scores is None or product is None or back is None or end is None or end.outputs[0] is None:
         return
-    if product.inputs[0] is not weights.outputs[0] or back.attributes.get("perm") != [0, 2, 1, 3]:
+    if product.inputs[0] is not weights.outputs[0]:
         return
+    outer: Axes = [["b"], ["h"]] if rank == 4 else [["b", "h"]]
     q, k, v = (
-        _heads(scores.product.inputs[0], [0, 2, 1, 3]),
-        _heads(scores.product.inputs[1], [0, 2, 3, 1]),
-        _heads(product.inputs[1], [0, 2, 1, 3]),
+        _heads(scores.product.inputs[0], [*outer, ["s"], ["d"]]),
+        _heads(scores.product.inputs[1], [*outer, ["d"], ["s"]]),
+        _heads(product.inputs[1], [*outer, ["s"], ["d"]]),
     )
     if q is None or k is None or v is None or v.factor != 1 or not q.heads == k.heads == v.heads or q.size != k.size:
         return
-    batches = {None if part.value.shape is None else part.value.shape[0] for part in (q, k, v)}
-    lengths = {None if part.value.shape is None else part.value.shape[1] for part in (k, v)}
-    shape = end.outputs[0].shape
-    if len(batches) > 1 or len(lengths) > 1 or shape != (*_shape(q)[:2], v.heads * v.size):
+    if not q.batch == k.batch == v.batch or k.length != v.length or None in (q.batch, q.length, k.length):
+        return
+    if rank == 3 and any(len(mask.value.shape or ()) > 2 for mask in scores.masks):
+        return  # for each batch and head at once
+    sizes: dict[str, Dim] = {"b": q.batch, "h": q.heads, "s": q.length, "d": v.size}
+    axes = behind(back, [*outer, ["s"], ["d"]], sizes)
+    axes = None if axes is None else behind(end, axes, sizes)
+    form = None if axes is None else _form(axes, sizes, _ROWS + _FLAT)
+    if form is None:
+        return
+    target = constant_of(end.input(1))
+    if form in _FLAT and (target is None or 0 in target):
         return
     known, mask = (True, _mask(uses, scores.masks)) if guard is None else _without_nan(uses, scores.masks)
     if not known:
         return
+    attributes: Attributes = {"heads": q.heads}
     factor = scores.factor * q.factor * k.factor
-    uses.set_inputs(end, [q.value, k.value, v.value, mask])
-    end.op, end.attributes = "dynq.Attention", {"heads": q.heads}
     if not close(factor, 1 / math.sqrt(q.size)):
-        end.attributes["scale"] = factor
+        attributes["scale"] = factor
+    inputs: list[Value | None] = [_in_order(uses, part) for part in (q, k, v)]
+    if form == _ROWS[0]:
+        uses.set_inputs(end, [*inputs, mask])
+        end.op, end.attributes = "dynq.Attention", attributes
+        return
+    y = _node(uses, "dynq.Attention", [*inputs, mask], uses.graph.unique_node(f"{product.name}.attention"), attributes)
+    y.dtype, y.shape = "float32", (q.batch, q.length, q.heads * v.size)
+    if form[0][0] == "s":
+        y = _swapped(uses, y)
+    if form in _FLAT:
+        uses.set_inputs(end, [y, end.inputs[1]])
+    else:
+        uses.replace(end.outputs[0], y)
+        uses.remove(end)
+
+
+def _in_order(uses: Uses, part: _Heads) -> Value:
+    """(B, S, H * D)."""
+    return _swapped(uses, part.value) if part.swapped else part.value
+
+
+def _swapped(uses: Uses, value: Value) -> Value:
+    """The first two of three dimensions exchanged."""
+    return _node(uses, "Transpose", [value], uses.graph.unique_node("transpose"), {"perm": [1, 0, 2]})
+
+
+def _node(uses: Uses, op: str, inputs: list[Value | None], name: str, attributes: Attributes) -> Value:
+    """A node that ``uses`` knows."""
+    result: Value = uses.graph.node(op, inputs, 1, name, **attributes)
+    uses.readers.setdefault(result, [])
+    for value in inputs:
+        if value is not None and result.producer is not None:
+            uses.readers.setdefault(value, []).append(result.producer)
+    return result
 
 
 @dataclasses.dataclass
@@ -221,48 +281,57 @@ def _factor(node: Node) -> tuple[Value, float] | None:
     return None
 
 
-def _heads(value: Value | None, perm: list[int]) -> _Heads | None:
-    """(B, S, H * D) behind a value with the order of dimensions ``perm`` of (B, S, H, D)."""
+def _heads(value: Value | None, axes: Axes) -> _Heads | None:
+    """(B, S, H * D) or (S, B, H * D) behind a value with these axes."""
+    if value is None or value.shape is None or len(value.shape) != len(axes):
+        return None
+    sizes: dict[str, Dim] = {axis[0]: dim for axis, dim in zip(axes, value.shape, strict=True)}
+    if ["b", "h"] in axes:
+        both, heads = sizes["b"], _count(value, sizes["d"])
+        known = isinstance(both, int) and isinstance(heads, int) and heads > 0
+        sizes["b"], sizes["h"] = both // heads if known else None, heads  # type: ignore[operator]
+    heads, size = sizes["h"], sizes["d"]
+    if not isinstance(heads, int) or not isinstance(size, int) or heads * size == 0:
+        return None
     factor = 1.0
-    order = perm
-    for _ in range(6):
-        node = is_op(value, "Transpose", "Mul", "Div", "Reshape")
-        if node is None:
+    for _ in range(_DEEPEST):
+        form = _form(axes, sizes, _ROWS)
+        if form is not None:
+            return _Heads(value, form == _ROWS[1], heads, size, factor)
+        scaled = is_op(value, "Mul", "Div")
+        step = _factor(scaled) if scaled is not None else before(value, axes, sizes)
+        if step is None:
             return None
-        if node.op in ("Mul", "Div"):
-            step = _factor(node)
-            if step is None:
-                return None
-            value, factor = step[0], factor * step[1]
-        elif node.op == "Transpose":
-            moved = node.attributes.get("perm")
-            if not isinstance(moved, list) or sorted(moved) != [0, 1, 2, 3]:
-                return None
-            inner = [0, 0, 0, 0]  # order[i] is dimension moved[i] of what comes in
-            for i, axis in enumerate(moved):
-                inner[int(axis)] = order[i]
-            order, value = inner, node.input(0)
+        if isinstance(step[1], list):
+            value, axes = step[0], step[1]
         else:
-            return _split_heads(node, factor) if order == [0, 1, 2, 3] else None
+            value, factor = step[0], factor * step[1]
     return None
 
 
-def _split_heads(node: Node, factor: float) -> _Heads | None:
-    x, output = node.input(0), node.outputs[0]
-    if x is None or output is None or x.shape is None or output.shape is None:
-        return None
-    if len(x.shape) != 3 or len(output.shape) != 4 or None in output.shape[:2] or output.shape[:2] != x.shape[:2]:
-        return None
-    heads, size = output.shape[2:]
-    if not isinstance(heads, int) or not isinstance(size, int) or x.shape[2] != heads * size or heads * size == 0:
-        return None
-    return _Heads(x, heads, size, factor)
+def _form(axes: Axes, sizes: Mapping[str, Dim], forms: list[Axes]) -> Axes | None:
+    """Which of the forms the axes have, but for parts of size 1, which may be anywhere."""
+
+    def wide(axes: Axes) -> Axes:
+        return [[part for part in axis if sizes.get(part) != 1] for axis in axes]
+
+    return next((form for form in forms if wide(form) == wide(axes)), None)
+
+
+def _count(value: Value, size: Dim) -> Dim:
+    """The heads that are one axis with the batch: the last axis before the Reshape is theirs."""
+    for _ in range(_DEEPEST):
+        node = is_op(value, "Transpose", "Mul", "Div", "Reshape")
+        x = None if node is None else (_factor(node) or (None,))[0] if node.op in ("Mul", "Div") else node.input(0)
+        if node is None or x is None or x.shape is None:
+            return None
+        width = x.shape[-1] if node.op == "Reshape" and x.shape else None
+        if isinstance(width, int) and isinstance(size, int) and size and width % size == 0:
+            return width // size
+        value = x
+    return None
 
 
 def _next(uses: Uses, node: Node, op: str) -> Node | None:
     reader = uses.only_reader(node.outputs[0])
     return reader if reader is not None and reader.op == op else None
-
-
-def _shape(heads: _Heads) -> tuple[int | str | None, ...]:
-    return heads.value.shape or ()

@@ -27,22 +27,24 @@ class Sizes:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._names: dict[Any, str] = {}
+        self._same: dict[Any, Any] = {}  # symbols of one name, which stands for one size
         self._places: dict[Any, tuple[Value, int]] = {}
         self._values: dict[Any, Value] = {}
 
     def name(self, symbol: Any, name: str) -> None:
         """The symbol is shown by this name; the first one counts."""
-        self._names.setdefault(symbol, name)
+        known = self._names.setdefault(symbol, name)
+        self._same[symbol] = next(other for other, text in self._names.items() if text == known)
 
     def place(self, symbol: Any, value: Value, axis: int) -> None:
         """The symbol is a size of this input."""
-        self._places.setdefault(symbol, (value, axis))
+        self._places.setdefault(self._same.get(symbol, symbol), (value, axis))
 
     def dim(self, size: Any) -> Dim:
         """A size as shapes of a graph have it: equal names stand for equal sizes."""
         if not is_symbolic(size):
             return int(size)
-        expression = size.node.expr
+        expression = self._expression(size)
         if expression.is_Integer:
             return int(expression)
         factors = expression.as_ordered_factors() if expression.is_Mul else [expression]
@@ -60,7 +62,11 @@ class Sizes:
         """A Python number, or a scalar that computes it: int64, or float32 where torch has a float."""
         if not is_symbolic(size):
             return size  # type: ignore[no-any-return]
-        return self._number(size.node.expr)
+        return self._number(self._expression(size))
+
+    def _expression(self, size: Any) -> Any:
+        expression = size.node.expr
+        return expression.xreplace({symbol: self._same.get(symbol, symbol) for symbol in expression.free_symbols})
 
     def _number(self, expression: Any) -> int | float | Value:
         if expression.is_Integer:
@@ -84,7 +90,7 @@ class Sizes:
         if kind in ("Max", "Min"):
             return self._chain(kind, list(expression.args))
         parts = [self._number(argument) for argument in expression.args]
-        if kind in ("FloorDiv", "CleanDiv") and isinstance(parts[1], int) and parts[1] > 0:
+        if kind in ("FloorDiv", "CleanDiv"):
             return self._floor_div(expression.args[0], parts[0], parts[1])
         if kind in ("Mod", "PythonMod") and isinstance(parts[1], int) and parts[1] > 0:
             return self._node("Mod", self._integer(parts[0]), np.int64(parts[1]))
@@ -107,11 +113,12 @@ class Sizes:
             result = self._node(op, result, convert(number))
         return result
 
-    def _floor_div(self, expression: Any, value: int | float | Value, divisor: int) -> Value:
-        dividend: Value = self._integer(value)
+    def _floor_div(self, expression: Any, value: int | float | Value, by: int | float | Value) -> Value:
+        """Sizes are not negative, but a difference of them may be."""
+        dividend, divisor = self._integer(value), self._integer(by)
         if not all(number >= 0 for number in expression.as_coefficients_dict().values()):  # Div rounds towards 0
-            dividend = self._node("Sub", dividend, self._node("Mod", dividend, np.int64(divisor)))
-        return self._node("Div", dividend, np.int64(divisor))
+            dividend = self._node("Sub", dividend, self._node("Mod", dividend, divisor))
+        return self._node("Div", dividend, divisor)
 
     def _integer(self, number: int | float | Value) -> Any:
         return number if isinstance(number, Value) else np.int64(number)
