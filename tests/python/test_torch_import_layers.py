@@ -229,9 +229,8 @@ class VoiceEncoder(nn.Module):
 def test_a_voice_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Resemblyzer's weights on noise of the range of mels: the first projection stays float by itself."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "bench/speech"))
-    weights = torch.load(__import__("packages").wheel("resemblyzer") / "pretrained.pt", weights_only=True)[
-        "model_state"
-    ]
+    path = __import__("packages").wheel("resemblyzer") / "pretrained.pt"
+    weights = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
     module = VoiceEncoder()
     module.load_state_dict({name: tensor for name, tensor in weights.items() if name in module.state_dict()})
     mels = floats(4, 160, 40).abs() ** 4 / 50
