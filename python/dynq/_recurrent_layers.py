@@ -23,12 +23,21 @@ CELLS = {"LSTM": Cell((0, 3, 1, 2), 3), "GRU": Cell((1, 0, 2), 2), "RNN": Cell((
 
 
 class Layer(NamedTuple):
-    """Float32: w (D, G * H, I), r (D, G * H, H), b (D, 2 * G * H) and peepholes p (D, 3 * H), as ONNX has them."""
+    """Float32: w (D, G * H, I), r (D, G * H, H), b (D, 2 * G * H) and peepholes p (D, 3 * H), as ONNX has them.
+
+    Where the states are projected, to P columns: projection (D, P, H), and r (D, G * H, P).
+    """
 
     w: Array
     r: Array
     b: Array | None = None
     p: Array | None = None
+    projection: Array | None = None
+
+    @property
+    def state(self) -> int:
+        """Columns of h and y."""
+        return int(self.r.shape[2])
 
 
 def read_layers(cell: str, weights: Any, prefix: str) -> list[Layer]:
@@ -51,7 +60,7 @@ def read_layers(cell: str, weights: Any, prefix: str) -> list[Layer]:
             raise ValueError(
                 f"layer {i} has R, weight_hh of all directions, of shape {layer.r.shape}; layer 0 {first.r.shape}"
             )
-        wanted = len(first.r) * first.r.shape[2]
+        wanted = len(first.r) * first.state
         if i and layer.w.shape[2] != wanted:
             raise ValueError(f"layer {i} takes inputs of size {layer.w.shape[2]}; layer {i - 1} gives {wanted}")
     return layers
@@ -124,43 +133,41 @@ def _by_name(cell: str, weights: Mapping[str, Any], prefix: str) -> list[Layer]:
             if (i, d) not in parts:
                 raise ValueError(f"weights has no {prefix}weight_ih_l{i}{'_reverse' if d else ''}")
             made.append(_direction(cell, parts[i, d], names[i, d]))
-        first = made[0]
-        for other in made[1:]:
-            if (other[2] is None) != (first[2] is None) or other[0].shape != first[0].shape:
-                raise ValueError(f"layer {i}: its directions differ in size or in having biases")
-        biases = [b for _, _, b in made if b is not None]
-        w, r = np.stack([w for w, _, _ in made]), np.stack([r for _, r, _ in made])
-        result.append(Layer(w, r, np.stack(biases) if biases else None))
+        shapes = [[None if array is None else array.shape for array in arrays] for arrays in made]
+        if shapes[0] != shapes[-1]:
+            raise ValueError(f"layer {i}: its directions differ in size, in having biases or in having projections")
+        w, r, b, projection = (None if one[0] is None else np.stack(one) for one in zip(*made, strict=True))
+        assert w is not None and r is not None
+        result.append(Layer(w, r, b, None, projection))
     return result
 
 
-def _direction(cell: str, parts: dict[str, Array], name: str) -> tuple[Array, Array, Array | None]:
-    """w, r and b of one direction of one layer; ``name`` has a place for the kind."""
+def _direction(cell: str, parts: dict[str, Array], name: str) -> list[Any]:
+    """w, r, b and the projection of one direction of one layer; ``name`` has a place for the kind."""
     for kind in ("weight_ih", "weight_hh"):
         if kind not in parts:
             raise ValueError(f"weights has no {name.format(kind)}")
-    if "weight_hr" in parts:
-        raise ValueError(f"weights has {name.format('weight_hr')}; an LSTM with a projection is not supported")
+    if "weight_hr" in parts and cell != "LSTM":
+        raise ValueError(f"weights has {name.format('weight_hr')}; expected a projection in an LSTM alone")
     if ("bias_ih" in parts) != ("bias_hh" in parts):
         there, absent = ("bias_ih", "bias_hh") if "bias_ih" in parts else ("bias_hh", "bias_ih")
         raise ValueError(f"weights has {name.format(there)} and no {name.format(absent)}")
-    order = CELLS[cell].gates
+    for kind in ("weight_ih", "weight_hh", "weight_hr"):
+        if kind in parts and (parts[kind].ndim != 2 or 0 in parts[kind].shape[kind == "weight_ih" :]):
+            shape = parts[kind].shape
+            raise ValueError(f"{name.format(kind)} has shape {shape}; expected 2 dimensions, of sizes of at least 1")
+    order, projection = CELLS[cell].gates, parts.get("weight_hr")
     w, r = parts["weight_ih"], parts["weight_hh"]
-    for kind in ("weight_ih", "weight_hh"):
-        if parts[kind].ndim != 2:
-            raise ValueError(f"{name.format(kind)} has shape {parts[kind].shape}; expected 2 dimensions")
-    hidden = r.shape[1]
-    if hidden == 0:
-        raise ValueError(f"{name.format('weight_hh')} has shape {r.shape}; expected a hidden size of at least 1")
+    hidden = r.shape[1] if projection is None else projection.shape[1]
     width = len(order) * hidden
-    _check_size(name.format("weight_hh"), r, (width, hidden))
+    _check_size(name.format("weight_hh"), r, (width, hidden if projection is None else projection.shape[0]))
     _check_size(name.format("weight_ih"), w, (width, w.shape[1]))
     bias = None
     if "bias_ih" in parts:
         for kind in ("bias_ih", "bias_hh"):
             _check_size(name.format(kind), parts[kind], (width,))
         bias = np.concatenate([_gates(parts[kind], order) for kind in ("bias_ih", "bias_hh")])
-    return _gates(w, order), _gates(r, order), bias
+    return [_gates(w, order), _gates(r, order), bias, projection]
 
 
 def _gates(array: Array, order: tuple[int, ...]) -> Array:

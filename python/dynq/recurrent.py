@@ -32,10 +32,11 @@ class RecurrentWeights:
         cell: "LSTM", "GRU" or "RNN".
         layers, directions: how many layers, each in one direction or in two.
         input_size, hidden_size: I and H.
+        proj_size: P, where the states of an LSTM are projected, else 0, as PyTorch has it.
         batch_first: whether x is (B, T, I), not (T, B, I).
     """
 
-    __slots__ = ("_model", "batch_first", "cell", "directions", "hidden_size", "input_size", "layers")
+    __slots__ = ("_model", "batch_first", "cell", "directions", "hidden_size", "input_size", "layers", "proj_size")
 
     _model: Model
     cell: str
@@ -43,6 +44,7 @@ class RecurrentWeights:
     directions: int
     input_size: int
     hidden_size: int
+    proj_size: int
     batch_first: bool
 
     def __init__(self) -> None:
@@ -59,7 +61,7 @@ class RecurrentWeights:
 
     def __repr__(self) -> str:
         both = ", bidirectional" if self.directions == 2 else ""
-        sizes = f"{self.input_size} -> {self.hidden_size}"
+        sizes = f"{self.input_size} -> {self.hidden_size}" + (f" -> {self.proj_size}" if self.proj_size else "")
         return f"RecurrentWeights({self.cell}, {sizes}, layers={self.layers}{both}, {self.nbytes} bytes)"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -86,8 +88,11 @@ class RecurrentWeights:
         if self.batch_first:
             steps, batch = batch, steps
         given = [x, _lengths(lengths, batch, steps)]
-        shape = (self.layers * self.directions, batch, self.hidden_size)
-        for name, state in zip("hc", states, strict=False):
+        count = self.layers * self.directions
+        for name, state, size in zip(
+            "hc", states, (self.proj_size or self.hidden_size, self.hidden_size), strict=False
+        ):
+            shape = (count, batch, size)
             given.append(np.zeros(shape, FLOAT32) if state is None else _state(name, state, shape, single))
         y, *last = self._model._run(given, raises)
         if single:
@@ -147,7 +152,8 @@ def lstm_weights(
             ``bias_ih_l0``, ``bias_hh_l0``, ``weight_ih_l0_reverse`` and so on, with gates in the order i f g o, such
             as a state_dict. Or the arrays of ONNX's LSTM, (W, R), (W, R, B) or (W, R, B, P): W (D, 4 * H, I),
             R (D, 4 * H, H), B (D, 8 * H), peepholes P (D, 3 * H), gates in the order i o f c; a list of them, where
-            there are several layers. D is the number of directions. float32, float16 or bfloat16.
+            there are several layers. D is the number of directions. float32, float16 or bfloat16. ``weight_hr_l0``
+            (P, H) projects the states, as PyTorch's ``proj_size`` has it; ``weight_hh_l0`` is then (4 * H, P).
         prefix: what the names begin with, such as "encoder.lstm."; others of the mapping are not looked at.
         direction: "forward", "reverse" or "bidirectional"; None: as many as the weights have.
         batch_first: x and y are (B, T, ...), not (T, B, ...); states are not changed by that.
@@ -217,7 +223,7 @@ def _weights(
     **attributes: Any,
 ) -> RecurrentWeights:
     layers = read_layers(cell, weights, prefix)
-    directions, hidden = len(layers[0].w), layers[0].r.shape[2]
+    directions, hidden, of_h = len(layers[0].w), layers[0].w.shape[1] // len(CELLS[cell].gates), layers[0].state
     choices = {1: ("forward", "reverse"), 2: ("bidirectional",)}[directions]
     if direction is not None and direction not in choices:
         expected = " or ".join(map(repr, choices))
@@ -230,7 +236,10 @@ def _weights(
     sizes = ("batch", "time") if batch_first else ("time", "batch")
     value = graph.input("x", (*sizes, layers[0].w.shape[2]))
     attributes["lengths"] = graph.input("lengths", ("batch",), "int32")
-    given = [graph.input(name, (len(layers) * directions, "batch", hidden)) for name in states]
+    given = [
+        graph.input(name, (len(layers) * directions, "batch", size))
+        for name, size in zip(states, (of_h, hidden), strict=False)
+    ]
     parts = [[state] if len(layers) == 1 else graph.split(state, [directions] * len(layers), 0) for state in given]
     last: list[list[Value]] = [[] for _ in states]
     for i, layer in enumerate(layers):
@@ -242,8 +251,9 @@ def _weights(
     outputs = {"y": value}
     for name, state in zip(states, last, strict=True):
         outputs[f"last_{name}"] = graph.concat(state, 0) if len(layers) > 1 else state[0]
+    proj_size = 0 if layers[0].projection is None else of_h
     self = _restore(graph.build(outputs, **options), bool(batch_first), cell, directions, hidden,
-                    layers[0].w.shape[2], len(layers))  # fmt: skip
+                    layers[0].w.shape[2], len(layers), proj_size)  # fmt: skip
     self._run(np.zeros((1, 1, self.input_size), FLOAT32), [None] * len(states), None, "propagate")  # checks attributes
     return self
 
@@ -259,8 +269,9 @@ def _add_layer(
     attributes: dict[str, Any],
 ) -> tuple[Value, list[Value]]:
     """y (T, B, D * H) or (B, T, D * H), and the last states (D, B, H). ONNX's layouts have D elsewhere."""
-    if layer.p is not None:
-        attributes = {**attributes, "peepholes": layer.p}
+    for key, array in (("peepholes", layer.p), ("projection", layer.projection)):
+        if array is not None:
+            attributes = {**attributes, key: array}
     if batch_first:
         initial = {key: graph.transpose(state, (1, 0, 2)) for key, state in initial.items()}
     add = getattr(graph, cell.lower())
@@ -271,7 +282,7 @@ def _add_layer(
         y = graph.transpose(y, (0, 2, 1, 3))
     else:
         return graph.squeeze(y, 1), last
-    return graph.reshape(y, (0, 0, len(layer.w) * layer.r.shape[2])), last
+    return graph.reshape(y, (0, 0, len(layer.w) * layer.state)), last
 
 
 # ---- Runs
@@ -287,6 +298,7 @@ def lstm(
             bfloat16 are converted. T may be 1: one step, as of a cell.
         weights: of lstm_weights; L layers, D directions.
         state: (h, c), each float32 (L * D, B, H), or (L * D, H) of one sequence; zeros where it or one of it is None.
+            Of an LSTM with a projection, h has P columns in the place of H, and so has y.
         lengths: integers (B,), steps of each sequence, 0 to T; None: all of them. Behind its end y is zero, and the
             reverse direction starts at it, as with a packed sequence of PyTorch.
         nonfinite: "propagate": what depends on a NaN or an infinity is NaN; "raise": it is an error.

@@ -31,13 +31,16 @@ class Layer:
         lengths: list[int] | None = None,
         peepholes: bool = False,
         before: bool = False,
+        projection: int = 0,
     ) -> None:
         d, g = 2 if direction == "bidirectional" else 1, GATES[op]
         self.op, self.direction, self.before = op, direction, before
         self.x = numbers(rng, t, b, i)
-        self.w, self.r = numbers(rng, d, g * h, i, size=0.4), numbers(rng, d, g * h, h, size=0.4)
+        state = projection or h
+        self.w, self.r = numbers(rng, d, g * h, i, size=0.4), numbers(rng, d, g * h, state, size=0.4)
         self.b = numbers(rng, d, 2 * g * h, size=0.4)
-        self.h = np.tanh(numbers(rng, d, b, h))
+        self.h = np.tanh(numbers(rng, d, b, state))
+        self.projection = numbers(rng, d, state, h, size=0.4) if projection else None
         self.c = numbers(rng, d, b, h) if op == "LSTM" else None
         self.p = numbers(rng, d, 3 * h, size=0.4) if peepholes else None
         self.lengths = None if lengths is None else np.array(lengths, np.int32)
@@ -74,8 +77,8 @@ class Layer:
 class _Step:
     def __init__(self, layer: Layer, direction: int, quantized: bool) -> None:
         self.layer, self.quantized = layer, quantized
-        n = layer.h.shape[2]
-        width = GATES[layer.op] * n
+        width = layer.w.shape[1]
+        n = width // GATES[layer.op]
         self.n, self.w, self.r = n, layer.w[direction], layer.r[direction]
         self.p = None if layer.p is None else layer.p[direction].reshape(3, n)
         of_input, of_state = layer.b[direction, :width].copy(), layer.b[direction, width:].copy()
@@ -83,7 +86,8 @@ class _Step:
         of_input[:apart] += of_state[:apart]
         of_state[:apart] = 0
         self.of_input, self.of_state = of_input, of_state if apart < width else None
-        self.packed = [rule.quantize_weight(weight) for weight in (self.w, self.r)]
+        self.weights = [self.w, self.r] + ([] if layer.projection is None else [layer.projection[direction]])
+        self.packed = [rule.quantize_weight(weight) for weight in self.weights]
         self.sigmoid = sigmoid if quantized else lambda x: 1 / (1 + np.exp(-x))
         self.tanh = tanh if quantized else np.tanh
 
@@ -93,7 +97,7 @@ class _Step:
                 x[None], *self.packed[which], bias=bias, residual=None if residual is None else residual[None]
             )
             return result[0]
-        y = (self.w, self.r)[which].astype(np.float64) @ x
+        y = self.weights[which].astype(np.float64) @ x
         return y + (0 if bias is None else bias) + (0 if residual is None else residual)
 
     def __call__(self, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
@@ -108,7 +112,8 @@ class _Step:
         c = f * c + i * z
         if self.p is not None:
             o = o + self.p[1] * c
-        return self.sigmoid(o) * self.tanh(c), c
+        h = self.sigmoid(o) * self.tanh(c)
+        return (h if self.layer.projection is None else self.product(2, h, None)), c
 
     def gru(self, projected: Array, h: Array, c: Array) -> tuple[Array, Array]:
         n, one = self.n, h.dtype.type(1)

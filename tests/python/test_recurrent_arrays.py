@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,54 @@ def test_weights_by_the_names_of_pytorch_are_those_of_onnx(op: str, direction: s
         assert (weights.cell, weights.layers, weights.directions) == (op, 2, 1 + (direction == "bidirectional"))
         assert (weights.input_size, weights.hidden_size, weights.batch_first) == (7, 20, False)
         same(call(op, layers[0].x, weights, state_of(layers)), expected)
+
+
+@pytest.mark.parametrize("options", [{"t": 4, "h": 40}, {"h": 64, "lengths": [5, 0, 2]}, {"h": 48, "peepholes": True},
+                                     {"b": 70, "h": 33, "t": 2}, {"h": 8, "projection": 24}])  # fmt: skip
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_a_projection_of_the_states_follows_the_rule_to_the_bit(
+    direction: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    layer = Layer("LSTM", np.random.default_rng(12), direction=direction, **{"projection": 20, **options})
+    graph = dynq.Graph()
+    x = graph.input("x", ("t", "b", 7))
+    y, h, c = graph.lstm(x, layer.w, layer.r, layer.b, initial_h=layer.h, initial_c=layer.c, peepholes=layer.p,
+                         lengths=layer.lengths, direction=direction, projection=layer.projection, name="l")  # fmt: skip
+    assert y.shape == ("t", len(layer.w), "b", layer.h.shape[2]) and c.shape == (len(layer.w), "b", options["h"])
+    model = graph.build(y, h, c, first_layer="int8")
+    assert [row.became for row in model.report().rows] == ["int8 linear", "int8 LSTM"]
+    for isa in dynq.isa.supported():
+        for threads in (1, 2):
+            dynq.set_num_threads(threads)
+            with dynq.isa.use(isa):
+                same(model(layer.x), layer.expected(True))
+    for one, other in zip(graph.build(y, h, c, quantize=False)(layer.x), layer.expected(False), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+    again = pickle.loads(pickle.dumps(model))
+    same(again(layer.x), layer.expected(True))
+    with pytest.raises(dynq.UnsupportedModelError, match="LSTM whose states are projected: 'l'"):
+        dynq.export_onnx(model, tmp_path / "model.onnx")
+
+
+def test_weights_of_a_projection_that_do_not_fit_are_named() -> None:
+    layer = Layer("LSTM", np.random.default_rng(13), projection=12)
+    graph = dynq.Graph()
+    x = graph.input("x", ("t", "b", 7))
+    for changed, text in (
+        ({"projection": layer.projection[0]}, r"projection has shape \(12, 20\); expected a constant \(1, P, H\)"),
+        ({"projection": layer.projection[:, :, 1:]}, r"w has shape \(1, 80, 7\); expected a constant \(1, 76, I\)"),
+        ({"projection": layer.projection[:, 1:]}, r"r has shape \(1, 80, 12\); expected a constant \(1, 80, 11\)"),
+        ({"b": layer.b[:, 1:]}, r"b has shape \(1, 159\); expected a constant \(1, 160\)"),
+        ({"r": graph.input("r", (1, 80, 12))}, "r has shape .*; expected a constant"),
+    ):
+        given = {"w": layer.w, "r": layer.r, "b": layer.b, "projection": layer.projection, **changed}
+        with pytest.raises(ValueError, match=text):
+            graph.lstm(x, **given)
+    named = {**torch_names(Layer("LSTM", np.random.default_rng(13)), 0), "weight_hr_l0": layer.projection[0]}
+    with pytest.raises(ValueError, match=r"weight_hh_l0 has shape \(80, 20\); expected \(80, 12\)"):
+        dynq.lstm_weights(named)
+    with pytest.raises(ValueError, match="weights has weight_hr_l0; expected a projection in an LSTM alone"):
+        dynq.gru_weights(named)
 
 
 @pytest.mark.parametrize("op", list(GATES))

@@ -70,3 +70,24 @@ def test_relu() -> None:
     x = torch.randn(4, 2, 6)
     with torch.inference_mode():
         close("RNN", dynq.rnn(x.numpy(), weights), module(x), 1e-5)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+def test_projections(bidirectional: bool, batch_first: bool) -> None:
+    torch.manual_seed(3)
+    module = torch.nn.LSTM(12, 48, 2, proj_size=20, bidirectional=bidirectional, batch_first=batch_first).eval()
+    x = torch.randn(3, 7, 12) if batch_first else torch.randn(7, 3, 12)
+    count = 2 + 2 * bidirectional
+    state = torch.randn(count, 3, 20) / 4, torch.randn(count, 3, 48)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(x, [4, 7, 2], batch_first=batch_first, enforce_sorted=False)
+    with torch.inference_mode():
+        whole, bare, short = module(x, state), module(x), module(packed, state)
+        short = (torch.nn.utils.rnn.pad_packed_sequence(short[0], batch_first=batch_first)[0], short[1])
+    for options, atol in (({"quantize": False}, 1e-5), ({}, 0.03)):
+        weights = dynq.lstm_weights(module.state_dict(), batch_first=batch_first, **options)
+        assert (weights.hidden_size, weights.proj_size) == (48, 20)
+        close("LSTM", dynq.lstm(x.numpy(), weights, pair("LSTM", state)), whole, atol)
+        close("LSTM", dynq.lstm(x.numpy(), weights), bare, atol)
+        close("LSTM", dynq.lstm(x.numpy(), weights, pair("LSTM", state), lengths=[4, 7, 2]), short, atol)

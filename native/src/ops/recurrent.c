@@ -39,7 +39,7 @@ typedef struct run {
   size_t members, pieces; /* of a task: threads, and pieces of the columns of a step */
   bool fused;
   /* Of one task's memory, in this order. */
-  size_t head_bytes, state_bytes, gate_bytes, candidate_bytes, reset_bytes, lhs_bytes, each;
+  size_t head_bytes, state_bytes, gate_bytes, candidate_bytes, reset_bytes, lhs_bytes, unprojected_bytes, each;
   char *memory;
   _Atomic size_t next;
   _Atomic bool nonfinite;
@@ -48,7 +48,7 @@ typedef struct run {
 /* What a member has for itself. */
 typedef struct member {
   _Alignas(64) uint64_t filled; /* the phase whose states lhs holds */
-  dynq_lhs lhs;
+  dynq_lhs lhs, unprojected;
 } member;
 
 /* What a task works on: rows [row, row + rows) of the batch, in one direction. At the head of its memory; the members and
@@ -58,7 +58,8 @@ typedef struct task {
   run *run;
   const dynq_recurrent *layer;
   size_t direction, row, rows;
-  float *h, *other_h, *c, *gates, *candidate, *reset; /* other_h takes the states of a step that is shared */
+  /* other_h takes the states of a step that is shared, or those that are to be projected. */
+  float *h, *other_h, *c, *gates, *candidate, *reset;
   member *members;
   size_t step; /* at hand */
 } task;
@@ -69,31 +70,37 @@ static size_t floats(size_t rows, size_t columns) {
 
 static bool resets_first(const dynq_recurrent *r) { return r->cell == DYNQ_CELL_GRU && !r->linear_before_reset; }
 
-static size_t panels_of(const dynq_recurrent *r) {
-  return dynq_size_add(dynq_recurrent_width(r), DYNQ_PANEL - 1) / DYNQ_PANEL;
+static size_t panels_of(size_t columns) { return dynq_size_add(columns, DYNQ_PANEL - 1) / DYNQ_PANEL; }
+
+static size_t panel_floats(size_t columns, size_t k) {
+  return dynq_size_mul(dynq_size_mul(panels_of(columns), DYNQ_PANEL), k);
 }
 
-size_t dynq_recurrent_panel_floats(const dynq_recurrent *r) {
-  return dynq_size_mul(dynq_size_mul(panels_of(r), DYNQ_PANEL), r->hidden);
-}
+size_t dynq_recurrent_panel_floats(const dynq_recurrent *r) { return panel_floats(dynq_recurrent_width(r), r->state); }
 
 /* ---- Who computes what ---- */
 
 /* Whether the columns of a step can be shared: those of a state are then whole panels of each gate, and all rows take
  * part in every step. */
 static bool is_shared(const dynq_recurrent *r) {
-  return r->lengths == NULL && !resets_first(r) && r->hidden % DYNQ_PANEL == 0;
+  return r->lengths == NULL && !resets_first(r) && !dynq_recurrent_projects(r) && r->hidden % DYNQ_PANEL == 0;
+}
+
+/* Of a row's products in a step. */
+static size_t macs_of(const dynq_recurrent *r) {
+  const size_t projection = dynq_recurrent_projects(r) ? dynq_size_mul(r->hidden, r->state) : 0;
+  return dynq_size_add(dynq_size_mul(dynq_recurrent_width(r), r->state), projection);
 }
 
 static size_t weight_bytes(const dynq_recurrent *r) {
-  return dynq_size_mul(dynq_size_mul(dynq_recurrent_width(r), r->hidden), r->panels != NULL ? sizeof(float) : 1);
+  return dynq_size_mul(macs_of(r), r->panels != NULL ? sizeof(float) : 1);
 }
 
 /* One step of `rows` sequences. */
 static size_t step_time(const dynq_recurrent *r, size_t rows) {
   const size_t bytes = weight_bytes(r), reading = bytes / (bytes > 2 * dynq_cache_share() ? FROM_L3 : FROM_L2);
   const size_t rate = r->panels != NULL ? FLOAT_MACS_PER_NANOSECOND : r->kernels->gemm->macs_per_nanosecond;
-  const size_t values = dynq_size_mul(rows, dynq_recurrent_width(r)), macs = dynq_size_mul(values, r->hidden) / rate;
+  const size_t values = dynq_size_mul(rows, dynq_recurrent_width(r)), macs = dynq_size_mul(rows, macs_of(r)) / rate;
   return dynq_size_add(macs > reading ? macs : reading, values / GATE_VALUES_PER_NANOSECOND);
 }
 
@@ -141,15 +148,16 @@ static void plan(run *r, size_t threads) {
   plan_tasks(r, threads);
   plan_members(r);
   r->head_bytes = head_bytes(r);
-  r->state_bytes = floats(r->rows, layer->hidden);
+  r->state_bytes = floats(r->rows, at_least(layer->hidden, layer->state));
   r->fused = dynq_recurrent_is_fused(layer);
   r->gate_bytes = r->fused ? 0 : floats(r->rows, dynq_recurrent_width(layer));
   r->candidate_bytes = resets_first(layer) ? r->gate_bytes : 0;
   r->reset_bytes = resets_first(layer) ? r->state_bytes : 0;
-  r->lhs_bytes = layer->panels == NULL ? dynq_lhs_bytes(r->rows, layer->hidden) : 0;
-  r->each = dynq_size_add(
-      dynq_size_add(r->head_bytes, dynq_size_add(dynq_size_mul(3, r->state_bytes), r->gate_bytes)),
-      dynq_size_add(dynq_size_add(r->candidate_bytes, r->reset_bytes), dynq_size_mul(r->members, r->lhs_bytes)));
+  r->lhs_bytes = layer->panels == NULL ? dynq_lhs_bytes(r->rows, layer->state) : 0;
+  r->unprojected_bytes = layer->projections[0] != NULL ? dynq_lhs_bytes(r->rows, layer->hidden) : 0;
+  r->each = dynq_size_add(dynq_size_add(r->head_bytes, dynq_size_add(dynq_size_mul(3, r->state_bytes), r->gate_bytes)),
+                          dynq_size_add(dynq_size_add(r->candidate_bytes, r->reset_bytes),
+                                        dynq_size_mul(r->members, dynq_size_add(r->lhs_bytes, r->unprojected_bytes))));
 }
 
 static void shared_step(void *arg, size_t index, uint64_t phase, size_t piece);
@@ -176,11 +184,15 @@ static task *place_task(run *r, size_t index, char *memory) {
   t->candidate = (float *)(void *)(memory += r->gate_bytes);
   t->reset = (float *)(void *)(memory += r->candidate_bytes);
   memory += r->reset_bytes;
-  for (size_t i = 0; i < r->members; i++, memory += r->lhs_bytes) {
+  for (size_t i = 0; i < r->members; i++, memory += r->lhs_bytes + r->unprojected_bytes) {
+    const dynq_weight *weight = layer->weights[t->direction], *projection = layer->projections[t->direction];
     t->members[i].filled = 0;
     if (layer->panels == NULL) {
-      const bool sums = layer->weights[t->direction]->info.zero_point != NULL;
-      dynq_lhs_place(&t->members[i].lhs, memory, r->rows, layer->hidden, sums);
+      dynq_lhs_place(&t->members[i].lhs, memory, r->rows, layer->state, weight->info.zero_point != NULL);
+    }
+    if (projection != NULL) {
+      dynq_lhs_place(&t->members[i].unprojected, memory + r->lhs_bytes, r->rows, layer->hidden,
+                     projection->info.zero_point != NULL);
     }
   }
   return t;
@@ -188,18 +200,18 @@ static task *place_task(run *r, size_t index, char *memory) {
 
 /* ---- States in and out ---- */
 
-/* Row `row` of a state (directions, batch, hidden), or batch first. */
-static size_t state_at(const task *t, size_t row) {
+/* Row `row` of a state (directions, batch, columns), or batch first. */
+static size_t state_at(const task *t, size_t row, size_t columns) {
   const dynq_recurrent *r = t->layer;
   const size_t at = r->batch_first ? row * r->directions + t->direction : t->direction * r->batch + row;
-  return at * r->hidden;
+  return at * columns;
 }
 
 static size_t output_at(const task *t, size_t step, size_t row) {
   const dynq_recurrent *r = t->layer;
   const size_t at = r->batch_first ? (row * r->steps + step) * r->directions + t->direction
                                    : (step * r->directions + t->direction) * r->batch + row;
-  return at * r->hidden;
+  return at * r->state;
 }
 
 static const float *projected_at(const task *t, size_t step, size_t row, size_t *stride) {
@@ -209,30 +221,30 @@ static const float *projected_at(const task *t, size_t step, size_t row, size_t 
   return r->projected + (r->batch_first ? row * r->steps + step : step * r->batch + row) * all + t->direction * width;
 }
 
-static void load_states(const task *t, const float *from, float *to) {
-  const size_t n = t->layer->hidden;
+static void load_states(const task *t, size_t columns, const float *from, float *to) {
   for (size_t i = 0; i < t->rows; i++) {
     if (from != NULL) {
-      memcpy(to + i * n, from + state_at(t, t->row + i), n * sizeof *to);
+      memcpy(to + i * columns, from + state_at(t, t->row + i, columns), columns * sizeof *to);
     } else {
-      memset(to + i * n, 0, n * sizeof *to);
+      memset(to + i * columns, 0, columns * sizeof *to);
     }
   }
 }
 
-static void store_states(const task *t, const float *from, float *to) {
-  const size_t n = t->layer->hidden;
+static void store_states(const task *t, size_t columns, const float *from, float *to) {
   for (size_t i = 0; i < t->rows && to != NULL; i++) {
-    memcpy(to + state_at(t, t->row + i), from + i * n, n * sizeof *to);
+    memcpy(to + state_at(t, t->row + i, columns), from + i * columns, columns * sizeof *to);
   }
 }
 
 /* ---- One step ---- */
 
-/* A product y (rows, width) = h R + bias + residual. */
+/* A product y (rows, width) = x (rows, k) times a weight + bias + residual. */
 typedef struct product {
-  size_t rows;
-  const float *h, *bias, *residual;
+  size_t rows, k, width;
+  const dynq_weight *weight; /* or float ... */
+  const float *panels;
+  const float *x, *bias, *residual;
   size_t residual_stride;
   float *y;
 } product;
@@ -246,11 +258,10 @@ static void add_to(size_t n, const float *restrict a, float *restrict y) {
 
 static void multiply_float(const task *t, const product *p, size_t panel, size_t end) {
   const dynq_recurrent *r = t->layer;
-  const size_t k = r->hidden, width = dynq_recurrent_width(r), column = panel * DYNQ_PANEL;
+  const size_t k = p->k, width = p->width, column = panel * DYNQ_PANEL;
   const size_t columns = at_most(end * DYNQ_PANEL, width) - column;
-  const float *panels = r->panels + t->direction * dynq_recurrent_panel_floats(r) + column * k;
   float *y = p->y + column;
-  r->kernels->vector.matmul(p->rows, columns, k, p->h, k, panels, DYNQ_PANEL, DYNQ_PANEL * k, y, width);
+  r->kernels->vector.matmul(p->rows, columns, k, p->x, k, p->panels + column * k, DYNQ_PANEL, DYNQ_PANEL * k, y, width);
   for (size_t i = 0; i < p->rows; i++, y += width) {
     if (p->bias != NULL) {
       add_to(columns, p->bias + column, y);
@@ -263,25 +274,25 @@ static void multiply_float(const task *t, const product *p, size_t panel, size_t
 
 static void quantize(const task *t, const product *p, dynq_lhs *lhs) {
   const dynq_recurrent *r = t->layer;
-  const dynq_lhs_source source = {.x = p->h, .x_stride = r->hidden, .scheme = r->scheme, .per_row = true};
-  if (r->panels == NULL && !dynq_lhs_fill(lhs, r->kernels, &source, 0, p->rows, r->hidden)) {
+  const dynq_lhs_source source = {.x = p->x, .x_stride = p->k, .scheme = r->scheme, .per_row = true};
+  if (p->weight != NULL && !dynq_lhs_fill(lhs, r->kernels, &source, 0, p->rows, p->k)) {
     atomic_store(&t->run->nonfinite, true);
   }
 }
 
-/* Panels [panel, end); lhs: what quantize() made of h. */
+/* Panels [panel, end); lhs: what quantize() made of x. */
 static void multiply(const task *t, const product *p, const dynq_lhs *lhs, size_t panel, size_t end) {
   const dynq_recurrent *r = t->layer;
-  if (r->panels != NULL) {
+  if (p->weight == NULL) {
     multiply_float(t, p, panel, end);
     return;
   }
   const dynq_gemm gemm = {.kernels = r->kernels,
-                          .weight = r->weights[t->direction],
+                          .weight = p->weight,
                           .m = p->rows,
                           .epilogue = {.bias = p->bias, .residual = p->residual, .residual_stride = p->residual_stride},
                           .y = p->y,
-                          .y_stride = dynq_recurrent_width(r)};
+                          .y_stride = p->width};
   (void)dynq_gemm_block(&gemm, lhs, 0, p->rows, panel, end);
 }
 
@@ -295,8 +306,8 @@ static dynq_step step_of(const task *t, size_t first, size_t rows) {
                  .gates = t->gates + first * dynq_recurrent_width(r),
                  .candidate = t->candidate,
                  .reset = t->reset,
-                 .h = t->h + first * n,
-                 .to = t->h + first * n,
+                 .h = t->h + first * r->state,
+                 .to = dynq_recurrent_projects(r) ? t->other_h : t->h + first * n,
                  .c = t->c + first * n,
                  .bias = r->bias != NULL ? r->bias + t->direction * dynq_recurrent_width(r) : NULL};
   s.projected = projected_at(t, t->step, t->row + first, &s.stride);
@@ -307,11 +318,30 @@ static product product_of(const task *t, const dynq_step *s) {
   const dynq_recurrent *r = t->layer;
   const bool added = r->cell != DYNQ_CELL_GRU || !r->linear_before_reset;
   return (product){.rows = s->rows,
-                   .h = s->h,
+                   .k = r->state,
+                   .width = dynq_recurrent_width(r),
+                   .weight = r->weights[t->direction],
+                   .panels = r->panels != NULL ? r->panels + t->direction * dynq_recurrent_panel_floats(r) : NULL,
+                   .x = s->h,
                    .bias = s->bias,
                    .residual = added ? s->projected : NULL,
                    .residual_stride = s->stride,
                    .y = s->gates};
+}
+
+/* What a step made, to the states h of the task from row `first` on. */
+static void project(const task *t, const dynq_step *s, size_t first) {
+  const dynq_recurrent *r = t->layer;
+  const float *panels = r->projection_panels;
+  const product p = {.rows = s->rows,
+                     .k = r->hidden,
+                     .width = r->state,
+                     .weight = r->projections[t->direction],
+                     .panels = panels != NULL ? panels + t->direction * panel_floats(r->state, r->hidden) : NULL,
+                     .x = s->to,
+                     .y = t->h + first * r->state};
+  quantize(t, &p, &t->members[0].unprojected);
+  multiply(t, &p, &t->members[0].unprojected, 0, panels_of(r->state));
 }
 
 static void gates_to_states(const dynq_step *s) {
@@ -336,16 +366,19 @@ static void run_rows(const task *t, size_t first, size_t rows) {
   quantize(t, &p, lhs);
   if (t->run->fused) {
     dynq_fused_step(&s, lhs);
-    return;
+  } else {
+    multiply(t, &p, lhs, 0, panels_of(p.width));
+    gates_to_states(&s);
   }
-  multiply(t, &p, lhs, 0, panels_of(t->layer));
-  gates_to_states(&s);
   if (resets_first(t->layer)) { /* the candidate's columns once more, now of the state that is reset */
-    p.h = s.reset;
+    p.x = s.reset;
     p.y = s.candidate;
     quantize(t, &p, lhs);
-    multiply(t, &p, lhs, 2 * t->layer->hidden / DYNQ_PANEL, panels_of(t->layer));
+    multiply(t, &p, lhs, 2 * t->layer->hidden / DYNQ_PANEL, panels_of(p.width));
     dynq_gru_finish(&s);
+  }
+  if (dynq_recurrent_projects(t->layer)) {
+    project(t, &s, first);
   }
 }
 
@@ -390,7 +423,7 @@ static bool goes_on(const task *t, size_t step, size_t row) {
 
 static void write_outputs(const task *t, size_t first, size_t end, bool active) {
   const dynq_recurrent *r = t->layer;
-  const size_t n = r->hidden;
+  const size_t n = r->state;
   for (size_t i = first; i < end && r->y != NULL; i++) {
     float *to = r->y + output_at(t, t->step, t->row + i);
     if (active) {
@@ -424,14 +457,14 @@ static void run_step(task *t) {
 static void run_task(task *t) {
   const dynq_recurrent *layer = t->layer;
   const bool reverse = layer->reverse != (t->direction == 1);
-  load_states(t, layer->initial_h, t->h);
-  load_states(t, layer->initial_c, t->c);
+  load_states(t, layer->state, layer->initial_h, t->h);
+  load_states(t, layer->hidden, layer->initial_c, t->c);
   for (size_t i = 0; i < layer->steps; i++) {
     t->step = reverse ? layer->steps - 1 - i : i;
     run_step(t);
   }
-  store_states(t, t->h, layer->y_h);
-  store_states(t, t->c, layer->y_c);
+  store_states(t, layer->state, t->h, layer->y_h);
+  store_states(t, layer->hidden, t->c, layer->y_c);
 }
 
 /* Whole tasks, one thread each. */

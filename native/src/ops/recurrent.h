@@ -27,6 +27,7 @@ typedef struct dynq_recurrent {
   dynq_cell cell;
   size_t directions, gates; /* 1 or 2; 4 (i o f c), 3 (z r h) or 1 */
   size_t steps, batch, hidden;
+  size_t state; /* columns of h and y: hidden, unless an LSTM projects them (o * h(c), of `hidden` columns) to others */
   bool reverse; /* the first direction; the second is the reverse of it */
   bool batch_first, linear_before_reset, input_forget;
   float clip; /* of the gates' sums, before their activations; infinity: none */
@@ -34,16 +35,22 @@ typedef struct dynq_recurrent {
   const dynq_kernels *kernels;
   dynq_scheme scheme;                              /* of the states, where the weights are packed */
   const float *projected;                          /* (steps, batch, directions, gates, hidden), or batch first */
-  const dynq_weight *weights[DYNQ_MAX_DIRECTIONS]; /* (gates * hidden, hidden), or ... */
-  const float *panels;           /* ... float, of each direction as pack_transposed makes them of such a matrix */
+  const dynq_weight *weights[DYNQ_MAX_DIRECTIONS]; /* (gates * hidden, state), or ... */
+  const float *panels; /* ... float, of each direction as pack_transposed makes them of such a matrix */
+  const dynq_weight *projections[DYNQ_MAX_DIRECTIONS]; /* (state, hidden), or NULL, or ... */
+  const float *projection_panels;                      /* ... float, where `panels` are */
   const float *bias;             /* (directions, gates * hidden) or NULL: added to the product with the state */
   const dynq_op_tensor *lengths; /* (batch) or NULL */
-  const float *initial_h, *initial_c, *peepholes; /* states as y_h; (directions, 3 * hidden) in the order i o f */
-  float *y, *y_h, *y_c; /* (steps, directions, batch, hidden), (directions, batch, hidden) twice, or batch first:
-                           (batch, steps, directions, hidden), (batch, directions, hidden); each may be NULL */
+  const float *initial_h, *initial_c, *peepholes; /* as y_h and y_c; (directions, 3 * hidden) in the order i o f */
+  float *y, *y_h,
+      *y_c; /* (steps, directions, batch, state), (directions, batch, state), (directions, batch, hidden), or
+                           batch first: (batch, steps, directions, state) and so on; each may be NULL */
 } dynq_recurrent;
 
 static inline size_t dynq_recurrent_width(const dynq_recurrent *r) { return r->gates * r->hidden; }
+static inline bool dynq_recurrent_projects(const dynq_recurrent *r) {
+  return r->projections[0] != NULL || r->projection_panels != NULL;
+}
 /* Floats of one direction's panels; SIZE_MAX on overflow. */
 size_t dynq_recurrent_panel_floats(const dynq_recurrent *r);
 

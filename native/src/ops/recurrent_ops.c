@@ -15,6 +15,7 @@
 
 enum { X, W, R, B, LENGTHS, INITIAL_H, INITIAL_C, PEEPHOLES }; /* of ONNX's ops */
 enum { PROJECTED, FORWARD, BACKWARD, PANELS, BIAS, OWN_LENGTHS, OWN_INITIAL_H, OWN_INITIAL_C, OWN_PEEPHOLES };
+enum { PROJECTION_FORWARD = OWN_PEEPHOLES + 1, PROJECTION_BACKWARD, PROJECTION_PANELS }; /* of an LSTM */
 enum { Y, Y_H, Y_C };
 enum { DIRECTION, HIDDEN_SIZE, ACTIVATIONS, ACTIVATION_ALPHA, ACTIVATION_BETA, CLIP, LAYOUT, SCHEME, INPUT_FORGET };
 enum { LINEAR_BEFORE_RESET = INPUT_FORGET };
@@ -201,15 +202,15 @@ static dynq_status find_hidden(const dynq_op_node *node, size_t of_weight, size_
 
 /* Initial states, lengths and peepholes: from input `first` on. */
 static dynq_status find_states(const dynq_op_node *node, size_t first, dynq_recurrent *r) {
-  const size_t state[3] = {r->batch_first ? r->batch : r->directions, r->batch_first ? r->directions : r->batch,
-                           r->hidden};
+  const size_t outer = r->batch_first ? r->batch : r->directions, inner = r->batch_first ? r->directions : r->batch;
+  const size_t of_h[3] = {outer, inner, r->state}, of_c[3] = {outer, inner, r->hidden};
   const size_t peepholes[2] = {r->directions, dynq_size_mul(3, r->hidden)};
   const dynq_op_tensor *h = dynq_op_input(node, first + 1), *c = dynq_op_input(node, first + 2),
                        *p = dynq_op_input(node, first + 3);
   r->lengths = dynq_op_input(node, first);
   DYNQ_TRY(check_lengths(r->lengths, r->batch));
-  DYNQ_TRY(check_input(node, first + 1, "initial_h", 3, state));
-  DYNQ_TRY(check_input(node, first + 2, "initial_c", 3, state));
+  DYNQ_TRY(check_input(node, first + 1, "initial_h", 3, of_h));
+  DYNQ_TRY(check_input(node, first + 2, "initial_c", 3, of_c));
   DYNQ_TRY(check_input(node, first + 3, "P", 2, peepholes));
   r->initial_h = h != NULL ? h->data : NULL;
   r->initial_c = c != NULL ? c->data : NULL;
@@ -238,6 +239,7 @@ static dynq_status find_onnx(layer *l) {
   DYNQ_TRY(find_sequences(node, "X", r));
   l->input = node->inputs[X]->dims[2];
   DYNQ_TRY(find_hidden(node, l->r->rank == 3 ? l->r->dims[2] : 0, &r->hidden));
+  r->state = r->hidden;
   const size_t width = dynq_size_mul(r->gates, r->hidden);
   DYNQ_TRY(check_input(node, W, "W", 3, (const size_t[]){r->directions, width, l->input}));
   DYNQ_TRY(check_input(node, R, "R", 3, (const size_t[]){r->directions, width, r->hidden}));
@@ -262,19 +264,51 @@ static dynq_status find_onnx(layer *l) {
   return DYNQ_OK;
 }
 
-static dynq_status check_packed(const dynq_op_tensor *t, const char *name, size_t width, size_t hidden) {
-  const dynq_weight_info *info = &t->weight->info;
-  return info->n == width && info->k == hidden
-             ? DYNQ_OK
-             : dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s is a weight (%zu, %zu); expected (%zu, %zu)", name, info->n,
-                         info->k, width, hidden);
+/* A packed weight (n, k) of each direction at input `first` and the next, or float panels of all at `panels`; k may be
+ * any where it is 0, and is told. */
+static dynq_status find_weights(const dynq_op_node *node, size_t first, size_t panels_at, const char *name, size_t n,
+                                size_t *k, const dynq_recurrent *r, const dynq_weight **weights, const float **panels) {
+  const dynq_op_tensor *given = dynq_op_input(node, panels_at);
+  for (size_t d = 0; d < r->directions && given == NULL; d++) {
+    weights[d] = dynq_op_input(node, first + d)->weight;
+    const dynq_weight_info *info = &weights[d]->info;
+    *k = *k != 0 ? *k : info->k;
+    if (info->n != n || info->k != *k) {
+      return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s_%s is a weight (%zu, %zu); expected (%zu, %zu)", name,
+                       d == 0 ? "forward" : "backward", info->n, info->k, n, *k);
+    }
+  }
+  if (given == NULL) {
+    return DYNQ_OK;
+  }
+  *k = *k != 0 ? *k : given->rank == 4 ? given->dims[2] : 0;
+  char panels_name[40];
+  (void)snprintf(panels_name, sizeof panels_name, "%s_panels", name);
+  const size_t dims[4] = {r->directions, dynq_size_add(n, DYNQ_PANEL - 1) / DYNQ_PANEL, *k, DYNQ_PANEL};
+  DYNQ_TRY(check_input(node, panels_at, panels_name, 4, dims));
+  static const float any = 0.0f;
+  *panels = given->data != NULL ? given->data : &any;
+  return DYNQ_OK;
+}
+
+/* Whether there are a packed weight of each direction at input `first` and the next, or float panels at `panels`. */
+static bool has_weights(const dynq_op_node *node, size_t first, size_t panels, const dynq_recurrent *r) {
+  const bool forward = dynq_op_input(node, first) != NULL, backward = dynq_op_input(node, first + 1) != NULL;
+  return (dynq_op_input(node, panels) == NULL) == forward && (forward && r->directions == 2) == backward;
+}
+
+static bool has_projection(const dynq_op_node *node) {
+  bool any = false;
+  for (size_t i = PROJECTION_FORWARD; i <= PROJECTION_PANELS; i++) {
+    any = any || dynq_op_input(node, i) != NULL;
+  }
+  return any;
 }
 
 static dynq_status find_own(layer *l) {
   const dynq_op_node *node = l->node;
   dynq_recurrent *r = &l->recurrent;
-  const dynq_op_tensor *forward = dynq_op_input(node, FORWARD), *backward = dynq_op_input(node, BACKWARD),
-                       *panels = dynq_op_input(node, PANELS), *bias = dynq_op_input(node, BIAS);
+  const dynq_op_tensor *bias = dynq_op_input(node, BIAS);
   DYNQ_TRY(find_sequences(node, "projected", r));
   const int64_t hidden = dynq_op_int(node, HIDDEN_SIZE, 0);
   if (hidden <= 0 || dynq_size_mul(r->directions * r->gates, (size_t)hidden) != node->inputs[PROJECTED]->dims[2]) {
@@ -284,20 +318,23 @@ static dynq_status find_own(layer *l) {
   }
   r->hidden = (size_t)hidden;
   const size_t width = dynq_recurrent_width(r);
-  if ((panels == NULL) != (forward != NULL) || (forward != NULL && r->directions == 2) != (backward != NULL)) {
+  const bool projects = r->cell == DYNQ_CELL_LSTM && has_projection(node);
+  if (!has_weights(node, FORWARD, PANELS, r) ||
+      (projects && (!has_weights(node, PROJECTION_FORWARD, PROJECTION_PANELS, r) ||
+                    (dynq_op_input(node, PANELS) == NULL) != (dynq_op_input(node, PROJECTION_PANELS) == NULL)))) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
-                     "expected a packed R for each direction, or float panels for all and no packed one");
+                     "expected a packed R for each direction, or float panels for all and no packed one; and a "
+                     "projection in the same form, if any");
   }
-  if (forward != NULL) {
-    DYNQ_TRY(check_packed(forward, "R_forward", width, r->hidden));
-    DYNQ_TRY(backward != NULL ? check_packed(backward, "R_backward", width, r->hidden) : DYNQ_OK);
-    r->weights[0] = forward->weight;
-    r->weights[1] = backward != NULL ? backward->weight : NULL;
-  } else {
-    const size_t dims[4] = {r->directions, dynq_size_add(width, DYNQ_PANEL - 1) / DYNQ_PANEL, r->hidden, DYNQ_PANEL};
-    static const float any = 0.0f;
-    DYNQ_TRY(check_input(node, PANELS, "R_panels", 4, dims));
-    r->panels = panels->data != NULL ? panels->data : &any;
+  r->state = projects ? 0 : r->hidden;
+  DYNQ_TRY(find_weights(node, FORWARD, PANELS, "R", width, &r->state, r, r->weights, &r->panels));
+  if (r->state == 0) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "R has no inputs; expected as many as the projection has outputs");
+  }
+  if (projects) {
+    size_t k = r->hidden;
+    DYNQ_TRY(find_weights(node, PROJECTION_FORWARD, PROJECTION_PANELS, "projection", r->state, &k, r, r->projections,
+                          &r->projection_panels));
   }
   DYNQ_TRY(check_input(node, BIAS, "bias", 2, (const size_t[]){r->directions, width}));
   r->bias = bias != NULL ? bias->data : NULL;
@@ -325,13 +362,12 @@ static dynq_status infer(dynq_op_node *node, dynq_cell cell) {
   layer l;
   DYNQ_TRY(find_layer(node, cell, &l));
   const dynq_recurrent *r = &l.recurrent;
-  const size_t state[3] = {r->batch_first ? r->batch : r->directions, r->batch_first ? r->directions : r->batch,
-                           r->hidden};
-  const size_t all[4] = {r->batch_first ? r->batch : r->steps, r->batch_first ? r->steps : r->directions,
-                         r->batch_first ? r->directions : r->batch, r->hidden};
+  const size_t outer = r->batch_first ? r->batch : r->directions, inner = r->batch_first ? r->directions : r->batch;
+  const size_t all[4] = {r->batch_first ? r->batch : r->steps, r->batch_first ? r->steps : r->directions, inner,
+                         r->state};
   dynq_op_set_output(node, Y, DYNQ_FLOAT32, 4, all);
-  dynq_op_set_output(node, Y_H, DYNQ_FLOAT32, 3, state);
-  dynq_op_set_output(node, Y_C, DYNQ_FLOAT32, 3, state);
+  dynq_op_set_output(node, Y_H, DYNQ_FLOAT32, 3, (const size_t[]){outer, inner, r->state});
+  dynq_op_set_output(node, Y_C, DYNQ_FLOAT32, 3, (const size_t[]){outer, inner, r->hidden});
   node->scratch_bytes = dynq_size_add(dynq_size_add(l.projected_bytes, dynq_size_mul(2, l.bias_bytes)),
                                       dynq_size_add(l.panel_bytes, dynq_size_add(l.matmul_bytes, l.recurrent_bytes)));
   return DYNQ_OK;
@@ -410,8 +446,9 @@ static dynq_status run(const dynq_op_node *node, dynq_cell cell) {
   [ACTIVATION_BETA] = {"activation_beta", DYNQ_ATTRIBUTE_FLOATS}, [CLIP] = {"clip", DYNQ_ATTRIBUTE_FLOAT},             \
   [LAYOUT] = {"layout", DYNQ_ATTRIBUTE_INT}
 
-/* `inputs` of ONNX's op and `outputs`; own_attribute is that of this kind of layer alone. */
-#define RECURRENT_OP(kind, inputs, outputs, own_attribute)                                                             \
+/* `inputs` of ONNX's op, `own_inputs` and packed `weights` of dynq's, `outputs`; own_attribute is that of this kind of
+ * layer alone. */
+#define RECURRENT_OP(kind, inputs, own_inputs, weights, outputs, own_attribute)                                        \
   static dynq_status infer_##kind(dynq_op_node *node) { return infer(node, DYNQ_CELL_##kind); }                        \
   static dynq_status run_##kind(const dynq_op_node *node) { return run(node, DYNQ_CELL_##kind); }                      \
   const dynq_op dynq_op_##kind = {                                                                                     \
@@ -427,16 +464,18 @@ static dynq_status run(const dynq_op_node *node, dynq_cell cell) {
   const dynq_op dynq_op_Packed##kind = {                                                                               \
       .name = "dynq." #kind,                                                                                           \
       .min_inputs = 1,                                                                                                 \
-      .max_inputs = (inputs) + 1,                                                                                      \
+      .max_inputs = (own_inputs),                                                                                      \
       .min_outputs = 1,                                                                                                \
       .max_outputs = (outputs),                                                                                        \
-      .weight_inputs = 1 << FORWARD | 1 << BACKWARD,                                                                   \
+      .weight_inputs = (weights),                                                                                      \
       .attributes = {ATTRIBUTES, [SCHEME] = {"scheme", DYNQ_ATTRIBUTE_STRING},                                         \
                      [INPUT_FORGET] = {(own_attribute), DYNQ_ATTRIBUTE_INT}},                                          \
       .infer = infer_##kind,                                                                                           \
       .run = run_##kind,                                                                                               \
   };
 
-RECURRENT_OP(LSTM, 8, 3, "input_forget")
-RECURRENT_OP(GRU, 6, 2, "linear_before_reset")
-RECURRENT_OP(RNN, 6, 2, NULL)
+enum { PACKED = 1 << FORWARD | 1 << BACKWARD, PACKED_PROJECTION = 1 << PROJECTION_FORWARD | 1 << PROJECTION_BACKWARD };
+
+RECURRENT_OP(LSTM, 8, PROJECTION_PANELS + 1, PACKED | PACKED_PROJECTION, 3, "input_forget")
+RECURRENT_OP(GRU, 6, OWN_INITIAL_H + 1, PACKED, 2, "linear_before_reset")
+RECURRENT_OP(RNN, 6, OWN_INITIAL_H + 1, PACKED, 2, NULL)

@@ -147,7 +147,8 @@ def macs(layer: Layer, tensors: Mapping[str, Array]) -> int:
     if node.op in ("Conv", "ConvTranspose") and arrays[0] is not None and arrays[1] is not None:
         return int((output if node.op == "Conv" else arrays[0]).size * np.prod(arrays[1].shape[1:]))
     if node.op in RECURRENT and arrays[0] is not None:
-        return int(arrays[0].size * number(node, "hidden_size"))
+        projects = any(value is not None for value in arrays[9:12])
+        return int(arrays[0].size * output.shape[-1] + projects * output.size * number(node, "hidden_size"))
     if node.op == "dynq.Attention" and arrays[0] is not None:
         batch, time, width = arrays[0].shape
         keys = arrays[1] if len(arrays) > 1 else None
@@ -199,7 +200,8 @@ def _weights(layer: Layer, original: Node) -> Iterator[tuple[Array, Array]]:
             part = slice(i, i + 4096)
             yield rows.array[part] * scale.array[part, None], table.array[part]
         return
-    packed = [v.constant for v in node.inputs if v is not None and isinstance(v.constant, QuantizedWeight)]
+    inputs = node.inputs[:3] if node.op in RECURRENT else node.inputs  # those behind project the states
+    packed = [v.constant for v in inputs if v is not None and isinstance(v.constant, QuantizedWeight)]
     float_weight = _float_weight(original)
     if packed and float_weight is not None:
         got = np.concatenate([weight.dequantize() for weight in packed])

@@ -10,6 +10,7 @@ import numpy as np
 from .._arguments import ACTIVATIONS, Array, choice
 from ..weights import QuantizedWeight
 from .given import ONNX_TYPES
+from .projection import check_projection
 
 if TYPE_CHECKING:
     from .ir import Graph, Value
@@ -138,6 +139,7 @@ class Layers:
         initial_c: Any = None,
         lengths: Any = None,
         peepholes: Any = None,
+        projection: Any = None,
         direction: str = "forward",
         batch_first: bool = False,
         name: str | None = None,
@@ -153,6 +155,8 @@ class Layers:
             initial_h, initial_c: (D, B, H), or (B, D, H); zeros unless given.
             lengths: int32 (B,), steps of each sequence.
             peepholes: (D, 3 * H), in the order i o f.
+            projection: (D, P, H), constant as w, r and b then have to be: multiplies h in every step, as PyTorch's
+                ``proj_size`` has it. y, h and initial_h then have P columns, and so has r.
             attributes: ``activations`` (a text, names with commas between), ``activation_alpha``,
                 ``activation_beta``, ``clip``, ``input_forget``, as ONNX has them.
 
@@ -160,6 +164,8 @@ class Layers:
             y (T, D, B, H), h and c (D, B, H); or (B, T, D, H) and (B, D, H) twice.
         """
         inputs = [x, w, r, b, lengths, initial_h, initial_c, peepholes]
+        if projection is not None:
+            inputs.append(projection)
         return self._recurrent("LSTM", inputs, 3, direction, batch_first, name, attributes)  # type: ignore[return-value]
 
     def gru(
@@ -215,10 +221,12 @@ class Layers:
         attributes: dict[str, Any],
     ) -> tuple[Value, ...]:
         choice("direction", direction, {"forward": 1, "reverse": 1, "bidirectional": 2})
-        names = (None, "w", "r", "b", "lengths", "initial_h", "initial_c", "peepholes")
-        for i in (1, 2, 3, 7):
+        names = (None, "w", "r", "b", "lengths", "initial_h", "initial_c", "peepholes", "projection")
+        for i in (1, 2, 3, 7, 8):
             if i < len(inputs) and inputs[i] is not None:
                 inputs[i] = self._parameter(inputs[i], None if name is None else f"{name}.{names[i]}")
+        if len(inputs) == 9:
+            check_projection(direction, *(inputs[i] for i in (1, 2, 3, 8)))
         if inputs[4] is not None and not hasattr(inputs[4], "dtype"):
             inputs[4] = np.asarray(inputs[4], np.int32)
         result = self.node(op, inputs, outputs, name, direction=direction, layout=int(bool(batch_first)), **attributes)

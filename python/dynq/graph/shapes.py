@@ -224,14 +224,16 @@ def _recurrent(node: Node) -> _Result:
     hidden: Any = node.attributes.get("hidden_size")
     if hidden is None and weight is not None and weight.shape is not None:
         hidden = weight.shape[2]
-    if x is None or hidden is None:
+    if x is None or hidden is None or node.input(9) is not None or node.input(11) is not None:
         return [("float32", None)] * 3
     directions = 2 if node.attributes.get("direction") == "bidirectional" else 1
-    if node.attributes.get("layout"):
-        state: Shape = (x[0], directions, hidden)
-        return [("float32", (x[0], x[1], directions, hidden)), ("float32", state), ("float32", state)]
-    state = (directions, x[1], hidden)
-    return [("float32", (x[0], directions, x[1], hidden)), ("float32", state), ("float32", state)]
+    projection = node.input(8) if node.op == "LSTM" else None
+    outer, inner = (x[0], directions) if node.attributes.get("layout") else (directions, x[1])
+    of_h, of_c = hidden, hidden
+    if projection is not None and projection.shape is not None:
+        _, of_h, of_c = projection.shape
+    y: Shape = (x[0], x[1], directions, of_h) if node.attributes.get("layout") else (x[0], directions, x[1], of_h)
+    return [("float32", y), ("float32", (outer, inner, of_h)), ("float32", (outer, inner, of_c))]
 
 
 @_rule("dynq.Embedding")

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..._arguments import FLOAT32, Array
 from ...graph import Value
-from ...graph.passes.recurrent import GATES
+from ...graph.passes.recurrent import GATES, STATE_PROJECTION
 from ...importers.errors import Unsupported
 from ...weights import QuantizedWeight
 from .draft import Edge, Site, weight_of
@@ -28,6 +28,8 @@ def recurrent(site: Site) -> None:
     node = site.node
     gates, hidden = GATES[node.op.removeprefix("dynq.")], site.integer("hidden_size", 0)
     directions = 2 if site.text("direction", "forward") == "bidirectional" else 1
+    if any(node.input(i) is not None for i in range(STATE_PROJECTION, STATE_PROJECTION + 3)):
+        raise Unsupported("LSTM whose states are projected")
     width = gates * hidden
     x, w, bias = _projection(site, directions, width)
     r = _state_weight(site, directions, width, hidden)

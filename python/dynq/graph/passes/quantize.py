@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from .dead_code import dead_code
 from .finer import Finer, matches
 from .first_layer import first_layers
 from .packed_attention import read_side_by_side
-from .recurrent import GATES, is_recurrent
+from .recurrent import GATES, STATE_PROJECTION, is_recurrent
 from .siblings import merge_siblings
 
 __all__ = ["Options", "quantize_graph"]
@@ -195,25 +196,38 @@ def _conv(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
 
 
 def _recurrent(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
-    """R, (directions, gates * hidden, hidden): packed, a weight for each direction, or float panels."""
-    weight, kind = node.inputs[3], node.op.removeprefix("dynq.")
-    assert weight is not None
-    array = weight.array
-    assert array is not None
-    directions, n, k = array.shape
-    why = options.why_float(node)
-    if why is not None:
-        (node.inputs[3],) = _once(graph, made, weight, "panels", lambda: [panels(array)])
-        return Row(node.name, f"float {kind}", why, array.nbytes, array.nbytes)
-    node.inputs[1 : 1 + directions] = _once(
-        graph, made, weight, "packed", lambda: [PackedLater(node.name, [part]) for part in array], ".backward"
-    )
-    node.inputs[3] = None
+    """R, (directions, gates * hidden, states), and what projects the states: packed, a weight for each direction, or
+    float panels."""
+    kind, why = node.op.removeprefix("dynq."), options.why_float(node)
+    before = after = 0
+    for first in (1, STATE_PROJECTION):
+        weight = node.input(first + 2)
+        if weight is None or weight.array is None:
+            continue
+        array = weight.array
+        directions, n, k = array.shape
+        before += array.nbytes
+        after += array.nbytes if why is not None else directions * _packed_bytes(n, k)
+        if why is not None:
+            node.inputs[first + 2 : first + 3] = _once(graph, made, weight, "panels", partial(_panels, array))
+        else:
+            parts = _once(graph, made, weight, "packed", partial(_directions, node.name, array), ".backward")
+            node.inputs[first : first + directions] = parts
+            node.inputs[first + 2] = None
     while node.inputs[-1] is None:
         node.inputs.pop()
+    if why is not None:
+        return Row(node.name, f"float {kind}", why, before, after)
     node.attributes.setdefault("scheme", options.scheme)
-    after = directions * _packed_bytes(n, k)
-    return Row(node.name, f"int8 {kind}", "its weights are constant", array.nbytes, after)
+    return Row(node.name, f"int8 {kind}", "its weights are constant", before, after)
+
+
+def _panels(array: Array) -> list[Array]:
+    return [panels(array)]
+
+
+def _directions(name: str, array: Array) -> list[PackedLater]:
+    return [PackedLater(name, [part]) for part in array]
 
 
 def _stored_twice(array: Array, kind: str, reader: str, made: _Made) -> str:

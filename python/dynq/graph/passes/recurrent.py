@@ -7,10 +7,11 @@ from ..._arguments import FLOAT32, Array
 from ..ir import Graph, Node, Value
 from ._rewrite import constant_of
 
-__all__ = ["GATES", "PROJECTION", "is_recurrent", "split_recurrent"]
+__all__ = ["GATES", "PROJECTION", "STATE_PROJECTION", "is_recurrent", "split_recurrent"]
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 PROJECTION = ".projection"  # ends the name of the dynq.Linear of a layer
+STATE_PROJECTION = 9  # the first of the inputs of a dynq.LSTM that project its states: packed ones, then panels
 
 
 def is_recurrent(node: Node) -> bool:
@@ -31,11 +32,13 @@ def _split(graph: Graph, node: Node) -> None:
         return
     gates = GATES[node.op]
     directions = 2 if node.attributes.get("direction") == "bidirectional" else 1
-    hidden = r.shape[-1]
+    of_states = node.input(8)  # a projection, which Graph.lstm has checked
+    state = r.shape[-1]
+    hidden = state if of_states is None else w.shape[1] // gates
     width = gates * hidden
-    if not _fit(node, x, w, r, b, directions, width, hidden):
+    if not _fit(node, x, w, r, b, directions, width, hidden, state):
         return  # the runtime says what is wrong
-    inputs = {i: value for i, value in enumerate(node.inputs[4:], 5) if value is not None}
+    inputs = {i: value for i, value in enumerate(node.inputs[4:8], 5) if value is not None}
     bias, recurrent_bias = _biases(node, b, directions, width)
     source_w, source_r, source_b = node.inputs[1], node.inputs[2], node.input(3)
     assert source_w is not None and source_r is not None
@@ -53,17 +56,21 @@ def _split(graph: Graph, node: Node) -> None:
         inputs[4] = graph.constant_for(recurrent_bias, source_b, ".recurrent")
     # R stays one float constant, (directions, width, hidden), in the place of the panels until quantize_graph packs it.
     inputs.update({0: projected, 3: source_r})
+    if of_states is not None:
+        inputs[STATE_PROJECTION + 2] = of_states
     node.op, node.attributes["hidden_size"] = f"dynq.{node.op}", hidden
     node.inputs = [inputs.get(i) for i in range(max(inputs) + 1)]
 
 
-def _fit(node: Node, x: Value, w: Array, r: Array, b: Array | None, directions: int, width: int, hidden: int) -> bool:
+def _fit(
+    node: Node, x: Value, w: Array, r: Array, b: Array | None, directions: int, width: int, hidden: int, state: int
+) -> bool:
     arrays = [w, r] if b is None else [w, r, b]
     return (
         all(array.dtype == FLOAT32 for array in arrays)
         and w.ndim == 3
         and w.shape[:2] == (directions, width)
-        and r.shape == (directions, width, hidden)
+        and r.shape == (directions, width, state)
         and (b is None or b.shape == (directions, 2 * width))
         and node.attributes.get("hidden_size", hidden) == hidden
         and hidden > 0
