@@ -103,6 +103,8 @@ static void fill_slots(dynq_vector_kernels *slots, const dynq_vector_kernels *is
   FILL(quantize_16);
   FILL(add_8);
   FILL(add_16);
+  FILL(range_taps);
+  FILL(quantize_taps);
   FILL(dequantize);
   FILL(epilogue);
   FILL(activate);

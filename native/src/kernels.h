@@ -67,6 +67,19 @@ typedef struct dynq_epilogue_tile {
   size_t y_stride;
 } dynq_epilogue_tile;
 
+/* q[j][k] = low byte of clamp(rint(b[offset[k] + j] / scale[j]) + zero_point[j], q_min, q_max) for j < n, as quantize()
+ * makes it; zero from k on up to a multiple of 4. */
+typedef struct dynq_quantize_taps {
+  size_t n, k;
+  const float *b;            /* finite where it is read */
+  const size_t *offset;      /* (k) */
+  const float *scale;        /* (n) finite and > 0 */
+  const int32_t *zero_point; /* (n) */
+  int32_t q_min, q_max;
+  uint8_t *q;
+  size_t q_stride;
+} dynq_quantize_taps;
+
 /* y[i][j] = sum over k of a[k * 16 + i] * b[offset[k] + j] by fused multiply-adds from 0 on, k going up; then + bias[i],
  * then 0 where that is less. */
 typedef struct dynq_taps_tile {
@@ -159,6 +172,10 @@ typedef struct dynq_vector_kernels {
   /* The same with 256 * high[j] + low[j] in the place of acc[j]; exact for up to 65 536 k. */
   void (*add_16)(size_t n, const int32_t *high, const int32_t *low, int32_t zero_point, const int32_t *column_sum,
                  float scale, const float *column_scale, float *y);
+  /* Of each j < n: lo[j] = min(lo[j], min over k of b[offset[k] + j]), hi[j] likewise; false, and all unspecified, where
+   * one of them is a NaN or an infinity. On entry lo <= 0 <= hi. A zero's sign is unspecified. */
+  bool (*range_taps)(size_t n, size_t k, const float *b, const size_t *offset, float *lo, float *hi);
+  void (*quantize_taps)(const dynq_quantize_taps *taps);
   /* x[i] = float32(q[i] - zero_point) * scale, q read as int8 where q_signed. */
   void (*dequantize)(size_t n, const uint8_t *q, bool q_signed, float scale, int32_t zero_point, float *x);
   /* acc - row_zero_point * column_sum - column_zero_point * row_sum (int32, modulo 2^32); to float32;

@@ -29,7 +29,8 @@ static bool all_slots_filled(const dynq_kernels *k) {
          k->vector.pack_transposed != NULL && k->vector.reduce != NULL && k->vector.log_sum_exp != NULL &&
          k->vector.softmax != NULL && k->vector.log_softmax != NULL && k->vector.layer_norm != NULL &&
          k->vector.rms_norm != NULL && k->vector.unary != NULL && k->vector.matmul_taps != NULL &&
-         k->vector.split != NULL && k->vector.lstm != NULL && k->vector.gru != NULL;
+         k->vector.split != NULL && k->vector.range_taps != NULL && k->vector.quantize_taps != NULL &&
+         k->vector.lstm != NULL && k->vector.gru != NULL;
 }
 
 /* The kernels of one entry on a CPU with `features`, by the rule that dispatch.h gives. */

@@ -68,6 +68,87 @@ static float near_tie(float scale) {
   return isfinite(float_of_bits(bits)) ? float_of_bits(bits) : x;
 }
 
+/* Offsets of `depth` runs of n in what they return the length of. */
+static size_t random_offsets(size_t n, size_t depth, size_t *offset) {
+  enum { REACH = 40 };
+  for (size_t i = 0; i < depth; i++) {
+    offset[i] = i == 0 ? REACH : random_below(REACH);
+  }
+  return depth != 0 ? REACH + n : 0;
+}
+
+enum { TAPS_K = 300, TAPS_N = 70 };
+
+static void check_range_taps(const dynq_kernels *k) {
+  size_t offset[TAPS_K];
+  check_begin(k->name, "range_taps");
+  for (size_t repeat = 0; repeat < 300; repeat++) {
+    const size_t n = random_below(TAPS_N), depth = random_below(repeat % 8 == 0 ? TAPS_K : 20);
+    const size_t size = random_offsets(n, depth, offset);
+    const int kind = (int)random_below(FILL_KINDS);
+    float *b = guarded_f32(size), *lo = guarded_f32(n), *hi = guarded_f32(n), x[TAPS_K];
+    float low[TAPS_N], high[TAPS_N];
+    bool finite = true;
+    fill_f32((fill)kind, b, size);
+    if (size != 0 && repeat % 4 == 3) {
+      b[random_below(size)] = repeat % 8 == 3 ? NAN : -INFINITY;
+    }
+    for (size_t j = 0; j < n; j++) {
+      lo[j] = low[j] = repeat % 2 != 0 ? -fabsf(random_unit()) : 0.0f;
+      hi[j] = high[j] = repeat % 2 != 0 ? fabsf(random_unit()) : 0.0f;
+      for (size_t i = 0; i < depth; i++) {
+        x[i] = b[offset[i] + j];
+      }
+      finite &= reference_range(depth, x, &low[j], &high[j]);
+    }
+    check_case("n %zu, k %zu, %s", n, depth, fill_name((fill)kind));
+    CHECK(k->vector.range_taps(n, depth, b, offset, lo, hi) == finite);
+    for (size_t j = 0; j < n && finite; j++) {
+      CHECK(lo[j] == low[j] && hi[j] == high[j]);
+    }
+    guards_release();
+  }
+  check_end();
+}
+
+static void check_quantize_taps(const dynq_kernels *k) {
+  size_t offset[TAPS_K];
+  check_begin(k->name, "quantize_taps");
+  for (size_t repeat = 0; repeat < 600; repeat++) {
+    const size_t n = random_below(TAPS_N), depth = random_below(repeat % 8 == 0 ? TAPS_K : 90);
+    const size_t size = random_offsets(n, depth, offset), padded = (depth + 3) / 4 * 4;
+    const size_t stride = padded + 4 * random_below(3), bytes = n != 0 && depth != 0 ? (n - 1) * stride + padded : 0;
+    const dynq_scheme scheme = random_below(2) != 0 ? DYNQ_SYMMETRIC : DYNQ_ASYMMETRIC;
+    const dynq_type type = random_below(2) != 0 ? DYNQ_S8 : DYNQ_U8;
+    const int kind = (int)random_below(FILL_KINDS);
+    float *b = guarded_f32(size), *scale = guarded_f32(n);
+    int32_t *zero_point = guarded(n * sizeof *zero_point, sizeof *zero_point), low, high;
+    uint8_t *q = guarded(bytes, 4), expected[TAPS_N * (TAPS_K + 12)];
+    fill_f32((fill)kind, b, size);
+    for (size_t j = 0; j < n; j++) {
+      scale[j] = repeat % 3 == 0 ? random_scale() : 0.01f * (1.1f + random_unit());
+      zero_point[j] = (int32_t)random_below(256) - (type == DYNQ_S8 ? 128 : 0);
+    }
+    for (size_t i = 0; i < size && repeat % 3 == 1 && n != 0; i++) {
+      b[i] = near_tie(scale[random_below(n)]);
+    }
+    check_case("n %zu, k %zu, %s, scheme %d, type %d", n, depth, fill_name((fill)kind), scheme, type);
+    reference_limits(scheme, type, &low, &high);
+    memcpy(expected, q, bytes);
+    for (size_t j = 0; j < n && depth != 0; j++) {
+      for (size_t i = 0; i < padded; i++) {
+        expected[j * stride + i] =
+            i >= depth ? 0 : (uint8_t)reference_quantize(b[offset[i] + j], scale[j], zero_point[j], low, high);
+      }
+    }
+    const dynq_quantize_taps taps = {n, depth, b, offset, scale, zero_point, low, high, q, stride};
+    k->vector.quantize_taps(&taps);
+    check_same("q", CHECK_BYTES, expected, q, bytes);
+    guards_release();
+  }
+  check_end();
+}
+
 static void check_quantize(const dynq_kernels *k) {
   check_begin(k->name, "quantize");
   for (size_t repeat = 0; repeat < 60; repeat++) {
@@ -350,6 +431,8 @@ void check_vector_kernels(const dynq_kernels *kernels, const dynq_kernels *scala
   check_range(kernels);
   check_quantize(kernels);
   check_finer(kernels);
+  check_range_taps(kernels);
+  check_quantize_taps(kernels);
   check_dequantize(kernels);
   check_activate(kernels, scalar);
   check_epilogue(kernels);

@@ -1,8 +1,8 @@
 /*
  * Blocks of positions, each by one thread.
  *
- * Outputs are the lanes where the operands are int8 or positions are few (conv_rows.c), else positions are
- * (conv_planes.c). The order of each sum is the same.
+ * Positions are the lanes in float32 (conv_planes.c) and of quantization (conv_int8.c), or outputs and the values of a row
+ * are (conv_rows.c). The order of each sum is the same.
  */
 #include "../status.h"
 #include "../threads.h"
@@ -23,7 +23,9 @@ enum {
   LANES_ELEMENTS = 1 << 15, /* and of the input under it */
   LANES_K = 320,            /* more leave L1 */
   FEW_OUTPUTS = 16,         /* of a group: fewer leave lanes empty, */
-  FEW_POSITIONS = 64,       /* as do fewer positions */
+  FEW_POSITIONS = 64,       /* as do fewer positions, */
+  WIDE_TAPS = 16,
+  FEW_COLUMNS = 8, /* or, in int8, fewer in a row of the output */
   MACS_PER_NANOSECOND = 32,
   ELEMENTS_PER_NANOSECOND = 4
 };
@@ -73,22 +75,40 @@ static bool rows_in_place(const dynq_conv_plan *r) {
 
 static void plan_memory(dynq_conv_plan *r) {
   const dynq_conv *c = r->c;
+  const bool int8 = c->packed != NULL;
   const size_t positions = r->block_images * r->block[0] * r->block[1];
-  if (r->positions_are_lanes) {
+  if (r->positions_are_lanes && !int8) {
     dynq_conv_planes_plan(r);
+    r->y_bytes = dynq_conv_floats(dynq_conv_planes_outputs(r), 1);
   } else {
-    r->window_bytes = dynq_conv_floats(
-        dynq_size_mul(span_of(&c->axis[0], r->block[0]), span_of(&c->axis[1], r->block[1])), c->channels);
-    r->rows_bytes = r->copied ? dynq_conv_floats(positions, r->k) : 0;
-    r->y_bytes = dynq_conv_floats(positions, c->packed != NULL ? c->outputs : r->strip);
+    if (r->positions_are_lanes) {
+      dynq_conv_int8_plan(r);
+    } else {
+      const size_t places = dynq_size_mul(span_of(&c->axis[0], r->block[0]), span_of(&c->axis[1], r->block[1]));
+      r->window_bytes = dynq_conv_floats(places, c->channels);
+      r->rows_bytes = r->copied ? dynq_conv_floats(positions, r->k) : 0;
+    }
+    r->y_bytes = dynq_conv_floats(positions, int8 ? c->outputs : r->strip);
     r->tile_bytes = dynq_conv_floats(dynq_conv_parts(positions, DYNQ_PANEL) * DYNQ_PANEL, r->strip);
-    r->lhs_bytes = c->packed != NULL ? dynq_lhs_bytes(positions, r->k) : 0;
+    r->lhs_bytes = int8 ? dynq_lhs_bytes(positions, r->k) : 0;
   }
   const size_t inputs = dynq_size_add(r->offset_bytes, dynq_size_add(r->window_bytes, r->rows_bytes)),
                outputs = dynq_size_add(r->y_bytes, r->tile_bytes);
   r->memory_each = dynq_size_add(dynq_size_add(inputs, outputs), r->lhs_bytes);
-  r->image_bytes =
-      c->packed != NULL && c->per_image ? dynq_conv_round_up(dynq_size_mul(c->images, sizeof *r->images)) : 0;
+  r->image_bytes = int8 && c->per_image ? dynq_conv_round_up(dynq_size_mul(c->images, sizeof *r->images)) : 0;
+}
+
+/* Where lanes are full; weights with zero-points need sums of the rows, which conv_rows.c has. */
+static bool positions_are_lanes(const dynq_conv_plan *r) {
+  const dynq_conv *c = r->c;
+  const size_t positions = c->axis[0].positions * c->axis[1].positions;
+  if (c->packed != NULL) {
+    const dynq_conv_axis *a = c->axis;
+    const bool one_run = a[0].taps <= 1 && (a[1].taps <= 1 || a[1].step == 1); /* rows need not be written out */
+    return r->k != 0 && a[1].positions >= FEW_COLUMNS && c->packed->info.zero_point == NULL &&
+           (!one_run || a[1].stride == 1);
+  }
+  return (positions >= FEW_POSITIONS && r->k <= LANES_K) || (c->outputs < FEW_OUTPUTS && positions > c->outputs);
 }
 
 /* False where there is nothing to write. */
@@ -103,10 +123,9 @@ static bool plan(dynq_conv_plan *r, const dynq_conv *c, size_t threads) {
   const size_t elements = dynq_size_mul(all, r->k), macs = dynq_size_mul(elements, c->outputs);
   const size_t worth = dynq_work_parts(threads, dynq_size_mul(all, r->panels),
                                        dynq_size_add(macs / speed, elements / ELEMENTS_PER_NANOSECOND));
-  r->positions_are_lanes = c->packed == NULL && ((positions >= FEW_POSITIONS && r->k <= LANES_K) ||
-                                                 (c->outputs < FEW_OUTPUTS && positions > c->outputs));
+  r->positions_are_lanes = positions_are_lanes(r);
   const size_t share = worth > 1 ? all / (4 * worth) : all; /* of each block, so that no thread waits long */
-  if (r->positions_are_lanes) {
+  if (r->positions_are_lanes && c->packed == NULL) {
     const size_t each = dynq_size_mul(c->channels, c->axis[0].stride * c->axis[1].stride);
     const size_t inputs = dynq_conv_clamp(LANES_ELEMENTS / (each + 1), LANES_LEAST, LANES_MOST);
     const size_t outputs = dynq_conv_clamp(OUTPUT_ELEMENTS / c->outputs, LANES_LEAST, LANES_MOST);
@@ -117,6 +136,10 @@ static bool plan(dynq_conv_plan *r, const dynq_conv *c, size_t threads) {
     size_t most = dynq_conv_clamp(ROWS_ELEMENTS / (r->k + 1), LEAST_POSITIONS, DYNQ_CONV_POSITIONS);
     if (c->packed != NULL) {
       most = dynq_conv_clamp(OUTPUT_ELEMENTS / c->outputs, LEAST_POSITIONS, most);
+    }
+    if (r->positions_are_lanes) { /* whole vectors; many of those whose windows overlap by far, which are one block's */
+      most = c->axis[1].taps >= WIDE_TAPS ? dynq_conv_clamp(most, 4 * DYNQ_PANEL, DYNQ_CONV_POSITIONS) : most;
+      most = (most + DYNQ_PANEL - 1) / DYNQ_PANEL * DYNQ_PANEL;
     }
     choose_blocks(r, dynq_conv_clamp(share, LEAST_POSITIONS, most));
     r->copied = !rows_in_place(r);
@@ -160,9 +183,9 @@ static void task(void *arg, size_t worker) {
   }
   for (size_t i = atomic_fetch_add(&r->next, 1); i < r->tasks; i = atomic_fetch_add(&r->next, 1)) {
     const dynq_conv_block b = block_of(r, i);
-    if (r->positions_are_lanes) {
+    if (r->positions_are_lanes && r->c->packed == NULL) {
       dynq_conv_planes_run(r, &b, memory);
-    } else if (!dynq_conv_rows(r, &b, memory)) {
+    } else if (!(r->positions_are_lanes ? dynq_conv_int8_run : dynq_conv_rows)(r, &b, memory)) {
       atomic_store(&r->nonfinite, true);
     }
   }

@@ -35,11 +35,6 @@ static size_t run_length(const dynq_conv_planes *p, size_t rows, size_t columns)
   return (rows - 1) * p->pitch + columns;
 }
 
-/* Rows or columns of a phase under n positions. */
-static size_t places(const dynq_conv_axis *a, size_t n) {
-  return a->taps == 0 ? 0 : n + (a->taps - 1) * a->step / a->stride;
-}
-
 void dynq_conv_planes_plan(dynq_conv_plan *r) {
   const dynq_conv *c = r->c;
   dynq_conv_planes *p = &r->planes;
@@ -49,15 +44,18 @@ void dynq_conv_planes_plan(dynq_conv_plan *r) {
   if (!p->in_place) {
     p->phases[0] = phases_of(&c->axis[0]);
     p->phases[1] = phases_of(&c->axis[1]);
-    p->pitch = places(&c->axis[1], r->block[1]);
-    p->phase = dynq_size_mul(places(&c->axis[0], r->block[0]), p->pitch);
+    p->pitch = dynq_conv_places(&c->axis[1], r->block[1]);
+    p->phase = dynq_size_mul(dynq_conv_places(&c->axis[0], r->block[0]), p->pitch);
     p->channel = dynq_conv_round_up(dynq_size_mul(p->phase, p->phases[0] * p->phases[1])); /* floats */
     p->channel += p->channel % 128 == 0 ? 64 : 0; /* channels do not meet in the same sets of the cache */
     r->window_bytes = dynq_conv_floats(p->channel, c->channels);
   }
   p->pitch = p->pitch > r->block[1] ? p->pitch : r->block[1]; /* of a kernel without places */
   r->offset_bytes = dynq_conv_round_up(dynq_size_mul(r->k, sizeof(size_t)));
-  r->y_bytes = dynq_conv_floats(run_length(p, r->block[0], r->block[1]), c->outputs);
+}
+
+size_t dynq_conv_planes_outputs(const dynq_conv_plan *r) {
+  return dynq_size_mul(run_length(&r->planes, r->block[0], r->block[1]), r->c->outputs);
 }
 
 void dynq_conv_planes_begin(const dynq_conv_plan *r, char *memory) {
@@ -102,7 +100,7 @@ static void fill_row(const dynq_conv_plan *r, ptrdiff_t first, size_t n, const f
     r->c->kernels->vector.split(a->stride, phases, end - before, at, to + before, p->phase);
   }
   for (size_t phase = 0; phase < phases; phase++) {
-    for (size_t i = 0; i < n; i = i + 1 == before ? end : i + 1) {
+    for (size_t i = before != 0 ? 0 : end; i < n; i = i + 1 == before ? end : i + 1) {
       const ptrdiff_t place = first + (ptrdiff_t)(i * a->stride + phase);
       to[phase * p->phase + i] = place >= 0 && place < (ptrdiff_t)in ? from[place] : 0.0f;
     }
@@ -112,7 +110,7 @@ static void fill_row(const dynq_conv_plan *r, ptrdiff_t first, size_t n, const f
 static void fill_window(const dynq_conv_plan *r, const dynq_conv_block *b, float *window) {
   const dynq_conv *c = r->c;
   const dynq_conv_planes *p = &r->planes;
-  const size_t rows = places(&c->axis[0], b->n[0]), columns = places(&c->axis[1], b->n[1]);
+  const size_t rows = dynq_conv_places(&c->axis[0], b->n[0]), columns = dynq_conv_places(&c->axis[1], b->n[1]);
   const size_t in_plane = c->axis[0].in * c->axis[1].in;
   for (size_t channel = 0; channel < c->channels; channel++) {
     const float *plane = dynq_conv_input(c, b) + channel * in_plane;
@@ -163,19 +161,23 @@ static void multiply(const dynq_conv_plan *r, const dynq_conv_block *b, size_t n
   }
 }
 
+const float *dynq_conv_planes_input(const dynq_conv_plan *r, const dynq_conv_block *b, char *memory) {
+  const dynq_conv_planes *p = &r->planes;
+  if (p->in_place) {
+    return dynq_conv_input(r->c, b) + (size_t)b->place[0] * p->pitch + (size_t)b->place[1];
+  }
+  float *window = (float *)(void *)(memory + r->offset_bytes);
+  fill_window(r, b, window);
+  return window;
+}
+
 void dynq_conv_planes_run(const dynq_conv_plan *r, const dynq_conv_block *b, char *memory) {
   const dynq_conv *c = r->c;
   const dynq_conv_planes *p = &r->planes;
   const size_t *offset = (const size_t *)(const void *)memory;
-  float *window = (float *)(void *)(memory + r->offset_bytes);
+  const float *right = dynq_conv_planes_input(r, b, memory);
   float *buffer = (float *)(void *)(memory + r->offset_bytes + r->window_bytes), *to = dynq_conv_output(c, b);
   const size_t n = run_length(p, b->n[0], b->n[1]), plane = c->axis[0].out * c->axis[1].out;
-  const float *right = window;
-  if (p->in_place) {
-    right = dynq_conv_input(c, b) + (size_t)b->place[0] * p->pitch + (size_t)b->place[1];
-  } else {
-    fill_window(r, b, window);
-  }
   if (dynq_conv_is_run(c, b) && (b->n[0] == 1 || p->pitch == b->n[1])) {
     multiply(r, b, n, right, offset, dynq_conv_first_output(c, b, to), plane);
     return;

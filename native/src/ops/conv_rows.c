@@ -134,33 +134,48 @@ static void multiply_float(const dynq_conv_plan *r, const dynq_conv_block *b, co
   }
 }
 
+dynq_lhs_source dynq_conv_source(const dynq_conv_plan *r, const dynq_conv_block *b) {
+  if (r->c->fixed) {
+    return r->fixed;
+  }
+  return r->c->per_image ? r->images[b->image] : (dynq_lhs_source){.scheme = r->c->scheme, .per_row = true};
+}
+
+dynq_gemm dynq_conv_gemm(const dynq_conv_plan *r, const dynq_conv_block *b, float *y) {
+  const dynq_conv *c = r->c;
+  return (dynq_gemm){.kernels = c->kernels,
+                     .weight = c->packed,
+                     .m = b->images * b->n[0] * b->n[1],
+                     .epilogue = {.bias = c->bias, .activation = c->activation},
+                     .y = y,
+                     .y_stride = c->outputs};
+}
+
+void dynq_conv_write(const dynq_conv_plan *r, const dynq_conv_block *b, const float *y, float *tile) {
+  const size_t end = dynq_conv_clamp(b->panel_end * DYNQ_PANEL, 0, r->c->outputs);
+  for (size_t column = b->panel * DYNQ_PANEL; column < end; column += r->strip) {
+    write_transposed(r, b, y + column, r->c->outputs, column, end - column < r->strip ? end - column : r->strip, tile);
+  }
+}
+
+void dynq_conv_multiply_int8(const dynq_conv_plan *r, const dynq_conv_block *b, const dynq_lhs *lhs, float *y,
+                             float *tile) {
+  const dynq_gemm gemm = dynq_conv_gemm(r, b, y);
+  (void)dynq_gemm_block(&gemm, lhs, 0, gemm.m, b->panel, b->panel_end);
+  dynq_conv_write(r, b, y, tile);
+}
+
 /* False where a row was not finite. */
 static bool multiply_int8(const dynq_conv_plan *r, const dynq_conv_block *b, const float *rows, size_t stride, float *y,
                           float *tile, void *memory) {
   const dynq_conv *c = r->c;
-  const size_t end = dynq_conv_clamp(b->panel_end * DYNQ_PANEL, 0, c->outputs),
-               positions = b->images * b->n[0] * b->n[1];
   dynq_lhs lhs;
-  dynq_lhs_source source = {.scheme = c->scheme, .per_row = true};
-  if (c->fixed) {
-    source = r->fixed;
-  } else if (c->per_image) {
-    source = r->images[b->image];
-  }
+  dynq_lhs_source source = dynq_conv_source(r, b);
   source.x = rows;
   source.x_stride = stride;
   dynq_lhs_place(&lhs, memory, r->block_images * r->block[0] * r->block[1], r->k, c->packed->info.zero_point != NULL);
-  const bool finite = dynq_lhs_fill(&lhs, c->kernels, &source, 0, positions, r->k);
-  const dynq_gemm gemm = {.kernels = c->kernels,
-                          .weight = c->packed,
-                          .m = positions,
-                          .epilogue = {.bias = c->bias, .activation = c->activation},
-                          .y = y,
-                          .y_stride = c->outputs};
-  (void)dynq_gemm_block(&gemm, &lhs, 0, positions, b->panel, b->panel_end);
-  for (size_t column = b->panel * DYNQ_PANEL; column < end; column += r->strip) {
-    write_transposed(r, b, y + column, c->outputs, column, end - column < r->strip ? end - column : r->strip, tile);
-  }
+  const bool finite = dynq_lhs_fill(&lhs, c->kernels, &source, 0, b->images * b->n[0] * b->n[1], r->k);
+  dynq_conv_multiply_int8(r, b, &lhs, y, tile);
   return finite;
 }
 

@@ -6,6 +6,7 @@
 
 #include "../alloc.h"
 #include "conv.h"
+#include "gemm.h"
 #include "lhs.h"
 
 #include <stdatomic.h>
@@ -27,7 +28,7 @@ typedef struct dynq_conv_planes {
 typedef struct dynq_conv_plan {
   const dynq_conv *c;
   size_t k, panels;
-  bool positions_are_lanes, copied;  /* copied: rows are written out */
+  bool positions_are_lanes, copied;  /* copied: rows are written out, where outputs are the lanes */
   size_t block[2], blocks[2];        /* positions of the largest block; blocks */
   size_t block_images, image_blocks; /* several images where they are small */
   size_t parts, strip;               /* of the outputs */
@@ -54,11 +55,27 @@ typedef struct dynq_conv_block {
 
 /* Outputs are the lanes; false where a row was not finite. */
 bool dynq_conv_rows(const dynq_conv_plan *r, const dynq_conv_block *b, char *memory);
-/* Positions are the lanes. */
-void dynq_conv_planes_plan(dynq_conv_plan *r);
-/* What a worker's memory has to hold before its first block. */
-void dynq_conv_planes_begin(const dynq_conv_plan *r, char *memory);
+/* What int8 shares: how rows are quantized, but for x; the product of a block, (positions, outputs), and what brings it
+ * to the output; both in one. */
+dynq_lhs_source dynq_conv_source(const dynq_conv_plan *r, const dynq_conv_block *b);
+dynq_gemm dynq_conv_gemm(const dynq_conv_plan *r, const dynq_conv_block *b, float *y);
+void dynq_conv_write(const dynq_conv_plan *r, const dynq_conv_block *b, const float *y, float *tile);
+void dynq_conv_multiply_int8(const dynq_conv_plan *r, const dynq_conv_block *b, const dynq_lhs *lhs, float *y,
+                             float *tile);
+
+/* Positions are the lanes, in float32. */
 void dynq_conv_planes_run(const dynq_conv_plan *r, const dynq_conv_block *b, char *memory);
+/* Sizes of the input under a block and of the offsets; what a worker's memory has to hold before its first block; the
+ * input under a block, its first place. */
+void dynq_conv_planes_plan(dynq_conv_plan *r);
+void dynq_conv_planes_begin(const dynq_conv_plan *r, char *memory);
+const float *dynq_conv_planes_input(const dynq_conv_plan *r, const dynq_conv_block *b, char *memory);
+/* Floats of a block's outputs. */
+size_t dynq_conv_planes_outputs(const dynq_conv_plan *r);
+
+/* Positions are the lanes, in int8. */
+void dynq_conv_int8_plan(dynq_conv_plan *r);
+bool dynq_conv_int8_run(const dynq_conv_plan *r, const dynq_conv_block *b, char *memory);
 
 static inline size_t dynq_conv_clamp(size_t x, size_t least, size_t most) {
   return x < least ? least : x > most ? most : x;
@@ -69,6 +86,11 @@ static inline size_t dynq_conv_round_up(size_t bytes) { return dynq_size_add(byt
 /* Bytes of a * b floats, rounded up to 64. */
 static inline size_t dynq_conv_floats(size_t a, size_t b) {
   return dynq_conv_round_up(dynq_size_mul(dynq_size_mul(a, b), sizeof(float)));
+}
+
+/* Rows or columns of a phase under n positions. */
+static inline size_t dynq_conv_places(const dynq_conv_axis *a, size_t n) {
+  return a->taps == 0 ? 0 : n + (a->taps - 1) * a->step / a->stride;
 }
 
 static inline const float *dynq_conv_input(const dynq_conv *c, const dynq_conv_block *b) {

@@ -114,6 +114,17 @@ static inline void v_store_clamped(uint8_t *p, vi a, vi b, vi c, vi d, int16_t z
   _mm256_storeu_si256((__m256i *)(void *)p, _mm256_xor_si256(clamped, _mm256_set1_epi8((char)flip)));
 }
 
+static inline vi v_zero_points(vi a) { return _mm256_packs_epi32(a, a); }
+static inline vi v_clamped_group(vi a, vi b, vi c, vi d, vi zero_points, int8_t low, uint8_t flip) {
+  const __m256i ab = _mm256_adds_epi16(_mm256_packs_epi32(a, b), zero_points);
+  const __m256i cd = _mm256_adds_epi16(_mm256_packs_epi32(c, d), zero_points);
+  /* Each half holds four values of a, b, c and d. */
+  const __m256i order =
+      _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+  const __m256i clamped = _mm256_max_epi8(_mm256_packs_epi16(ab, cd), _mm256_set1_epi8(low));
+  return _mm256_xor_si256(_mm256_shuffle_epi8(clamped, order), _mm256_set1_epi8((char)flip));
+}
+
 /* Each half of a register takes four rows; the halves are transposed side by side. */
 static inline void v_transpose16(const float *from, size_t stride, float *to) {
   for (size_t half = 0; half < 16; half += 8, from += 8 * stride, to += 8) {

@@ -103,6 +103,16 @@ static inline void v_store_clamped(uint8_t *p, vi a, vi b, vi c, vi d, int16_t z
   _mm512_storeu_si512(p, _mm512_xor_si512(clamped, _mm512_set1_epi8((char)flip)));
 }
 
+static inline vi v_zero_points(vi a) { return _mm512_packs_epi32(a, a); }
+static inline vi v_clamped_group(vi a, vi b, vi c, vi d, vi zero_points, int8_t low, uint8_t flip) {
+  const __m512i ab = _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero_points);
+  const __m512i cd = _mm512_adds_epi16(_mm512_packs_epi32(c, d), zero_points);
+  /* Each quarter holds four values of a, b, c and d. */
+  const __m512i order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+  const __m512i clamped = _mm512_max_epi8(_mm512_packs_epi16(ab, cd), _mm512_set1_epi8(low));
+  return _mm512_xor_si512(_mm512_shuffle_epi8(clamped, order), _mm512_set1_epi8((char)flip));
+}
+
 /* Each quarter of a register takes four rows; the quarters are transposed side by side. */
 static inline void v_transpose16(const float *from, size_t stride, float *to) {
   __m512 row[4];

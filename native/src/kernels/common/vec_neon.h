@@ -117,6 +117,20 @@ static inline void v_store_clamped(uint8_t *p, vi a, vi b, vi c, vi d, int16_t z
   vst1q_u8(p, veorq_u8(vreinterpretq_u8_s8(bytes), vdupq_n_u8(flip)));
 }
 
+static inline vi v_zero_points(vi a) {
+  const int16x4_t half = vqmovn_s32(a);
+  return vreinterpretq_s32_s16(vcombine_s16(half, half));
+}
+static inline vi v_clamped_group(vi a, vi b, vi c, vi d, vi zero_points, int8_t low, uint8_t flip) {
+  static const uint8_t order[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+  const int16x8_t zero_point = vreinterpretq_s16_s32(zero_points);
+  const int16x8_t ab = vqaddq_s16(vcombine_s16(vqmovn_s32(a), vqmovn_s32(b)), zero_point);
+  const int16x8_t cd = vqaddq_s16(vcombine_s16(vqmovn_s32(c), vqmovn_s32(d)), zero_point);
+  const int8x16_t clamped = vmaxq_s8(vcombine_s8(vqmovn_s16(ab), vqmovn_s16(cd)), vdupq_n_s8(low));
+  const uint8x16_t bytes = vqtbl1q_u8(vreinterpretq_u8_s8(clamped), vld1q_u8(order));
+  return vreinterpretq_s32_u8(veorq_u8(bytes, vdupq_n_u8(flip)));
+}
+
 static inline void v_transpose4(const float *from, size_t stride, float *to) {
   const float32x4_t r0 = vld1q_f32(from), r1 = vld1q_f32(from + stride);
   const float32x4_t r2 = vld1q_f32(from + 2 * stride), r3 = vld1q_f32(from + 3 * stride);

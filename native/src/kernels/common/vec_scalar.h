@@ -124,6 +124,15 @@ static inline void v_store_clamped(uint8_t *p, vi a, vi b, vi c, vi d, int16_t z
   p[3] = v_clamp_byte(d, zero_point, low, flip);
 }
 
+/* The same bytes of a, b, c and d, those of a lane in one int32, that of a lowest; a zero-point for each lane. */
+static inline vi v_zero_points(vi a) { return a; }
+static inline vi v_clamped_group(vi a, vi b, vi c, vi d, vi zero_points, int8_t low, uint8_t flip) {
+  const int16_t zero_point = (int16_t)zero_points;
+  return (vi)(v_clamp_byte(a, zero_point, low, flip) | (uint32_t)v_clamp_byte(b, zero_point, low, flip) << 8 |
+              (uint32_t)v_clamp_byte(c, zero_point, low, flip) << 16 |
+              (uint32_t)v_clamp_byte(d, zero_point, low, flip) << 24);
+}
+
 /* to[c * 16 + r] = from[r * stride + c] for 4 c and 4 or 16 r. */
 static inline void v_transpose4(const float *from, size_t stride, float *to) {
   for (size_t r = 0; r < 4; r++) {
