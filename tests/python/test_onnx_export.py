@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
+from test_graph_shapes import CASES
 
 import dynq
 from dynq.demo.bert import bert_graph
@@ -381,6 +382,40 @@ def test_a_recurrent_layer_behind_a_shared_projection_is_written(rng: np.random.
     data = normal(rng, 9, 1, 12)
     for got, want in zip(ort_run(tmp_path / "m.onnx", {"x": data}), model(data), strict=True):
         np.testing.assert_allclose(got, want, rtol=0, atol=0.05)
+
+
+_NOT_ALONE = ("dynq.LSTM", "dynq.GRU", "dynq.RNN")  # are written with the layer before them
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "outputs", "attributes"),
+    [case for case in CASES if case[0] not in _NOT_ALONE],
+    ids=[f"{i}-{case[0]}" for i, case in enumerate(CASES) if case[0] not in _NOT_ALONE],
+)
+def test_each_op_computes_the_same_in_onnx_runtime(
+    tmp_path: Path, op: str, inputs: list[Any], outputs: int, attributes: dict[str, Any]
+) -> None:
+    graph, values, feed = dynq.Graph(), [], {}
+    for i, value in enumerate(inputs):
+        if isinstance(value, tuple):
+            values.append(graph.constant(value[1]))
+        else:
+            feed[f"in_{i}"] = array = np.ascontiguousarray(value).reshape(np.shape(value))
+            values.append(graph.input(f"in_{i}", array.shape, array.dtype))
+    for value in graph.node(op, values, [f"out_{i}" for i in range(outputs)], **attributes):
+        graph.output(value)
+    model = Model._from_image(write_image(graph, {}))
+    dynq.export_onnx(model, tmp_path / "m.onnx", granularity="tensor" if op == "dynq.Conv" else None)
+    for got, want in zip(ort_run(tmp_path / "m.onnx", feed), model.run(feed).values(), strict=True):
+        assert got.dtype == want.dtype and got.shape == want.shape
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_every_op_of_models_has_a_form_in_the_opset_that_is_written() -> None:
+    from dynq.exporters.onnx.table import WRITERS
+    from dynq.model import op_names
+
+    assert all(onnx.defs.has(op, max_inclusive_version=18) for op in op_names() - WRITERS.keys())
 
 
 def test_ops_that_are_newer_than_the_opset_are_written_in_pieces(rng: np.random.Generator, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..._arguments import FLOAT32, Array
-from ...graph.given import ONNX_TYPES, Attributes
+from ...graph.given import ONNX_NAMES, ONNX_TYPES, Attributes
 from ...importers.errors import Unsupported
 from .draft import Edge, Site, weight_of
 from .quantized import activate, dynamic_product, fixed, quantize, scheme_of
@@ -17,12 +17,26 @@ __all__ = [
     "conv_float",
     "embedding",
     "gelu",
+    "quantize_linear",
     "rms_normalization",
     "same",
     "swish",
 ]
 
 _WINDOW = ("auto_pad", "dilations", "kernel_shape", "pads", "strides")
+
+
+def quantize_linear(site: Site) -> None:
+    """The type of its result, an attribute from opset 21 on, is that of a zero-point."""
+    zero = site.input(2)
+    if zero is None:
+        dtype = ONNX_NAMES[site.integer("output_dtype", 0) or ONNX_TYPES["uint8"]]
+        of_scale = site.node.inputs[1]
+        if of_scale is None or of_scale.shape is None or not all(isinstance(dim, int) for dim in of_scale.shape):
+            raise Unsupported("QuantizeLinear without a zero-point and with a scale of unknown shape")
+        zero = site.array(np.zeros(of_scale.shape, dtype), "zero_point")
+    axis = {"axis": site.node.attributes["axis"]} if "axis" in site.node.attributes else {}
+    site.gives(site.op("QuantizeLinear", site.need(0), site.need(1), zero, **axis))
 
 
 def same(site: Site) -> None:

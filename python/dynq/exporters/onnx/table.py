@@ -27,6 +27,7 @@ WRITERS: dict[str, Callable[[Site], None]] = {
     "RNN": recurrent.onnx_recurrent,
     "Gelu": layers.gelu,
     "Swish": layers.swish,
+    "QuantizeLinear": layers.quantize_linear,
     "RMSNormalization": layers.rms_normalization,
     "ConstantOfShape": layers.constant_of_shape,
 }
