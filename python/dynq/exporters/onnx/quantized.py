@@ -164,18 +164,15 @@ def _scaled(site: Site, sums: Edge, a_scale: Edge, w_scale: Edge) -> Edge:
     return site.op("Mul", site.op("Cast", sums, to=ONNX_TYPES["float32"]), site.op("Mul", a_scale, w_scale))
 
 
-def dequantized(site: Site, weight: Value, rows: bool = False) -> Edge:
-    """The weight as floats, (K, N), or (N, K) where ``rows``: DequantizeLinear of the integers."""
+def dequantized(site: Site, weight: Value) -> Edge:
+    """The weight as floats (K, N): DequantizeLinear of the integers."""
     packed = weight_of(weight)
     assert packed is not None
     n, k = packed.shape
-    shape, name = ((n, k), "rows") if rows else ((k, n), "integers")
-    w = site.draft.constant(
-        (weight, name), weight.name, "int8", shape, lambda: packed.integers() if rows else packed.integers().T
-    )
+    w = site.draft.constant((weight, "integers"), weight.name, "int8", (k, n), lambda: packed.integers().T)
     points = packed.zero_point
     zeros = None if points is None else site.array(points.astype(np.int8), "weight_zero_point")
-    return site.op("DequantizeLinear", w, _scales(site, weight, packed), zeros, axis=0 if rows else 1)
+    return site.op("DequantizeLinear", w, _scales(site, weight, packed), zeros, axis=1)
 
 
 def matmul_integer(site: Site) -> None:
