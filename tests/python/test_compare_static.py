@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from onnx_models import two_layers
 
 import dynq
-from dynq.accuracy.static import compare_static
+from dynq.accuracy import compare_static
 from dynq.cli import cli
 
 

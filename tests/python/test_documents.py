@@ -69,6 +69,7 @@ def test_the_examples_of_analysis_run(tmp_path: Path, monkeypatch: pytest.Monkey
         exec(compile(code, "docs/analysis.md", "exec"), names)
     assert "down" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert {row.name for row in names["analysis"].worst} == {"up", "down"}
+    assert all("fixed range" in row.became for row in dynq.load("static.dynq").report().rows)
     fields = set(re.findall(r"`(\w+)`", text.partition("| column |")[2].partition("A layer's output")[0]))
     assert fields <= set(dynq.accuracy.LayerRow.__dataclass_fields__) | {"exact", "y"}
 

@@ -45,7 +45,7 @@ def from_torch(
         input_names, output_names: for those that torch gives.
         quantize: False: all stays float32.
         keep_float: names of modules or nodes, or patterns (``"encoder.layer.0.*"``), that stay float32.
-        options: those of Graph.build: ``attention``, ``embedding``, ``scheme``, ``granularity``, ``first_layer``.
+        options: the others of Graph.build (``attention``, ``int16``, ``smooth``, ...).
 
     Raises:
         TypeError, ValueError: the arguments do not fit the module, or it is in training mode or not on the CPU.
