@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import dynq
+from dynq.accuracy import find_culprits
 
 BENCH = Path(__file__).parents[2] / "bench" / "speech"
 
@@ -90,6 +91,16 @@ def test_speakers_keep_their_embeddings(bench: Any) -> None:
     clips = [clip for voice in voices for clip in voice]
     floats, ours = (speaker.embed(runtimes[name](), clips) for name in ("dynq float32", "dynq"))
     assert (floats * ours).sum(axis=1).min() > 0.98
+
+
+def test_the_layer_that_costs_speakers_their_embeddings_is_found(bench: Any) -> None:
+    pytest.importorskip("torch")
+    speaker = bench("speaker", "resemblyzer", "sounds")
+    mels = np.concatenate([clip for voice in speaker.data(1) for clip in voice])
+    graph = speaker.graph(speaker.weights_of())
+    found = find_culprits(graph, mels, first_layer="int8")
+    assert found.keep_float == ["lstm0.projection"] and found.int16 == []
+    assert found.base_score < 10 < 20 < found.score
 
 
 def test_pitches_are_those_of_float(bench: Any) -> None:

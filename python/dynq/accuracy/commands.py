@@ -10,14 +10,14 @@ import click
 
 from .._report import console, json_option
 from ..errors import Error
-from ..model import Model, load
-from ..model_commands import _existing, _input_shapes, _input_value, _input_values, _refused
+from ..model import load
+from ..model_commands import _existing, _graph, _input_shapes, _input_value, _input_values, _refused
 
 __all__ = ["analyze"]
 
 
 @click.command()
-@click.argument("source", metavar="MODEL.onnx", type=_existing)
+@click.argument("source", metavar="MODEL.onnx|MODEL.pt2", type=_existing)
 @click.argument("file", metavar="[MODEL.dynq]", type=_existing, required=False)
 @click.option(
     "--samples", "files", multiple=True, metavar="FILE.npz", type=_existing,
@@ -43,14 +43,14 @@ def analyze(
     keep_float: tuple[str, ...], attention: str, embedding: str, first_layer: str, values: tuple[str, ...],
     fixed: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
-    """Show what quantization does to each layer of an ONNX model.
+    """Show what quantization does to each layer of a model.
 
     With MODEL.dynq, that file is compared; without, the model is quantized as `dynq quantize` does it.
     """
-    from ..importers.onnx import from_onnx, to_graph
     from ..threads import set_num_threads
     from .analysis import analyze as analyze_model
     from .culprits import find_culprits
+    from .samples import random_sample, read_npz
 
     if file is not None and culprits:
         raise click.UsageError(
@@ -62,30 +62,24 @@ def analyze(
         raise click.UsageError("--shape is of random inputs; --samples gives others")
     if threads is not None:
         set_num_threads(threads)
+    graph = _refused(lambda: _graph(source, _input_values(values), _input_shapes(fixed)))
+    graph.name = source.name
+    floating = _refused(lambda: graph.build(quantize=False))
+    samples = [sample for path in files for sample in read_npz(path, floating)]
+    sizes = {name: _sizes(name, dims) for name, dims in _input_shapes(shapes).items()}
     options: dict[str, Any] = {}
-    given: Any
     if file is None:
         options = {"keep_float": keep_float, "attention": attention, "embedding": embedding, "first_layer": first_layer}
-        given = _refused(lambda: to_graph(source, _input_values(values), _input_shapes(fixed)))
-        given.name = source.name
-        floating = None
     else:
         _no_options(context, ("keep_float", "attention", "embedding", "first_layer"))
-        inputs, sizes = _input_values(values), _input_shapes(fixed)
-        floating = _refused(lambda: from_onnx(source, quantize=False, inputs=inputs, shapes=sizes))
-        given = floating, load(file)
-    samples = _samples(floating or _refused(lambda: given.build(quantize=False)), files) if files else None
-    random = {name: _sizes(name, dims) for name, dims in _input_shapes(shapes).items()}
-    analysis = _refused(lambda: analyze_model(given, samples, shapes_of_samples=random, seed=seed, **options))
+    given = graph if file is None else (floating, load(file))
+    analysis = _refused(
+        lambda: analyze_model(given, samples if files else None, shapes_of_samples=sizes, seed=seed, **options)
+    )
     found = None
     if culprits:
-        given_samples = samples
-        if given_samples is None:
-            from .samples import random_sample
-
-            model = _refused(lambda: given.build(quantize=False))
-            given_samples = [random_sample(model, random, seed)]
-        found = _refused(lambda: find_culprits(given, given_samples, target=target, **options))
+        samples = samples if files else [random_sample(floating, sizes, seed)]
+        found = _refused(lambda: find_culprits(graph, samples, target=target, **options))
     if html is not None:
         analysis.to_html(html)
     if as_json:
@@ -104,12 +98,6 @@ def _no_options(context: click.Context, names: tuple[str, ...]) -> None:
     for name in names:
         if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
             raise click.UsageError(f"--{name.replace('_', '-')} is for a model that is quantized here; MODEL.dynq is")
-
-
-def _samples(model: Model, files: tuple[Path, ...]) -> Any:
-    from .samples import read_npz
-
-    return [sample for file in files for sample in read_npz(file, model)]
 
 
 def _sizes(name: str, dims: list[int | None]) -> list[int]:
