@@ -119,6 +119,40 @@ def test_weight_error_code_use_and_outliers_are_those_of_the_formulas() -> None:
     assert row(analyze(g, wide, repeat=1), "first").outliers == 1 / 128
 
 
+def used(codes: list[int] | np.ndarray) -> float:
+    """2^entropy of 256."""
+    shares = np.bincount(codes, minlength=256) / len(codes)
+    return float(2 ** -sum(p * math.log2(p) for p in shares if p) / 256)
+
+
+def test_blocks_are_what_shares_a_scale() -> None:
+    x = inputs()
+    found = row(analyze(two(), x, repeat=1, first_layer="int8", granularity="tensor"), "first")
+    assert sum(found.ranges) == 1 and sum(found.codes) == x.size
+    codes = np.rint((x.astype(np.float64) - x.min()) / (float(x.max()) - float(x.min())) * 255).astype(int)
+    assert found.code_use == pytest.approx(used(codes.ravel()), rel=1e-6)
+    with_zeros = np.concatenate([x, np.zeros((5, 64), np.float32)])
+    found = row(analyze(two(), with_zeros, repeat=1, first_layer="int8"), "first")
+    assert sum(found.ranges) == len(x) and sum(found.codes) == x.size
+
+    g = dynq.Graph("conv")
+    image = np.random.default_rng(4).standard_normal((2, 4, 7, 9)).astype(np.float32)
+    windows = {"strides": [2, 1], "pads": [1, 0, 2, 3], "dilations": [1, 2]}
+    g.output(g.conv(g.input("x", (2, 4, 7, 9)), weight(16, 4, 3, 3), name="conv", **windows), "y")
+    padded = np.pad(image, [(0, 0), (0, 0), (1, 2), (0, 3)]).astype(np.float64)
+    all_codes, positions = [], 0
+    for n in range(2):
+        for i in range(0, 10 - 2, 2):
+            for j in range(12 - 4):
+                block = padded[n, :, i : i + 3, j : j + 5 : 2].ravel()
+                low, high = min(block.min(), 0), max(block.max(), 0)
+                all_codes += list(np.rint((block - low) / (high - low) * 255).astype(int))
+                positions += 1
+    found = row(analyze(g, image, repeat=1, first_layer="int8"), "conv")
+    assert sum(found.ranges) == positions and found.macs == positions * 16 * 36
+    assert found.code_use == pytest.approx(used(all_codes), rel=1e-6)
+
+
 def test_work_and_time_are_shared_out() -> None:
     analysis = analyze(two(), inputs(20), repeat=2, first_layer="int8")
     assert [r.macs for r in analysis.rows] == [20 * 48 * 64, 20 * 8 * 48]
@@ -141,11 +175,16 @@ def test_layers_that_were_merged_are_told_apart() -> None:
     for name in "qkv":
         alone = reference.linear(h, *reference.quantize_weight(weights[name]))
         assert row(analysis, name).sqnr_db == pytest.approx(sqnr(alone, h @ weights[name].T), abs=0.05)
-        assert row(analysis, name).macs == 10 * 32 * 32
+        found = row(analysis, name)
+        assert found.macs == 10 * 32 * 32 and found.seconds == pytest.approx(row(analysis, "q").seconds)
+        integers, scale = reference.quantize_weight(weights[name])
+        error = np.linalg.norm(integers * scale[:, None] - weights[name]) / np.linalg.norm(weights[name])
+        assert found.weight_error == pytest.approx(error, rel=1e-4)
         others = [r.name for r in analysis.rows if r.name != name]
         float_model, only = g.build(quantize=False), g.build(keep_float=others, attention="int8")
         expected = sqnr(only(data), float_model(data))
         assert row(analysis, name).output_sqnr_db == pytest.approx(expected, abs=1e-4)
+    assert sum(r.seconds for r in analysis.rows) <= analysis.seconds
     attended = row(analysis, "attended")
     assert attended.became == "int8 attention" and attended.macs == 2 * 5 * 5 * 64 and attended.weight_error is None
     assert attended.sqnr_db is not None and attended.sqnr_db > 20 and attended.code_use is not None
