@@ -21,26 +21,38 @@ not_here=(
 # with, does not start under QEMU. The ops of models run there in C (.ci/aarch64.sh: check_ops, check_model, the fuzzer),
 # where each must give scalar's bits; the tests of dynq.Model and of a whole encoder stay.
 files_not_here=(
+  tests/python/test_accuracy_analysis.py
+  tests/python/test_accuracy_culprits.py
+  tests/python/test_accuracy_page.py
+  tests/python/test_bench_conv.py
   tests/python/test_bench_models.py
   tests/python/test_bench_speech.py
+  tests/python/test_calibrate.py
   tests/python/test_cli_models.py
+  tests/python/test_compare_static.py
   tests/python/test_conv.py
+  tests/python/test_graph_attention.py
   tests/python/test_graph_first_layer.py
   tests/python/test_graph_passes.py
   tests/python/test_graph_quantize.py
   tests/python/test_graph_random.py
   tests/python/test_graph_shapes.py
   tests/python/test_onnx_backend.py
+  tests/python/test_onnx_export.py
   tests/python/test_onnx_import.py
   tests/python/test_onnx_inputs.py
   tests/python/test_onnx_memory.py
   tests/python/test_onnx_models.py
   tests/python/test_onnx_quantized.py
+  tests/python/test_onnx_recurrent.py
   tests/python/test_ops_elementwise.py
   tests/python/test_ops_movement.py
   tests/python/test_ops_windows.py
   tests/python/test_recurrent.py
+  tests/python/test_recurrent_arrays.py
+  tests/python/test_smooth.py
 )
+files_not_here+=(tests/python/test_torch_*.py) # which need PyTorch
 not_here+=(
   "tests/python/test_bench_linear.py::test_every_peer_that_is_installed_computes_the_layer[onnxruntime float32]"
   "tests/python/test_bench_linear.py::test_every_peer_that_is_installed_computes_the_layer[onnxruntime int8]"
