@@ -6,5 +6,6 @@
 
 int bench_isa(int argc, char **argv);
 int bench_linear(int argc, char **argv);
+int bench_model(int argc, char **argv);
 
 #endif

@@ -13,6 +13,7 @@
 static const char usage[] =
     "usage: dynq-bench isa    [options]   each kernel of each instruction set, in each level of memory\n"
     "       dynq-bench linear [options]   dynq_linear_f32 over the shapes of real layers\n"
+    "       dynq-bench model  [options]   one call of a model's file, with zeros for its inputs\n"
     "\n"
     "isa:\n"
     "  --isa NAME        only this instruction set; may be repeated, as the next two\n"
@@ -26,7 +27,11 @@ static const char usage[] =
     "  --threads N       this many threads\n"
     "  --shape MxNxK     only this shape\n"
     "\n"
-    "both:\n"
+    "model:\n"
+    "  --file FILE       the model, a .dynq file whose inputs have fixed shapes\n"
+    "  --threads N       this many threads; 1 where it is not given\n"
+    "\n"
+    "all:\n"
     "  --rounds N        rounds that the medians are taken over\n"
     "  --quick           few and short rounds: whether it runs, not how fast\n"
     "  --json            a JSON object a line\n";
@@ -35,7 +40,7 @@ int main(int argc, char **argv) {
   static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
-  } commands[] = {{"isa", bench_isa}, {"linear", bench_linear}};
+  } commands[] = {{"isa", bench_isa}, {"linear", bench_linear}, {"model", bench_model}};
   const char *name = argc > 1 ? argv[1] : "";
   for (int i = 1; i < argc; i++) {
     if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
