@@ -304,8 +304,124 @@ static void check_refused(void) {
   check_end();
 }
 
+/* What dynq's own op gets wrong, whose plan may come from anywhere. */
+static void check_packed_refused(void) {
+  enum {
+    RANK,
+    NO_HIDDEN,
+    HIDDEN_0,
+    COLUMNS,
+    WEIGHT,
+    NO_BACKWARD,
+    NO_WEIGHT,
+    BIAS,
+    LENGTHS,
+    STATE,
+    CELL_STATE,
+    PEEPHOLES,
+    ACTIVATION,
+    SCHEME,
+    COUNT
+  };
+  static const char *const texts[COUNT] = {[RANK] = "projected",
+                                           [NO_HIDDEN] = "hidden_size is 0",
+                                           [HIDDEN_0] = "hidden_size is 0",
+                                           [COLUMNS] = "projected has 120 columns",
+                                           [WEIGHT] = "R_forward is a weight (64, 15); expected (64, 16)",
+                                           [NO_BACKWARD] = "expected a packed R for each direction",
+                                           [NO_WEIGHT] = "expected a packed R for each direction",
+                                           [BIAS] = "bias is float32 (2, 63); expected float32 (2, 64)",
+                                           [LENGTHS] = "sequence_lens is int32 (4); expected int32 (3)",
+                                           [STATE] = "initial_h is float32 (1, 3, 16); expected float32 (2, 3, 16)",
+                                           [CELL_STATE] = "initial_c is float32 (2, 3, 17)",
+                                           [PEEPHOLES] = "P is float32 (2, 32); expected float32 (2, 48)",
+                                           [ACTIVATION] = "'Sinus' is no activation of a recurrent layer",
+                                           [SCHEME] = "scheme"};
+  dynq_weight *weight = pack(64, 16), *narrow = pack(64, 15);
+  check_begin("", "dynq.LSTM refused");
+  for (size_t wrong = 0; wrong < COUNT; wrong++) {
+    op_case c = op_case_of("dynq.LSTM");
+    (void)op_case_add_f32(&c, 1.0f, wrong == RANK ? 2 : 3, (const size_t[]){2, 3, wrong == COLUMNS ? 120 : 128});
+    add_weight(&c, wrong == NO_WEIGHT ? NULL : wrong == WEIGHT ? narrow : weight);
+    add_weight(&c, wrong == NO_BACKWARD || wrong == NO_WEIGHT ? NULL : weight);
+    op_case_skip(&c);
+    (void)op_case_add_f32(&c, 1.0f, 2, (const size_t[]){2, wrong == BIAS ? 63 : 64});
+    (void)op_case_add(&c, DYNQ_INT32, 1, (const size_t[]){wrong == LENGTHS ? 4 : 3});
+    (void)op_case_add_f32(&c, 1.0f, 3, (const size_t[]){wrong == STATE ? 1 : 2, 3, 16});
+    (void)op_case_add_f32(&c, 1.0f, 3, (const size_t[]){2, 3, wrong == CELL_STATE ? 17 : 16});
+    if (wrong == PEEPHOLES) {
+      (void)op_case_add_f32(&c, 1.0f, 2, (const size_t[]){2, 32});
+    }
+    if (wrong != NO_HIDDEN) {
+      op_case_int(&c, "hidden_size", wrong == HIDDEN_0 ? 0 : 16);
+    }
+    op_case_string(&c, "direction", "bidirectional");
+    op_case_string(&c, "activations",
+                   wrong == ACTIVATION ? "Sigmoid,Tanh,Tanh,Sigmoid,Sinus,Tanh"
+                                       : "Sigmoid,Tanh,Tanh,Sigmoid,Tanh,Tanh");
+    op_case_string(&c, "scheme", wrong == SCHEME ? "both" : "symmetric");
+    op_case_refused(&c, texts[wrong]);
+    guards_release();
+  }
+  dynq_weight_free(weight);
+  dynq_weight_free(narrow);
+  check_end();
+}
+
+/* Lengths are data: a run finds what is wrong with them. */
+static void check_lengths_refused(void) {
+  static const int32_t lengths[][3] = {{0, 2, 3}, {2, -1, 2}, {INT32_MIN, 0, 0}, {0, 0, INT32_MAX}};
+  dynq_weight *weight = pack(48, 16);
+  check_begin("", "sequence_lens refused");
+  for (size_t wrong = 0; wrong < sizeof lengths / sizeof lengths[0]; wrong++) {
+    op_case c = op_case_of("dynq.GRU");
+    (void)op_case_add_f32(&c, 1.0f, 3, (const size_t[]){2, 3, 48});
+    add_weight(&c, weight);
+    for (size_t i = 0; i < 3; i++) {
+      op_case_skip(&c);
+    }
+    memcpy(op_case_add(&c, DYNQ_INT32, 1, (const size_t[]){3}), lengths[wrong], sizeof lengths[wrong]);
+    op_case_int(&c, "hidden_size", 16);
+    check_case("lengths %d, %d, %d of 2 steps", lengths[wrong][0], lengths[wrong][1], lengths[wrong][2]);
+    (void)op_case_run(&c, DYNQ_ERROR_INVALID_ARGUMENT);
+    guards_release();
+  }
+  dynq_weight_free(weight);
+  check_end();
+}
+
+/* No steps: the states go through. No sequences: nothing comes out. */
+static void check_empty(void) {
+  check_begin("", "empty sequences");
+  for (size_t repeat = 0; repeat < 12; repeat++) {
+    layer l = {.cell = (cell)(repeat % 3), .steps = repeat < 6 ? 0 : 3, .batch = repeat < 6 ? 2 : 0, .hidden = 16};
+    l.directions = 1 + repeat / 3 % 2;
+    const size_t width = gate_counts[l.cell] * l.hidden, count = l.directions * l.batch * l.hidden;
+    dynq_weight *weights[2] = {pack(width, l.hidden), pack(width, l.hidden)};
+    float *projected = random_floats(l.steps * l.batch * l.directions * width), *states = random_floats(2 * count);
+    op_case c = packed_case(&l, weights, projected, states, 0, l.batch);
+    check_case("%s, %zu steps of %zu, %zu directions", names[l.cell], l.steps, l.batch, l.directions);
+    if (op_case_run(&c, DYNQ_OK)) {
+      CHECK(c.out[0].count == 0 && c.out[1].count == count);
+      check_same("the state", CHECK_F32, states, c.out[1].data, count);
+      if (l.cell == LSTM) {
+        check_same("the cell", CHECK_F32, states + count, c.out[2].data, count);
+      }
+    }
+    guards_release();
+    free(projected);
+    free(states);
+    dynq_weight_free(weights[0]);
+    dynq_weight_free(weights[1]);
+  }
+  check_end();
+}
+
 void check_recurrent_ops(void) {
   check_float();
   check_packed();
+  check_empty();
   check_refused();
+  check_packed_refused();
+  check_lengths_refused();
 }

@@ -8,7 +8,7 @@
 #include "check.h"
 #include "model/op.h"
 
-enum { CASE_INPUTS = 8, CASE_OUTPUTS = 3 };
+enum { CASE_INPUTS = 10, CASE_OUTPUTS = 3 };
 
 typedef struct op_case {
   const dynq_op *op;

@@ -205,6 +205,28 @@ def test_what_a_length_or_a_shape_gets_wrong_is_told() -> None:
         run_op("LSTM", *layer.inputs(), outputs=3, **layer.attributes)
 
 
+def test_an_error_names_the_node() -> None:
+    weight = np.ones((1, 64, 16), F)
+    graph = dynq.Graph()
+    x, lengths = graph.input("x", (4, "batch", 16)), graph.input("lengths", ("batch",), "int32")
+    y, h, _ = graph.lstm(x, weight, weight, lengths=lengths, name="encoder")
+    model = graph.build({"y": y, "h": h})
+    with pytest.raises((ValueError, dynq.Error), match=r"node '[^']*encoder[^']*'.*sequence_lens\[1\] is 5"):
+        model.run({"x": np.ones((4, 2, 16), F), "lengths": np.array([4, 5], np.int32)})
+    graph = dynq.Graph()
+    x, state = graph.input("x", (4, "batch", 16)), graph.input("state", (1, 1, 16))
+    y, h, _ = graph.lstm(x, weight, weight, initial_h=state, name="encoder")
+    with pytest.raises((ValueError, dynq.Error), match=r"node '[^']*encoder[^']*'.*initial_h"):
+        graph.build({"y": y}).run({"x": np.ones((4, 2, 16), F), "state": np.ones((1, 1, 16), F)})
+
+
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+def test_a_layer_without_units_is_refused(op: str) -> None:
+    nothing = np.zeros((1, 0, 0), F)
+    with pytest.raises((ValueError, dynq.Error), match="hidden_size"):
+        run_op(op, np.ones((2, 1, 3), F), np.zeros((1, 0, 3), F), nothing, outputs=2, hidden_size=0)
+
+
 def test_the_benchmark_gives_all_runtimes_the_same_layers() -> None:
     names, _ = bench.choose_peers()
     shapes = [{"steps": 4, "batch": 2, "input": 8, "hidden": 16, "layers": 2}]
