@@ -200,6 +200,7 @@ def test_a_sentence_encoder_of_transformers() -> None:
     counts = ops(model)
     assert (counts["dynq.Linear"], counts["dynq.Attention"], counts["LayerNormalization"]) == (25, 6, 13)
     assert "Softmax" not in counts and "Erf" not in counts and "Transpose" not in counts
+    assert "And" not in counts and "Where" not in counts  # a mask of keys alone, which attention adds once for all rows
     for count in (1, 16):
         given = tokens(count)
         seen = given["attention_mask"].numpy().astype(bool)

@@ -229,6 +229,11 @@ class Call:
         result.shape = dims
         return result
 
+    def narrow(self, x: Value) -> Value:
+        """What an Expand expands, where something broadcasts it anyway."""
+        node = x.producer
+        return x if node is None or node.op != "Expand" or node.inputs[0] is None else node.inputs[0]
+
     def shape(self, sizes: Sequence[Any]) -> Value:
         """Sizes as an int64 vector."""
         numbers = [self._walk.sizes.number(size) for size in sizes]

@@ -35,6 +35,7 @@ def scaled_dot_product_attention(call: Call) -> Result:
     if call.fixed("is_causal"):
         mask = _causal(call)
     if mask is not None:
+        mask = call.narrow(mask)
         if mask.dtype == "bool":
             guard = not call.fixed("is_causal")
             mask = call.node("Where", [mask, call.floats(0), call.floats(-math.inf)])
@@ -52,7 +53,7 @@ def _causal(call: Call) -> Value:
         return call.constant(np.tri(rows, columns, dtype=bool))
     numbers = [call.node("Range", [call.scalar(0), call.scalar(size), call.scalar(1)]) for size in (rows, columns)]
     for value, size in zip(numbers, (rows, columns), strict=True):
-        value.shape = call.dims([size])
+        value.dtype, value.shape = "int64", call.dims([size])
     return call.node("LessOrEqual", [call.unsqueeze(numbers[1], 0), call.unsqueeze(numbers[0], 1)])
 
 

@@ -35,7 +35,7 @@ def arange(call: Call) -> Result:
     if any(isinstance(number, float) for number in (start, end, step)):
         raise Unsupported("aten.arange of fractions whose limits depend on the run")
     numbers = call.node("Range", [call.scalar(start), call.scalar(end), call.scalar(step)])
-    numbers.shape = call.dims(call.result.shape)
+    numbers.dtype, numbers.shape = "int64", call.dims(call.result.shape)
     return call.cast(numbers, call.dtype)
 
 

@@ -154,6 +154,13 @@ def compare(call: Call) -> Result:
     if dtype == "bool" and op not in (None, "Equal"):
         dtype = "int32"
     operands = [call.operand("self", dtype), call.operand("other", dtype)]
+    if (
+        op == "GreaterOrEqual"
+        and _counts(operands[0])
+        and operands[1].array is not None
+        and operands[1].array.max() <= 0
+    ):
+        return call.expand(call.constant(np.array(True)), call.result.shape)  # part of the masks of transformers
     return call.emit(op, operands) if op else call.emit("Not", [call.node("Equal", operands)])
 
 
@@ -162,7 +169,11 @@ def logic(call: Call) -> Result:
     op = _LOGIC[call.op.removeprefix("aten.")]
     if call.dtype != "bool":
         raise Unsupported(f"{call.op} of {call.dtype}; expected bool")
-    return call.emit(op, [_truth(call, "self"), _truth(call, "other")])
+    operands = [_truth(call, "self"), _truth(call, "other")]
+    for i in range(2):
+        if op == "And" and _always(operands[i]):
+            return call.expand(operands[1 - i], call.result.shape, last=True)
+    return call.emit(op, operands)
 
 
 @converter("logical_not bitwise_not")
@@ -170,6 +181,28 @@ def negate(call: Call) -> Result:
     if call.dtype != "bool":
         raise Unsupported(f"{call.op} of {call.dtype}; expected bool")
     return call.emit("Not", [_truth(call, "self")])
+
+
+def _counts(value: Value) -> bool:
+    """Whether a value holds numbers from 0 or more on, in other shapes."""
+    node = value.producer
+    while node is not None and node.op in ("Unsqueeze", "Expand", "Reshape", "Transpose", "Cast", "Add"):
+        more = node.inputs[1].array if node.op == "Add" and node.inputs[1] is not None else np.zeros(1)
+        if more is None or more.min() < 0:
+            return False
+        node = None if node.inputs[0] is None else node.inputs[0].producer
+    if node is None or node.op != "Range":
+        return False
+    start, _, step = (None if number is None else number.array for number in node.inputs)
+    return start is not None and start >= 0 and step is not None and step > 0
+
+
+def _always(value: Value) -> bool:
+    """Whether a value is known to be true throughout."""
+    node = value.producer
+    while node is not None and node.op == "Expand" and node.inputs[0] is not None:
+        value, node = node.inputs[0], node.inputs[0].producer
+    return value.array is not None and bool(value.array.all())
 
 
 def _truth(call: Call, name: str) -> Value:
@@ -188,7 +221,10 @@ def special(call: Call) -> Result:
 def where(call: Call) -> Result:
     dtype = call.dtype
     condition = call.cast(call.value("condition"), "bool")
-    return call.emit("Where", [condition, call.operand("self", dtype), call.operand("other", dtype)])
+    sides = [call.operand("self", dtype), call.operand("other", dtype)]
+    if all(side.shape == () for side in sides):
+        return call.expand(call.node("Where", [call.narrow(condition), *sides]), call.result.shape, last=True)
+    return call.emit("Where", [condition, *sides])
 
 
 @converter("masked_fill")
