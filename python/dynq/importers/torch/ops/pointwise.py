@@ -194,7 +194,7 @@ def _counts(value: Value) -> bool:
     if node is None or node.op != "Range":
         return False
     start, _, step = (None if number is None else number.array for number in node.inputs)
-    return start is not None and start >= 0 and step is not None and step > 0
+    return start is not None and step is not None and bool(start >= 0 and step > 0)
 
 
 def _always(value: Value) -> bool:
