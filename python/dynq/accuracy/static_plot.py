@@ -41,6 +41,7 @@ def _draw_error(ax: Axes, kind: str, rows: list[StaticRow]) -> None:
     if kind == "other":
         at: list[float] = [float(i) for i in range(len(rows))]
         ax.set_xticks(at, [row.label for row in rows], rotation=20, ha="right")
+        ax.set_xlim(-0.5, max(len(rows), 1) - 0.5)
         ax.set_title("Other inputs")
     else:
         unchanged = {"gain": 1.0, "noise": 0.0}[kind]
