@@ -234,7 +234,6 @@ def test_wrong_arguments_are_told() -> None:
         refuse(ValueError, match, linear, (x,), dynamic_shapes=shapes)
     refuse(dynq.UnsupportedModelError, "specialized", linear, (x,), dynamic_shapes={1: "k"})
     refuse(dynq.UnsupportedModelError, "int16", Two().eval(), (x.short(), x.short()))
-    refuse(dynq.UnsupportedModelError, "proj_size", nn.LSTM(4, 4, proj_size=2).eval(), (floats(3, 2, 4),))
 
 
 def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,3 +91,19 @@ def test_projections(bidirectional: bool, batch_first: bool) -> None:
         close("LSTM", dynq.lstm(x.numpy(), weights, pair("LSTM", state)), whole, atol)
         close("LSTM", dynq.lstm(x.numpy(), weights), bare, atol)
         close("LSTM", dynq.lstm(x.numpy(), weights, pair("LSTM", state), lengths=[4, 7, 2]), short, atol)
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_module_with_a_projection_is_imported(bidirectional: bool, bias: bool) -> None:
+    torch.manual_seed(4)
+    module = torch.nn.LSTM(12, 48, 2, bias, batch_first=True, proj_size=20, bidirectional=bidirectional).eval()
+    count = 2 + 2 * bidirectional
+    x, state = torch.randn(3, 7, 12), (torch.randn(count, 3, 20) / 4, torch.randn(count, 3, 48))
+    with torch.inference_mode():
+        y, last = module(x, state)
+    for options, atol in (({"quantize": False}, 1e-5), ({}, 0.03)):
+        model = dynq.from_torch(module, (x, state), **options)
+        for got, expected in zip(model(x.numpy(), *pair("LSTM", state)), (y, *last), strict=True):
+            np.testing.assert_allclose(got, expected.numpy(), atol=atol)

@@ -27,8 +27,7 @@ def recurrent(call: Call) -> Result:
     directions = 2 if both else 1
     parameters = call.get("params")
     each = len(parameters) // (layers * directions)
-    if each != (4 if biases else 2):
-        raise Unsupported(f"{op} with proj_size")
+    projects = each == (5 if biases else 3)  # proj_size
     x, rank = call.value("input"), call.rank("input")
     if rank != 3:
         raise Unsupported(f"{op} of a sequence without a batch dimension")
@@ -42,16 +41,16 @@ def recurrent(call: Call) -> Result:
     finals: list[list[Value]] = [[] for _ in states]
     for layer in range(layers):
         begin = layer * directions * each
-        weights = _weights(call, op, parameters[begin : begin + directions * each], each)
+        *weights, projection = _weights(call, op, parameters[begin : begin + directions * each], each, projects)
         initial = [_initial(call, state, layer, layers, directions, first) for state in states]
         name = f"{call.name}.l{layer}"
-        inputs = [x, *weights, None, *initial]
+        inputs = [x, *weights, None, *initial, *([None, projection] if projects else [])]
         results: Any = call.graph.node(
             op,
             inputs,
             1 + len(states),
             call.graph.unique_node(name),
-            hidden_size=_hidden(call, states[0]),
+            hidden_size=_hidden(call, states[-1]),
             **attributes,
         )
         y, *last = results
@@ -65,24 +64,24 @@ def _hidden(call: Call, state: Any) -> int:
     return int(state.meta["val"].shape[-1])
 
 
-def _weights(call: Call, op: str, nodes: list[Any], each: int) -> list[Value | None]:
-    """w, r and b of one layer: (D, G * H, I), (D, G * H, H), (D, 2 * G * H)."""
+def _weights(call: Call, op: str, nodes: list[Any], each: int, projects: bool) -> list[Value | None]:
+    """w, r, b and the projection of one layer: (D, G * H, I), (D, G * H, H), (D, 2 * G * H); (D, P, H), r then with P
+    columns."""
     arrays: list[Array] = []
-    for node in nodes:
+    for i, node in enumerate(nodes):
         array = call.of(node).array
         if array is None:
             raise Unsupported(f"{op} whose weights are computed")
-        arrays.append(_in_order(op, array))
+        arrays.append(array if projects and i % each == each - 1 else _in_order(op, array))
     directions = [arrays[i : i + each] for i in range(0, len(arrays), each)]
     w, r = (np.stack([parts[i] for parts in directions]) for i in range(2))
-    b = None if each == 2 else np.stack([np.concatenate(parts[2:4]) for parts in directions])
-    names = [call.of(nodes[i]).name for i in range(min(each, 3))]
-    result: list[Value | None] = [
-        call.graph.constant(array, call.graph.unique_value(name))
-        for array, name in zip((w, r, b), names, strict=False)
-        if array is not None
+    b = None if each < 4 else np.stack([np.concatenate(parts[2:4]) for parts in directions])
+    projection = np.stack([parts[-1] for parts in directions]) if projects else None
+    names = (call.of(nodes[min(i, each - 1)]).name for i in (0, 1, 2, each))
+    return [
+        None if array is None else call.graph.constant(array, call.graph.unique_value(name))
+        for array, name in zip((w, r, b, projection), names, strict=True)
     ]
-    return [*result, None] if b is None else result
 
 
 def _in_order(op: str, array: Array) -> Array:
