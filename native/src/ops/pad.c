@@ -104,6 +104,9 @@ static int64_t source_of(pad_mode mode, int64_t at, int64_t size) {
     at %= size;
     return at < 0 ? at + size : at;
   case PAD_REFLECT: {
+    if (at < 0 ? -at < size : at < 2 * size - 1) { /* reflected once, as most are */
+      return at < 0 ? -at : 2 * (size - 1) - at;
+    }
     const int64_t period = size > 1 ? 2 * (size - 1) : 1;
     at %= period;
     at = at < 0 ? at + period : at;
@@ -126,7 +129,12 @@ static void pad_edge(const pad_job *job, char *to, const char *from, int64_t beg
   const size_t last = job->x->rank - 1, size = job->size;
   for (int64_t i = begin; i < end; i++) {
     const int64_t source = source_of(job->mode, i - job->before[last], (int64_t)job->x->dims[last]);
-    memcpy(to + (size_t)i * size, source < 0 ? job->value : from + (size_t)source * size, size);
+    const char *element = source < 0 ? job->value : from + (size_t)source * size;
+    if (size == sizeof(float)) { /* a size that the compiler knows */
+      memcpy(to + (size_t)i * size, element, sizeof(float));
+    } else {
+      memcpy(to + (size_t)i * size, element, size);
+    }
   }
 }
 

@@ -207,12 +207,46 @@ void dynq_walk_copy_input(const dynq_op_node *node) {
   dynq_walk_run(node, &walk);
 }
 
+/* Runs of so many bytes, which the context points to: shorter than what a call of memcpy takes. */
+#define COPY_RUNS(SIZE)                                                                                                \
+  case SIZE:                                                                                                           \
+    for (size_t i = 0; i < n; i++) {                                                                                   \
+      memcpy(at[0] + (ptrdiff_t)i * stride[0], at[1] + (ptrdiff_t)i * stride[1], SIZE);                                \
+    }                                                                                                                  \
+    break;
+static void copy_runs(const void *context, size_t n, char *const *at, const ptrdiff_t *stride) {
+  const size_t size = *(const size_t *)context;
+  switch (size) {
+    COPY_RUNS(8)
+    COPY_RUNS(12)
+    COPY_RUNS(16)
+    COPY_RUNS(24)
+    COPY_RUNS(32)
+  default:
+    for (size_t i = 0; i < n; i++) {
+      memcpy(at[0] + (ptrdiff_t)i * stride[0], at[1] + (ptrdiff_t)i * stride[1], size);
+    }
+  }
+}
+#undef COPY_RUNS
+
 void dynq_copy_box(const dynq_op_node *node, size_t size, size_t rank, const size_t *dims, void *to,
                    const ptrdiff_t *to_strides, const void *from, const ptrdiff_t *from_strides) {
+  enum { SHORT = 64 }; /* bytes */
   dynq_walk walk;
   dynq_walk_begin_strided(&walk, rank, dims, to, to_strides);
   dynq_walk_add_strided(&walk, from, from_strides);
   walk.inner = dynq_walk_copy;
   walk.context = &size;
-  dynq_walk_run(node, &walk);
+  size_t count = walk_prepare(&walk), run = size;
+  const size_t last = walk.rank - 1;
+  if (count != 0 && walk.rank > 1 && walk.strides[0][last] == (ptrdiff_t)size &&
+      walk.strides[1][last] == (ptrdiff_t)size && walk.dims[last] * size <= SHORT) {
+    run *= walk.dims[last];
+    count /= walk.dims[last];
+    walk.rank--;
+    walk.inner = copy_runs;
+    walk.context = &run;
+  }
+  dynq_op_parallel(node, count, count * run, walk_range, &walk);
 }
