@@ -15,6 +15,7 @@
 
 enum {
   LEAST_POSITIONS = 24,    /* of a block: fewer do not pay for reading the weights */
+  SOME_POSITIONS = 64,     /* of one that leaves a thread with others to do */
   ROWS_ELEMENTS = 1 << 17, /* of a block's rows: they stay in L2, as do its outputs of */
   OUTPUT_ELEMENTS = 1 << 16,
   WEIGHT_ELEMENTS = 1 << 16, /* of a strip */
@@ -141,7 +142,8 @@ static bool plan(dynq_conv_plan *r, const dynq_conv *c, size_t threads) {
       most = c->axis[1].taps >= WIDE_TAPS ? dynq_conv_clamp(most, 4 * DYNQ_PANEL, DYNQ_CONV_POSITIONS) : most;
       most = (most + DYNQ_PANEL - 1) / DYNQ_PANEL * DYNQ_PANEL;
     }
-    choose_blocks(r, dynq_conv_clamp(share, LEAST_POSITIONS, most));
+    const size_t even = all / worth < SOME_POSITIONS ? all / worth : SOME_POSITIONS; /* each block reads the weights */
+    choose_blocks(r, dynq_conv_clamp(share > even ? share : even, LEAST_POSITIONS, most));
     r->copied = !rows_in_place(r);
     r->strip = dynq_conv_clamp(WEIGHT_ELEMENTS / (r->k + 1) / DYNQ_PANEL * DYNQ_PANEL, 2 * DYNQ_PANEL, DYNQ_CONV_STRIP);
     const size_t blocks = dynq_size_mul(dynq_size_mul(r->image_blocks, c->groups), r->blocks[0] * r->blocks[1]);
