@@ -114,7 +114,8 @@ static bool positions_are_lanes(const dynq_conv_plan *r) {
 
 /* False where there is nothing to write. */
 static bool plan(dynq_conv_plan *r, const dynq_conv *c, size_t threads) {
-  *r = (dynq_conv_plan){.c = c, .k = dynq_conv_k(c), .panels = dynq_conv_parts(c->outputs, DYNQ_PANEL)};
+  *r = (dynq_conv_plan){
+      .c = c, .k = dynq_conv_k(c), .panels = dynq_conv_parts(c->outputs, DYNQ_PANEL), .group_blocks = c->groups};
   const size_t positions = dynq_size_mul(c->axis[0].positions, c->axis[1].positions);
   const size_t all = dynq_size_mul(dynq_size_mul(c->images, c->groups), positions);
   if (all == 0 || c->outputs == 0) {
@@ -133,6 +134,9 @@ static bool plan(dynq_conv_plan *r, const dynq_conv *c, size_t threads) {
     const size_t most = inputs < outputs ? inputs : outputs;
     choose_blocks(r, dynq_conv_clamp(share, LANES_LEAST, most));
     r->parts = 1;
+    if (r->blocks[0] * r->blocks[1] == 1) {
+      r->group_blocks = dynq_conv_parts(c->groups, dynq_conv_clamp(share / positions, 1, c->groups));
+    }
   } else {
     size_t most = dynq_conv_clamp(ROWS_ELEMENTS / (r->k + 1), LEAST_POSITIONS, DYNQ_CONV_POSITIONS);
     if (c->packed != NULL) {
@@ -146,11 +150,11 @@ static bool plan(dynq_conv_plan *r, const dynq_conv *c, size_t threads) {
     choose_blocks(r, dynq_conv_clamp(share > even ? share : even, LEAST_POSITIONS, most));
     r->copied = !rows_in_place(r);
     r->strip = dynq_conv_clamp(WEIGHT_ELEMENTS / (r->k + 1) / DYNQ_PANEL * DYNQ_PANEL, 2 * DYNQ_PANEL, DYNQ_CONV_STRIP);
-    const size_t blocks = dynq_size_mul(dynq_size_mul(r->image_blocks, c->groups), r->blocks[0] * r->blocks[1]);
+    const size_t blocks = dynq_size_mul(dynq_size_mul(r->image_blocks, r->group_blocks), r->blocks[0] * r->blocks[1]);
     r->parts = blocks >= worth ? 1 : dynq_conv_clamp(dynq_conv_parts(worth, blocks), 1, r->panels);
   }
-  r->tasks =
-      dynq_size_mul(dynq_size_mul(dynq_size_mul(r->image_blocks, c->groups), r->blocks[0] * r->blocks[1]), r->parts);
+  r->tasks = dynq_size_mul(dynq_size_mul(dynq_size_mul(r->image_blocks, r->group_blocks), r->blocks[0] * r->blocks[1]),
+                           r->parts);
   r->workers = worth < r->tasks ? worth : r->tasks;
   plan_memory(r);
   return true;
@@ -169,8 +173,9 @@ static dynq_conv_block block_of(const dynq_conv_plan *r, size_t index) {
     b.span[d] = span_of(&c->axis[d], b.n[d]);
     index /= r->blocks[d];
   }
-  b.group = index % c->groups;
-  dynq_share(c->images, r->image_blocks, index / c->groups, &b.image, &b.images);
+  dynq_share(c->groups, r->group_blocks, index % r->group_blocks, &b.group, &b.groups);
+  b.groups -= b.group;
+  dynq_share(c->images, r->image_blocks, index / r->group_blocks, &b.image, &b.images);
   b.images -= b.image;
   return b;
 }

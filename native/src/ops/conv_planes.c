@@ -171,7 +171,7 @@ const float *dynq_conv_planes_input(const dynq_conv_plan *r, const dynq_conv_blo
   return window;
 }
 
-void dynq_conv_planes_run(const dynq_conv_plan *r, const dynq_conv_block *b, char *memory) {
+static void run_group(const dynq_conv_plan *r, const dynq_conv_block *b, char *memory) {
   const dynq_conv *c = r->c;
   const dynq_conv_planes *p = &r->planes;
   const size_t *offset = (const size_t *)(const void *)memory;
@@ -185,5 +185,12 @@ void dynq_conv_planes_run(const dynq_conv_plan *r, const dynq_conv_block *b, cha
   multiply(r, b, n, right, offset, buffer, n);
   for (size_t i = 0; i < c->outputs; i++) {
     dynq_conv_put(c, b, buffer + i * n, p->pitch, to + i * plane);
+  }
+}
+
+void dynq_conv_planes_run(const dynq_conv_plan *r, const dynq_conv_block *b, char *memory) {
+  dynq_conv_block one = *b;
+  for (; one.groups != 0; one.group++, one.groups--) {
+    run_group(r, &one, memory);
   }
 }

@@ -31,6 +31,7 @@ typedef struct dynq_conv_plan {
   bool positions_are_lanes, copied;  /* copied: rows are written out, where outputs are the lanes */
   size_t block[2], blocks[2];        /* positions of the largest block; blocks */
   size_t block_images, image_blocks; /* several images where they are small */
+  size_t group_blocks;               /* several groups in one where positions are the lanes */
   size_t parts, strip;               /* of the outputs */
   size_t tasks, workers;
   dynq_conv_planes planes;
@@ -45,10 +46,10 @@ typedef struct dynq_conv_plan {
   _Atomic bool nonfinite;
 } dynq_conv_plan;
 
-/* Positions [begin, begin + n) of each axis, of images [image, image + images), one group, times panels [panel,
- * panel_end). */
+/* Positions [begin, begin + n) of each axis, of images [image, image + images) and groups
+ * [group, group + groups), times panels [panel, panel_end). */
 typedef struct dynq_conv_block {
-  size_t image, images, group, begin[2], n[2], panel, panel_end;
+  size_t image, images, group, groups, begin[2], n[2], panel, panel_end;
   ptrdiff_t place[2]; /* the first place of the input that they see */
   size_t span[2];     /* places from there on */
 } dynq_conv_block;
