@@ -121,12 +121,16 @@ def equal_error_rate(same: Array, other: Array) -> float:
 
 def runtimes() -> dict[str, Callable[[], Run]]:
     weights = weights_of()
-    result = {"PyTorch float32": partial(_torch, weights, False), "PyTorch int8": partial(_torch, weights, True)}
+    result = {
+        "PyTorch float32": partial(_torch, weights, "float"),
+        "PyTorch int8": partial(_torch, weights, "torch"),
+    }
     for name, make in onnx_sessions(_onnx(weights)).items():
         result[name] = partial(_session, make)
     return result | {
         "dynq float32": partial(_dynq, weights, quantize=False),
         "dynq, first layer int8": partial(_dynq, weights, first_layer="int8"),
+        "dynq.torch": partial(_torch, weights, "dynq"),
         "dynq": partial(_dynq, weights),
     }
 
@@ -189,14 +193,19 @@ def _session(make: Callable[[], Session]) -> Run:
     return lambda mels: session({"mels": mels})[0]
 
 
-def _torch(weights: dict[str, Array], int8: bool) -> Run:
+def _torch(weights: dict[str, Array], form: str) -> Run:
+    """As it is ("float"), or int8 by PyTorch's quantize_dynamic ("torch") or by dynq.torch's ("dynq")."""
     import torch
 
     module = torch.nn.ModuleDict(
         {"lstm": torch.nn.LSTM(MELS, 256, 3, batch_first=True), "linear": torch.nn.Linear(256, 256)}
     )
     module.load_state_dict({name: torch.from_numpy(weights[name]) for name in module.state_dict()})
-    if int8:
+    if form == "dynq":
+        import dynq.torch
+
+        module = dynq.torch.quantize_dynamic(module.eval())
+    elif form == "torch":
         module = torch_int8(module, torch.nn.LSTM, torch.nn.Linear)
 
     def run(mels: Array) -> Array:

@@ -89,8 +89,9 @@ def test_speakers_keep_their_embeddings(bench: Any) -> None:
     speaker = bench("speaker", "resemblyzer", "sounds")
     voices, runtimes = speaker.data(2), speaker.runtimes()
     clips = [clip for voice in voices for clip in voice]
-    floats, ours = (speaker.embed(runtimes[name](), clips) for name in ("dynq float32", "dynq"))
-    assert (floats * ours).sum(axis=1).min() > 0.98
+    names = ("dynq float32", "dynq", "dynq.torch")
+    floats, *int8 = (speaker.embed(runtimes[name](), clips) for name in names)
+    assert all((floats * ours).sum(axis=1).min() > 0.98 for ours in int8)
 
 
 def test_the_layer_that_costs_speakers_their_embeddings_is_found(bench: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import os
 import pickle
 import subprocess
 import sys
@@ -502,6 +503,35 @@ def test_workers_of_a_data_loader_run_it(start: str) -> None:
     with torch.inference_mode(False), torch.no_grad():
         assert torch.equal(torch.cat(list(loader)), right)
     assert torch.equal(model(torch.full((40,), 0.25)), right[0])  # whose memory spawn has moved
+
+
+THREADS = """
+import os, sys, torch, dynq.torch
+from dynq.torch._threads import use_openmp
+from dynq._call import lib
+torch.set_num_threads(1)
+found = use_openmp()
+if sys.argv[1] == "own":
+    lib.torch_openmp(0, 0, 0)
+model = dynq.torch.quantize_dynamic(torch.nn.Sequential(torch.nn.Linear(1024, 1024), torch.nn.Tanh()).eval())
+lstm = dynq.torch.quantize_dynamic(torch.nn.LSTM(1024, 256).eval())
+x = torch.randn(512, 1024)
+one = model(x), lstm(x[:, None])[0]
+torch.set_num_threads(2)
+torch.exp(x)
+before = len(os.listdir("/proc/self/task"))
+two = model(x), lstm(x[:, None])[0]
+print(found, len(os.listdir("/proc/self/task")) - before, all(map(torch.equal, one, two)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+@pytest.mark.parametrize(("pool", "started"), [("torchs", 0), ("own", 1)])
+def test_threads_are_torchs(pool: str, started: int) -> None:
+    """No thread is started beside those that PyTorch has; where it has no OpenMP, dynq starts its own, as many."""
+    environment = {**os.environ, "DYNQ_NUM_THREADS": "4"}
+    text = subprocess.check_output([sys.executable, "-c", THREADS, pool], text=True, env=environment)
+    assert text.split() == ["True", str(started), "True"]
 
 
 def test_a_forked_child_runs_with_many_threads() -> None:

@@ -133,8 +133,10 @@ def _prepare_nothing(source: Path, folder: Path) -> None:
     pass
 
 
-def _open_torch(int8: bool) -> Callable[[Path, Path, int], Bind]:
-    """Modules and scaled_dot_product_attention, in eager mode; int8 by torch.ao.quantization.quantize_dynamic."""
+def _open_torch(form: str) -> Callable[[Path, Path, int], Bind]:
+    """Modules and scaled_dot_product_attention, in eager mode: as they are ("float"), or their linear layers int8, by
+    torch.ao.quantization.quantize_dynamic ("torch") or by dynq.torch.quantize_dynamic ("dynq").
+    """
 
     def open_file(source: Path, folder: Path, threads: int) -> Bind:
         import warnings
@@ -145,7 +147,11 @@ def _open_torch(int8: bool) -> Callable[[Path, Path, int], Bind]:
 
         torch.set_num_threads(threads)
         module = load(source)
-        if int8:
+        if form == "dynq":
+            import dynq.torch
+
+            module = dynq.torch.quantize_dynamic(module, {torch.nn.Linear}, inplace=True)
+        elif form == "torch":
             quantize: Any = torch.ao.quantization.quantize_dynamic
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # it is deprecated
@@ -261,6 +267,7 @@ def _open_ctranslate2(source: Path, folder: Path, threads: int) -> Bind:
 
 RUNTIMES: dict[str, Runtime] = {
     "dynq": Runtime(("dynq",), _prepare_dynq, _open_dynq, "model.dynq"),
+    "dynq.torch": Runtime(("torch",), _prepare_nothing, _open_torch("dynq"), ""),
     "onnxruntime float32": Runtime(("onnxruntime", "onnx"), _prepare_onnx, _open_onnx("float.onnx"), "float.onnx"),
     "onnxruntime int8": Runtime(
         ("onnxruntime", "onnx"), _prepare_dynamic(False), _open_onnx("tensor.onnx"), "tensor.onnx"
@@ -268,8 +275,8 @@ RUNTIMES: dict[str, Runtime] = {
     "onnxruntime int8 channel": Runtime(
         ("onnxruntime", "onnx"), _prepare_dynamic(True), _open_onnx("channel.onnx"), "channel.onnx"
     ),
-    "torch float32": Runtime(("torch",), _prepare_nothing, _open_torch(False), ""),
-    "torch int8": Runtime(("torch",), _prepare_nothing, _open_torch(True), ""),
+    "torch float32": Runtime(("torch",), _prepare_nothing, _open_torch("float"), ""),
+    "torch int8": Runtime(("torch",), _prepare_nothing, _open_torch("torch"), ""),
     "openvino float32": Runtime(
         ("openvino", "onnx"), _prepare_openvino(False), _open_openvino(False), "openvino-float.bin"
     ),

@@ -190,7 +190,7 @@ def tables(results: list[Record], opened: list[Record], width: int) -> Iterator[
             ]
             mean = sum(r["cosine"] for r in of_name) / len(of_name)
             table.add_row(name, *cells, f"{mean:.4f}")
-        if others := [name for name in _by_peer(rows) if name != "dynq"]:
+        if others := [name for name in _by_peer(rows) if not name.startswith("dynq")]:
             table.add_section()
             ratios = [min(r["x_dynq"] for r in rows if _size(r) == size and r["peer"] in others) for size in sizes]
             table.add_row("the best / dynq", *(f"{ratio:.2f}" for ratio in ratios), "")

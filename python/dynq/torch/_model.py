@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from .._arguments import UINT8, Array
-from .._call import lib
 from ..graph import Graph
 from ..graph.image import write_image
 from ..graph.ir import Value
 from ..graph.read import read_graph
 from ..model import Model
 from ..weights import QuantizedWeight
+from ._threads import torch_threads
 
 __all__ = ["constants", "make_image", "run_model"]
 
@@ -46,11 +46,8 @@ def run_model(image: Tensor, inputs: list[Tensor]) -> list[Tensor]:
     """Outputs of the model for ``inputs`` in its order, on at most torch.get_num_threads() threads."""
     model = _open(image)
     arrays = [x.numpy() for x in inputs]
-    lib.torch_enter(torch.get_num_threads())
-    try:
+    with torch_threads():
         outputs = model._run(arrays, False)
-    finally:
-        lib.torch_leave()
     return [torch.from_numpy(y) for y in outputs]
 
 

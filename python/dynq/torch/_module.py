@@ -12,6 +12,7 @@ from torch.compiler import is_compiling
 
 from ..errors import Error
 from ..report import Row
+from ._threads import torch_threads
 
 __all__ = ["Entry", "QuantizedModule", "checked", "copy_hooks", "is_eager", "is_norm", "replace"]
 
@@ -72,7 +73,9 @@ class QuantizedModule(nn.Module):
         return self
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        for name, tensor in self.get_tensors().items():
+        with torch_threads():
+            tensors = self.get_tensors()
+        for name, tensor in tensors.items():
             destination[prefix + name] = tensor
 
     def _load_from_state_dict(
@@ -112,7 +115,8 @@ class QuantizedModule(nn.Module):
                     tensors[key] = tensor
         if good:
             try:
-                self.set_tensors(tensors)
+                with torch_threads():
+                    self.set_tensors(tensors)
             except ValueError as error:
                 error_msgs.append(f"{prefix.removesuffix('.') or type(self).__name__}: {error}")
 

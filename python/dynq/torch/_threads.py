@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -33,11 +31,11 @@ def use_openmp() -> bool:
     return True
 
 
-@contextlib.contextmanager
-def torch_threads() -> Iterator[None]:
+class torch_threads:
     """Within, this thread's calls use at most torch.get_num_threads() threads."""
-    lib.torch_enter(torch.get_num_threads())
-    try:
-        yield
-    finally:
+
+    def __enter__(self) -> None:
+        lib.torch_enter(torch.get_num_threads())
+
+    def __exit__(self, *error: object) -> None:
         lib.torch_leave()

@@ -20,6 +20,7 @@ from ..report import Report, Row
 from ._kinds import Kind, find_kind, names_of_weights
 from ._module import QuantizedModule, copy_hooks, is_norm
 from ._packed import pack, quantize_rows
+from ._threads import torch_threads
 from .embedding import Embedding, EmbeddingBag
 from .linear import Linear
 
@@ -75,7 +76,7 @@ def quantize_dynamic(
     plan = _Plan(module, _spec(qconfig_spec), _patterns(keep_float), first_layer == "int8")
     if strict and plan.problems:
         raise UnsupportedModelError(_text(plan.problems, "cannot be converted"), plan.problems)
-    with torch.inference_mode(False), torch.no_grad():
+    with torch_threads(), torch.inference_mode(False), torch.no_grad():
         result = plan.convert_in_place() if inplace else plan.convert_copy()
     if strict and plan.problems:  # a weight that is not finite, which only its conversion tells
         raise UnsupportedModelError(_text(plan.problems, "cannot be converted"), plan.problems)
