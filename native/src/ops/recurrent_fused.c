@@ -76,7 +76,7 @@ static void finish(const dynq_step *s, const dynq_lhs *lhs, size_t column, size_
                                .bias = s->bias != NULL ? s->bias + column : NULL,
                                .projected = s->projected + column,
                                .projected_stride = s->stride,
-                               .h = s->h + column,
+                               .h = r->cell == DYNQ_CELL_GRU ? s->h + column : NULL,
                                .to = s->to + column,
                                .c = s->c + column};
   if (r->cell == DYNQ_CELL_LSTM) {
