@@ -10,7 +10,7 @@ from html import escape
 
 from .analysis import Analysis, LayerRow
 from .measure import OUTLIER, RANGES
-from .table import POOR, cosine_text, decibels, duration, percent, summary
+from .table import POOR, cosine_text, decibels, duration, percent, summary, with_unit
 
 __all__ = ["page"]
 
@@ -92,12 +92,12 @@ def _name(name: str) -> str:
 
 def _tiles(analysis: Analysis) -> str:
     tiles = [
-        (f"{_name(output.name)}", f"{decibels(output.sqnr_db)} dB", f"cosine {cosine_text(output.cosine)}")
+        (f"{_name(output.name)}", with_unit(output.sqnr_db), f"cosine {cosine_text(output.cosine)}")
         for output in analysis.outputs
     ]
     count = len(analysis.worst)
     worst = analysis.worst[0]
-    tiles.append(("worst layer", f"{decibels(worst.output_sqnr_db)} dB", _name(worst.name)))
+    tiles.append(("worst layer", with_unit(worst.output_sqnr_db), _name(worst.name)))
     tiles.append(("layers", f"{count} int8", f"{len(analysis.rows) - count} float"))
     ratio = analysis.float_seconds / max(analysis.seconds, 1e-12)
     times = f"{duration(analysis.seconds)}, float {duration(analysis.float_seconds)}"
@@ -129,7 +129,7 @@ def _ratios(rows: Sequence[LayerRow]) -> str:
             for kind, value in reversed([*zip(kinds, triple, strict=True)])
             if value is not None and not math.isnan(value)
         )
-        told = [f"{kind} {decibels(value)} dB" for kind, value in zip(kinds, triple, strict=True) if value is not None]
+        told = [f"{kind} {with_unit(value)}" for kind, value in zip(kinds, triple, strict=True) if value is not None]
         label = decibels(row.output_sqnr_db) if row.quantized else "float"
         poor = " poor" if row.output_sqnr_db is not None and row.output_sqnr_db < POOR else ""
         lines.append(
@@ -185,7 +185,7 @@ def _scatter(rows: Sequence[LayerRow]) -> str:
     worst = sorted(points, key=lambda point: point[2])[:_LABELLED]
     for row, share, y in points:
         cx, cy = at(share, y)
-        told = f"{escape(row.name)}: {decibels(y)} dB, {percent(share, 1)} of the time"
+        told = f"{escape(row.name)}: {with_unit(y)}, {percent(share, 1)} of the time"
         out.append(f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="4"><title>{told}</title></circle>')
     taken: list[tuple[float, float]] = []
     for number, (_, share, y) in enumerate(worst, 1):
@@ -197,7 +197,7 @@ def _scatter(rows: Sequence[LayerRow]) -> str:
         out.append(f'<text class="number" x="{cx:.1f}" y="{cy + 4:.1f}">{number}</text>')
     out.append("</svg>")
     names = "".join(
-        f"<li>{_name(row.name)}: {decibels(y)} dB, {percent(share, 1)} of the time</li>" for row, share, y in worst
+        f"<li>{_name(row.name)}: {with_unit(y)}, {percent(share, 1)} of the time</li>" for row, share, y in worst
     )
     return f'<div class="beside">{"".join(out)}<ol>{names}</ol></div>'
 

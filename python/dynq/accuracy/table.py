@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from .analysis import Analysis, LayerRow
     from .culprits import Culprits
 
-__all__ = ["POOR", "cosine_text", "decibels", "duration", "percent", "render", "render_culprits", "summary"]
+__all__ = [
+    "POOR",
+    "cosine_text",
+    "decibels",
+    "duration",
+    "percent",
+    "render",
+    "render_culprits",
+    "summary",
+    "with_unit",
+]
 
 _WIDE = 110  # columns from which on there is place for all of it
 _LEAST_ROOM = 12  # columns for a name
@@ -101,6 +111,10 @@ def decibels(value: float | None) -> str:
     if value is None:
         return ""
     return "exact" if value == math.inf else f"{value:.1f}"
+
+
+def with_unit(value: float | None) -> str:
+    return f"{decibels(value)} dB" if value is not None and math.isfinite(value) else decibels(value)
 
 
 def cosine_text(value: float | None) -> str:
