@@ -32,6 +32,7 @@ files_not_here=(
   tests/python/test_compare_static.py
   tests/python/test_conv.py
   tests/python/test_graph_*.py
+  tests/python/test_linear_finer.py
   tests/python/test_onnx_backend.py
   tests/python/test_onnx_export.py
   tests/python/test_onnx_import.py
