@@ -17,7 +17,7 @@
 static pthread_once_t count_once = PTHREAD_ONCE_INIT;
 static size_t count_default; /* 0: DYNQ_NUM_THREADS cannot be understood */
 static char count_text[32];
-static _Atomic size_t count_chosen; /* 0: count_default */
+static _Atomic size_t count_chosen;                 /* 0: count_default */
 static _Thread_local const dynq_threads *pool_here; /* NULL: the built-in one */
 static _Thread_local size_t limit_here;             /* 0: none */
 
