@@ -54,8 +54,8 @@ static inline bool dynq_recurrent_projects(const dynq_recurrent *r) {
 /* Floats of one direction's panels; SIZE_MAX on overflow. */
 size_t dynq_recurrent_panel_floats(const dynq_recurrent *r);
 
-/* Bytes that it works in with up to `count` threads; SIZE_MAX on overflow. It looks at sizes, cell, kernels and weights
- * alone. */
+/* Bytes that it works in with up to `count` threads; SIZE_MAX on overflow. Of states, bias and peepholes it looks at no
+ * value, but whether there are peepholes. */
 size_t dynq_recurrent_bytes(const dynq_recurrent *r, size_t count);
 /* `memory`: that many bytes, aligned to 64. DYNQ_NONFINITE: outputs are written, some are NaN. */
 dynq_status dynq_recurrent_run(const dynq_recurrent *r, void *memory, const dynq_threads *threads, size_t count);

@@ -214,7 +214,8 @@ static dynq_status find_states(const dynq_op_node *node, size_t first, dynq_recu
   DYNQ_TRY(check_input(node, first + 3, "P", 2, peepholes));
   r->initial_h = h != NULL ? h->data : NULL;
   r->initial_c = c != NULL ? c->data : NULL;
-  r->peepholes = p != NULL ? p->data : NULL;
+  static const float any = 0.0f; /* infer() has no values, and yet needs to know that there are some */
+  r->peepholes = p == NULL ? NULL : p->data != NULL ? p->data : &any;
   return DYNQ_OK;
 }
 
