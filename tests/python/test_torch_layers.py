@@ -231,6 +231,52 @@ def test_convolutions_follow_torchs(mode: str, spatial: int, options: dict[str, 
         quantized(x[:, :15])
 
 
+@pytest.mark.parametrize("kind", [*LAYERS, *CELLS])
+def test_recurrent_modules_take_inputs_and_states_that_require_a_gradient(kind: Any) -> None:
+    module = dt.quantize_dynamic(kind(24, 32).eval())
+    x, state = torch.randn(3, 24), torch.randn(3, 32)
+    if kind in LAYERS:
+        x, state = x[None], state[None]
+    both = kind in (nn.LSTM, nn.LSTMCell)
+    want, *_ = module(x, (state, state) if both else state)
+    with torch.enable_grad():
+        x, state = nn.Parameter(x) * 1, nn.Parameter(state)
+        y, *_ = module(x, (state, state) if both else state)
+        if kind in LAYERS:
+            packed, _ = module(pack_padded_sequence(x, [1, 1, 1]), (state, state) if both else state)
+            assert torch.equal(packed.data, want[0]) and not packed.data.requires_grad
+    assert torch.equal(y, want) and not y.requires_grad
+
+
+def test_convolutions_take_inputs_that_require_a_gradient() -> None:
+    module = dt.quantize_dynamic(nn.Conv1d(16, 24, 3).eval())
+    x = torch.randn(2, 16, 9)
+    with torch.enable_grad():
+        y = module(nn.Parameter(x) * 1)
+    assert torch.equal(y, module(x)) and not y.requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_default_dtype_does_not_matter(dtype: Any) -> None:
+    modules = [kind(24, 32).eval() for kind in (*LAYERS, *CELLS)]
+    attention, table = nn.MultiheadAttention(24, 2).eval(), nn.Embedding(10, 24).eval()
+    x, index, padding = torch.randn(1, 3, 24), torch.arange(10), torch.tensor([[False]] * 3)
+
+    def run() -> list[Any]:
+        recurrent = [dt.quantize_dynamic(m)(x if isinstance(m, nn.RNNBase) else x[0]) for m in modules]
+        first = [y[0] if isinstance(y, tuple) else y for y in recurrent]
+        attended = dt.quantize_dynamic(attention)(x, x, x, key_padding_mask=padding)
+        return [*first, *attended, dt.quantize_dynamic(table)(index)]
+
+    want, before = run(), torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        got = run()
+    finally:
+        torch.set_default_dtype(before)
+    assert all(a.dtype == torch.float32 and torch.equal(a, b) for a, b in zip(got, want, strict=True))
+
+
 def test_a_convolution_has_the_bits_of_a_graph() -> None:
     module = nn.Conv1d(16, 24, 3, stride=2, padding=1).eval()
     g = dynq.Graph()

@@ -82,6 +82,20 @@ def test_strided_and_half_inputs_are_computed_in_float32() -> None:
     assert torch.equal(copy.deepcopy(quantized).bfloat16()(x.t()).isfinite().all(), torch.tensor(True))
 
 
+def test_a_negated_view_is_not_read_as_it_lies() -> None:
+    quantized, x = dt.quantize_dynamic(linear()), torch.randn(3, 40)
+    assert torch.equal(quantized(torch._neg_view(x)), quantized(-x))
+
+
+@pytest.mark.parametrize("needs", [True, False])
+def test_attention_is_in_float32_under_autocast(needs: bool) -> None:
+    quantized = dt.quantize_dynamic(nn.MultiheadAttention(32, 4, batch_first=True).eval())
+    x = torch.randn(2, 5, 32)
+    want = quantized(x, x, x, need_weights=needs)[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(quantized(x, x, x, need_weights=needs)[0], want)
+
+
 def test_names_of_attributes_stay() -> None:
     quantized = dt.quantize_dynamic(linear())
     assert (quantized.in_features, quantized.out_features) == (40, 24)
@@ -178,6 +192,32 @@ def test_an_embedding_bag_is_torchs_on_the_quantized_table(mode: str, padding: i
     if mode == "sum":
         weights = torch.rand(2, 3)
         assert torch.equal(quantized(index, per_sample_weights=weights), reference(index, per_sample_weights=weights))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("tied", [False, True])
+def test_tables_give_the_dtype_of_the_float_ones(dtype: Any, tied: bool) -> None:
+    model = nn.Sequential(nn.Embedding(50, 24), nn.LayerNorm(24), nn.Linear(24, 50))
+    if tied:
+        model[2].weight = model[0].weight
+    halves = dt.quantize_dynamic(copy.deepcopy(model).to(dtype).eval())
+    index = torch.tensor([[0, 3, 49]])
+    assert halves(index).dtype == dtype
+    assert torch.equal(halves[0](index), halves[0].weight[index].to(dtype))
+    floats = dt.quantize_dynamic(model.eval())
+    rows = floats[0](index)
+    for made in (copy.deepcopy(floats).to(dtype), pickle.loads(pickle.dumps(copy.deepcopy(floats).to(dtype)))):
+        assert made(index).dtype == dtype and torch.equal(made[0](index), rows.to(dtype))
+    assert torch.equal(copy.deepcopy(floats).to(dtype).float()[0](index), rows)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_bag_of_halves_gives_halves(dtype: Any) -> None:
+    bag = dt.quantize_dynamic(nn.EmbeddingBag(50, 20, mode="sum").to(dtype).eval())
+    index, weights = torch.tensor([[0, 3, 49]]), torch.rand(1, 3).to(dtype)
+    want = (bag.weight[index] * weights.float()[..., None]).sum(1)
+    y = bag(index, per_sample_weights=weights)
+    assert y.dtype == dtype and torch.allclose(y.float(), want, rtol=1e-2, atol=1e-2)
 
 
 def test_a_table_that_is_a_layers_weight_stays_one() -> None:

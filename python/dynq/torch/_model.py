@@ -45,7 +45,7 @@ def constants(image: Tensor) -> dict[str, Array | QuantizedWeight]:
 def run_model(image: Tensor, inputs: list[Tensor]) -> list[Tensor]:
     """Outputs of the model for ``inputs`` in its order, on at most torch.get_num_threads() threads."""
     model = _open(image)
-    arrays = [x.numpy() for x in inputs]
+    arrays = [x.detach().numpy() for x in inputs]
     with torch_threads():
         outputs = model._run(arrays, False)
     return [torch.from_numpy(y) for y in outputs]

@@ -47,7 +47,7 @@ def pack_integers(w: Tensor, scale: Tensor) -> Tensor:
 def quantize_rows(w: Tensor) -> tuple[Tensor, Tensor]:
     """Float (N, K), symmetric per row: int8 (N, K) and float32 (N,), not packed."""
     n, k = w.shape
-    rows, scale = torch.empty((n, k), dtype=torch.int8), torch.empty(n)
+    rows, scale = torch.empty((n, k), dtype=torch.int8), torch.empty(n, dtype=torch.float32)
     for begin, end in _pieces(n, k):
         weight = quantize_weight(w[begin:end].detach().float().numpy())
         rows[begin:end] = torch.from_numpy(weight.integers())

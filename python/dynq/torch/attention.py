@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -90,13 +91,14 @@ class MultiheadAttention(QuantizedModule):
             mask = functional.pad(mask, (0, k.shape[1] - mask.shape[-1]))
         q, k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (q, k, v))
         weights = None
-        if need_weights:
-            scores = (q * self.head_dim**-0.5) @ k.transpose(-2, -1)
-            weights = torch.softmax(scores if mask is None else scores + mask, -1)
-            attended = weights @ v
-            weights = (weights.mean(1) if average_attn_weights else weights).to(dtype)
-        else:
-            attended = functional.scaled_dot_product_attention(q, k, v, mask)
+        with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
+            if need_weights:
+                scores = (q * self.head_dim**-0.5) @ k.transpose(-2, -1)
+                weights = torch.softmax(scores if mask is None else scores + mask, -1)
+                attended = weights @ v
+                weights = (weights.mean(1) if average_attn_weights else weights).to(dtype)
+            else:
+                attended = functional.scaled_dot_product_attention(q, k, v, mask)
         y: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2)).to(dtype)
         if not batched:
             return y.squeeze(0), None if weights is None else weights.squeeze(0)
@@ -212,5 +214,5 @@ def _packed_name(weight: str) -> str:
 def _additive(mask: Tensor) -> Tensor:
     """A bool mask, True: not looked at, becomes 0 and -infinity."""
     if mask.dtype == torch.bool:
-        return torch.zeros(mask.shape).masked_fill_(mask, float("-inf"))
+        return torch.zeros(mask.shape, dtype=torch.float32).masked_fill_(mask, float("-inf"))
     return mask.float()

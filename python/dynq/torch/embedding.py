@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +21,23 @@ class _Table(QuantizedModule):
     packed_names = ("packed", "rows", "row_scale")
     num_embeddings: int
     embedding_dim: int
+    dtype: torch.dtype  # of what comes out, as of the float table: nothing that goes in has one
     rows: Tensor | None
     row_scale: Tensor | None
     packed: Tensor | None
 
-    def _init_table(self, n: int, d: int, rows: Tensor | None, row_scale: Tensor | None, packed: Tensor | None) -> None:
+    def _init_table(
+        self,
+        n: int,
+        d: int,
+        rows: Tensor | None,
+        row_scale: Tensor | None,
+        packed: Tensor | None,
+        dtype: torch.dtype,
+    ) -> None:
         self.num_embeddings = n
         self.embedding_dim = d
+        self.dtype = dtype
         self.register_buffer("rows", rows, persistent=False)
         self.register_buffer("row_scale", row_scale, persistent=False)
         self.register_buffer("packed", packed, persistent=False)
@@ -38,6 +48,15 @@ class _Table(QuantizedModule):
         """The table that it looks into, float32 (num_embeddings, embedding_dim): a new tensor at each call."""
         rows, scale = self._integers()
         return rows.float().mul_(scale[:, None])
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _Table:
+        """Of ``half()`` and its like, which change what comes out; scales stay float32."""
+        scale = self.row_scale
+        super()._apply(fn, recurse)
+        self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype
+        if scale is not None and self.row_scale is not None and self.row_scale.dtype != torch.float32:
+            self.row_scale = scale.to(self.row_scale.device)
+        return self
 
     def _integers(self) -> tuple[Tensor, Tensor]:
         if self.packed is not None:
@@ -84,7 +103,7 @@ class _Table(QuantizedModule):
 
 
 class Embedding(_Table):
-    """Rows of an int8 table as float32."""
+    """Rows of an int8 table, computed in float32, in the dtype of the float one."""
 
     def __init__(
         self,
@@ -95,19 +114,20 @@ class Embedding(_Table):
         rows: Tensor | None = None,
         row_scale: Tensor | None = None,
         packed: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        self._init_table(num_embeddings, embedding_dim, rows, row_scale, packed)
+        self._init_table(num_embeddings, embedding_dim, rows, row_scale, packed, dtype)
         self.padding_idx = padding_idx
 
     @classmethod
     def from_float(cls, module: nn.Embedding, **table: Tensor) -> Embedding:
         """``table``: rows and row_scale, or packed, where the table is quantized already."""
         n, d = module.num_embeddings, module.embedding_dim
-        return cls(n, d, module.padding_idx, **(table or _quantized(module.weight)))
+        return cls(n, d, module.padding_idx, dtype=module.weight.dtype, **(table or _quantized(module.weight)))
 
     def forward(self, index: Tensor) -> Tensor:
-        return self._look_up(index)
+        return self._look_up(index).to(self.dtype)
 
     def extra_repr(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
@@ -115,7 +135,7 @@ class Embedding(_Table):
 
 
 class EmbeddingBag(_Table):
-    """Sums, means or maxima of rows of an int8 table, in float32."""
+    """Sums, means or maxima of rows of an int8 table, computed in float32, in the dtype of the float one."""
 
     def __init__(
         self,
@@ -128,9 +148,10 @@ class EmbeddingBag(_Table):
         rows: Tensor | None = None,
         row_scale: Tensor | None = None,
         packed: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        self._init_table(num_embeddings, embedding_dim, rows, row_scale, packed)
+        self._init_table(num_embeddings, embedding_dim, rows, row_scale, packed, dtype)
         self.mode = mode
         self.include_last_offset = include_last_offset
         self.padding_idx = padding_idx
@@ -144,6 +165,7 @@ class EmbeddingBag(_Table):
             module.mode,
             module.include_last_offset,
             module.padding_idx,
+            dtype=module.weight.dtype,
             **(table or _quantized(module.weight)),
         )
 
@@ -162,10 +184,10 @@ class EmbeddingBag(_Table):
             rows,
             None if offsets is None else offsets.long(),
             mode=self.mode,
-            per_sample_weights=per_sample_weights,
+            per_sample_weights=None if per_sample_weights is None else per_sample_weights.float(),
             include_last_offset=self.include_last_offset,
             padding_idx=padding,
-        )
+        ).to(self.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.num_embeddings}, {self.embedding_dim}, mode={self.mode!r}, int8"

@@ -59,8 +59,8 @@ def _linear_out(
 def _linear_into(x: Tensor, packed: Tensor, bias: Tensor | None, n: int, first: int, count: int, y: Tensor) -> Tensor:
     if x.dtype is not _float32 or (bias is not None and bias.dtype is not _float32):
         raise TypeError(f"x is {x.dtype} and bias {None if bias is None else bias.dtype}; expected float32")
-    if not x.is_contiguous():
-        x = x.contiguous()
+    if x.is_neg() or not x.is_contiguous():
+        x = x.resolve_neg().contiguous()
     k = x.shape[-1]
     weight = handle(packed, n, k, first, count)
     m = x.numel() // k if k else y.numel() // max(y.shape[-1], 1)

@@ -179,7 +179,7 @@ class _Layers(_Recurrent):
     def _state(self, state: Tensor | None, batch: int, batched: bool, what: str) -> Tensor:
         shape = (self.layout.layers * self.layout.directions, batch, self.hidden_size)
         if state is None:
-            return torch.zeros(shape)
+            return torch.zeros(shape, dtype=torch.float32)
         state = checked(self, state, f"{what}_0")
         if not batched and state.dim() == 2:
             state = state.unsqueeze(1)
@@ -244,7 +244,7 @@ class _Cell(_Recurrent):
         ready = []
         for state, what in zip(states, ("hx", "cx"), strict=False):
             if state is None:
-                ready.append(torch.zeros((1, *shape)))
+                ready.append(torch.zeros((1, *shape), dtype=torch.float32))
                 continue
             state = checked(self, state, what)
             if tuple(state.shape) != shape[0 if batched else 1 :]:
