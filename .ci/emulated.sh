@@ -74,7 +74,7 @@ tiles_ran 10000
 echo "-- amx, from Python"
 python3 -m venv "$work/emulated-python"
 "$work/emulated-python/bin/pip" install -q . 'pytest>=8' 'hypothesis>=6.100' 'ml_dtypes>=0.4' \
-  -C build-dir="$work/emulated-wheel" -C cmake.define.DYNQ_ASSUME_CPU=ON
+  --config-settings=build-dir="$work/emulated-wheel" --config-settings=cmake.define.DYNQ_ASSUME_CPU=ON
 as_amx "$work/emulated-python/bin/python" -c 'import dynq; assert dynq.isa.selected() == "amx", dynq.isa.selected()'
 # The other instruction sets' parameters have run without this; the tests of threads take as long as all the rest.
 as_amx CI=1 "$work/emulated-python/bin/python" -m pytest -q -p no:cacheprovider -k "not avx and not scalar" \
