@@ -23,6 +23,7 @@ from ._report import console, json_option, print_json
 from .accuracy.static_command import static_options
 from .errors import Error, FileFormatError
 from .model import Model, ModelValue, load
+from .quantization_options import build_options, existing_file, quantization_options
 from .random_inputs import random_input
 from .report import Row
 
@@ -36,39 +37,21 @@ _SHOWN = 4  # nodes that stayed float for one reason
 _input_value = click.option(
     "--input-value", "values", multiple=True, metavar="NAME=16000", help="An input of the same value in every run."
 )
-_existing = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.argument("source", metavar="MODEL.onnx|MODEL.pt2", type=_existing)
+@click.argument("source", metavar="MODEL.onnx|MODEL.pt2", type=existing_file)
 @click.option("-o", "--output", required=True, metavar="MODEL.dynq", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--keep-float", multiple=True, metavar="PATTERN", help="Leave these nodes in float32; again for more.")
-@click.option("--attention", type=click.Choice(["float", "int8"]), default="float", show_default=True)
-@click.option("--embedding", type=click.Choice(["float", "int8"]), default="int8", show_default=True)
-@click.option(
-    "--first-layer", type=click.Choice(["float", "int8"]), default="float", show_default=True,
-    help="One that reads an input and is small beside the others.",
-)  # fmt: skip
-@click.option(
-    "--int16", multiple=True, metavar="PATTERN", help="16-bit inputs for these linear layers; again for more."
-)
-@click.option("--group-size", type=int, metavar="64", help="A scale for each so many values of linear layers' inputs.")
-@click.option(
-    "--smooth", "smooth", multiple=True, metavar="FILE.npz", type=_existing,
-    help="Inputs by name: outliers in them move into weights; again for more.",
-)  # fmt: skip
+@quantization_options
 @click.option("--no-quantize", is_flag=True, help="Leave everything in float32.")
 @_input_value
 @click.option("--input-shape", "shapes", multiple=True, metavar="NAME=1x576", help="Sizes left open; ? leaves one.")
 @json_option
 def quantize(
-    source: Path, output: Path, keep_float: tuple[str, ...], attention: str, embedding: str, first_layer: str,
-    int16: tuple[str, ...], group_size: int | None, smooth: tuple[Path, ...], no_quantize: bool,
-    values: tuple[str, ...], shapes: tuple[str, ...], as_json: bool,
+    source: Path, output: Path, no_quantize: bool, values: tuple[str, ...], shapes: tuple[str, ...], as_json: bool,
+    **options: Any,
 ) -> None:  # fmt: skip
     """Make a .dynq file of an ONNX model, or of a program that torch.export.save wrote."""
-    from .accuracy.samples import read_npz
-
     errors = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
@@ -77,20 +60,8 @@ def quantize(
         task = progress.add_task("reading", total=3)
         graph = _refused(lambda: _graph(source, _input_values(values), _input_shapes(shapes)))
         progress.update(task, description="quantizing" if not no_quantize else "packing", advance=1)
-        floating = graph.build(quantize=False) if smooth else None
-        samples = [sample for path in smooth for sample in read_npz(path, floating)] if floating else None
-        model = _refused(
-            lambda: graph.build(
-                quantize=not no_quantize,
-                keep_float=keep_float,
-                attention=attention,
-                embedding=embedding,
-                first_layer=first_layer,
-                int16=int16,
-                group_size=group_size,
-                smooth=samples,
-            )
-        )
+        given = _refused(lambda: build_options(graph, options))
+        model = _refused(lambda: graph.build(quantize=not no_quantize, **given))
         progress.update(task, description="writing", advance=1)
         try:
             model.save(output)
@@ -167,7 +138,7 @@ def _floats_table(rows: tuple[Row, ...]) -> Table:
 
 
 @click.command()
-@click.argument("file", metavar="MODEL.dynq", type=_existing)
+@click.argument("file", metavar="MODEL.dynq", type=existing_file)
 @click.option("-o", "--output", required=True, metavar="MODEL.onnx", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--form", type=click.Choice(["dynamic", "qdq"]), default="dynamic", show_default=True,
@@ -194,7 +165,7 @@ def export(file: Path, output: Path, form: str, granularity: str | None, externa
 
 
 @click.command()
-@click.argument("file", metavar="MODEL.dynq", type=_existing)
+@click.argument("file", metavar="MODEL.dynq", type=existing_file)
 @click.option("--verify", is_flag=True, help="Read all of it and compare its checksum.")
 @json_option
 def inspect(file: Path, verify: bool, as_json: bool) -> None:
@@ -225,7 +196,7 @@ def inspect(file: Path, verify: bool, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("file", metavar="MODEL.dynq", type=_existing)
+@click.argument("file", metavar="MODEL.dynq", type=existing_file)
 @click.option("--input", "inputs", multiple=True, metavar="NAME=FILE.npy", help="An input; again for each.")
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=1x128", help="A random input of this shape.")
 @click.option("--seed", default=0, show_default=True, help="Of random inputs.")
@@ -260,8 +231,8 @@ def run(
 
 
 @click.command()
-@click.argument("source", metavar="MODEL.onnx", type=_existing)
-@click.argument("file", metavar="MODEL.dynq", type=_existing)
+@click.argument("source", metavar="MODEL.onnx|MODEL.pt2", type=existing_file)
+@click.argument("file", metavar="MODEL.dynq", type=existing_file)
 @click.option("--input", "inputs", multiple=True, metavar="NAME=FILE.npy", help="An input; again for each.")
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=1x128", help="A random input of this shape.")
 @click.option("--seed", default=0, show_default=True, help="Of random inputs.")
@@ -277,10 +248,11 @@ def compare(
     model = load(file)
     if static:
         from .accuracy.static_command import run as run_static
-        from .importers.onnx import from_onnx
 
+        if options["files"] and (inputs or shapes):
+            raise click.UsageError(f"--{'input' if inputs else 'shape'} gives other inputs than --samples; choose one")
         run_static(
-            lambda: _refused(lambda: from_onnx(source, quantize=False, inputs=_input_values(values))),
+            lambda: _floating(source, _input_values(values)),
             model,
             lambda seed: _inputs(model, inputs, shapes, seed),
             seed=seed,
@@ -289,7 +261,7 @@ def compare(
             **options,
         )
         return
-    if wrong := [name for name, value in options.items() if value and name != "method"]:
+    if wrong := [name for name, value in options.items() if value]:
         option = {"files": "samples", "others": "other", "gains": "gain", "noises": "noise"}.get(wrong[0], wrong[0])
         raise click.UsageError(f"--{option} goes with --static")
     given = _inputs(model, inputs, shapes, seed)
@@ -312,18 +284,25 @@ def compare(
     )
 
 
+def _floating(source: Path, values: dict[str, Any]) -> Model:
+    model: Model = _refused(lambda: _graph(source, values, {}).build(quantize=False))
+    return model
+
+
 def _float_runtime(
     source: Path, given: dict[str, Array], values: dict[str, Any]
 ) -> tuple[str, Callable[[], dict[str, Array]]]:
-    """ONNX Runtime with as many threads as dynq, or dynq itself in float32 where that is not installed."""
+    """ONNX Runtime with as many threads as dynq, or dynq itself in float32 where that is not installed or the model is
+    not from ONNX."""
     from .threads import get_num_threads
 
+    if source.suffix == ".pt2":
+        program = _floating(source, values)
+        return "dynq in float32", lambda: program.run(given)
     try:
         import onnxruntime
     except ImportError:
-        from .importers.onnx import from_onnx
-
-        model = _refused(lambda: from_onnx(source, quantize=False, inputs=values))
+        model = _floating(source, values)
         return "dynq in float32 (onnxruntime is not installed)", lambda: model.run(given)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = get_num_threads()
@@ -358,18 +337,17 @@ def _inputs(model: Model, files: tuple[str, ...], shapes: tuple[str, ...], seed:
     """The inputs as the options tell; others of open sizes get those that equal names have."""
     by_name = {value.name: value for value in model.inputs}
     given: dict[str, Array] = {}
-    wanted: dict[str, tuple[int, ...]] = {}
     for text in files:
         name, path = _named(text, model, "--input")
         try:
-            given[name] = np.load(path, allow_pickle=False)
+            array = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise Error(f"{path} is not an array that can be read: {error}") from error
-    for text in shapes:
-        name, dims = _named(text, model, "--shape")
-        if not all(part.isdecimal() for part in dims.lower().split("x")) or len(dims) > 100:
-            raise click.UsageError(f"--shape {text}: expected sizes like 1x128")
-        wanted[name] = tuple(int(part) for part in dims.lower().split("x"))
+        if not isinstance(array, np.ndarray):
+            array.close()
+            raise Error(f"{path} is an .npz file; expected one array, as numpy.save writes it")
+        given[name] = array
+    wanted = random_shapes(shapes, model)
     sizes: dict[str, int] = {}
     for name in given.keys() | wanted.keys():
         shape = given[name].shape if name in given else wanted[name]
@@ -392,6 +370,17 @@ def _inputs(model: Model, files: tuple[str, ...], shapes: tuple[str, ...], seed:
             dims_of = tuple(sizes[d] if isinstance(d, str) else int(d or 0) for d in value.shape or ())
         given[value.name] = random_input(graph, value, dims_of, rng)
     return given
+
+
+def random_shapes(texts: tuple[str, ...], model: Model) -> dict[str, tuple[int, ...]]:
+    """What --shape says, by the names of inputs."""
+    wanted = {}
+    for text in texts:
+        name, dims = _named(text, model, "--shape")
+        if not all(part.isdecimal() for part in dims.lower().split("x")) or len(dims) > 100:
+            raise click.UsageError(f"--shape {text}: expected sizes like 1x128")
+        wanted[name] = tuple(int(part) for part in dims.lower().split("x"))
+    return wanted
 
 
 def _named(text: str, model: Model, option: str) -> tuple[str, str]:

@@ -176,6 +176,7 @@ def test_a_metric_that_fails_on_one_model_names_its_layers() -> None:
         ({"metric": 3}, TypeError, "metric is of type int"),
         ({"max_evaluations": 1}, ValueError, "max_evaluations is 1"),
         ({"target": 500}, ValueError, "target is 500; the float model itself reaches 200"),
+        ({"target": float("nan")}, ValueError, "target is nan; expected a finite number"),
         ({"samples": []}, ValueError, "samples is empty"),
         ({"quantize": False}, ValueError, "quantize is False"),
         ({"keep_float": ["layer*"]}, ValueError, "chain has no quantized layer"),

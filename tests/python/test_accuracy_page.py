@@ -93,6 +93,7 @@ def test_names_are_text_in_the_page(tmp_path: Path) -> None:
 def test_a_page_that_cannot_be_written_is_an_error(folder: Path) -> None:
     done = invoke("analyze", folder / "m.onnx", "--html", folder / "none" / "page.html")
     assert isinstance(done.exception, dynq.Error) and "page.html cannot be written" in str(done.exception)
+    assert "second" in done.output  # the table is not lost
 
 
 def test_the_command_shows_layers_outputs_and_what_was_run(folder: Path) -> None:
@@ -130,11 +131,6 @@ def test_a_file_can_be_compared_with_its_original(folder: Path) -> None:
     assert [row["sqnr_db"] for row in made["rows"]] == [row["sqnr_db"] for row in file["rows"]]
     done = invoke("analyze", folder / "m.onnx", folder / "m.dynq", "--keep-float", "first")
     assert done.exit_code == 2 and "--keep-float is for a model that is quantized here" in done.output
-
-
-def test_options_of_quantization_are_those_of_quantize(folder: Path) -> None:
-    facts = json.loads(invoke("analyze", folder / "m.onnx", "--keep-float", "second", "--json").stdout)
-    assert [row["quantized"] for row in facts["rows"]] == [True, False]
 
 
 def test_samples_may_have_an_axis_of_runs(folder: Path) -> None:
@@ -181,8 +177,29 @@ def test_other_wrong_arguments_are_told(folder: Path) -> None:
         done = invoke("analyze", folder / "m.onnx", *arguments)
         assert done.exit_code == 2 and text in done.output
     done = invoke("analyze", folder / "m.onnx", "--shape", "z=2x64")
-    assert isinstance(done.exception, dynq.Error) and "the inputs are x" in str(done.exception)
+    assert done.exit_code == 2 and "--shape z=2x64: expected NAME=..., NAME one of x" in done.output
     floating = dynq.from_onnx(folder / "m.onnx", quantize=False)
     floating.save(folder / "f.dynq")
     done = invoke("analyze", folder / "m.onnx", folder / "f.dynq")
     assert isinstance(done.exception, dynq.Error) and "has no quantized layer" in str(done.exception)
+
+
+def test_options_of_quantization_are_those_of_quantize(folder: Path) -> None:
+    samples = ["--samples", folder / "x.npz"]
+    options = ["--int16", "second", "--group-size", "32", "--smooth", folder / "x.npz"]
+    facts = json.loads(invoke("analyze", folder / "m.onnx", *samples, *options, "--json").stdout)
+    became = {row["name"]: row["became"] for row in facts["rows"]}
+    assert became["second"] == "int8 linear, 16-bit activations, scales of 32"
+    plain = json.loads(invoke("analyze", folder / "m.onnx", *samples, "--json").stdout)
+    assert facts["outputs"][0]["sqnr_db"] > plain["outputs"][0]["sqnr_db"]
+    facts = json.loads(invoke("analyze", folder / "m.onnx", "--keep-float", "second", "--json").stdout)
+    assert [row["quantized"] for row in facts["rows"]] == [True, False]
+    done = invoke("analyze", folder / "m.onnx", folder / "m.dynq", "--int16", "second")
+    assert done.exit_code == 2 and "--int16 is for a model that is quantized here" in done.output
+
+
+def test_shapes_of_random_inputs_are_given_as_to_run(folder: Path) -> None:
+    facts = json.loads(invoke("analyze", folder / "m.onnx", "--shape", "5x64", "--json").stdout)
+    assert facts["rows"][0]["macs"] == 5 * 64 * 32
+    done = invoke("analyze", folder / "m.onnx", "--shape", "x=5xab")
+    assert done.exit_code == 2 and "--shape x=5xab: expected sizes like 1x128" in done.output

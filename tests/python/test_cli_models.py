@@ -170,6 +170,13 @@ def test_compare_takes_dynq_in_float_where_onnx_runtime_is_missing(
     assert "dynq in float32" in json.loads(done.stdout)["float"]
 
 
+def test_an_npz_file_is_no_input(folder: Path) -> None:
+    np.savez(folder / "x.npz", x=np.ones((2, 64), np.float32))
+    for command in (["run"], ["compare", folder / "m.onnx"]):
+        done = invoke(*command, folder / "m.dynq", "--input", f"x={folder / 'x.npz'}")
+        assert done.exit_code == 1 and "x.npz is an .npz file; expected one array" in str(done.exception)
+
+
 @pytest.mark.parametrize("form", ["dynamic", "qdq"])
 def test_export_writes_an_onnx_file(folder: Path, form: str) -> None:
     done = invoke("export", folder / "m.dynq", "-o", folder / "e.onnx", "--form", form)

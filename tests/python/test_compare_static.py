@@ -103,6 +103,12 @@ def test_wrong_arguments_are_refused(folder: Path) -> None:
         assert done.exit_code == 1 and words in str(done.exception)
     done = invoke("compare", folder / "m.onnx", folder / "m.dynq", "--gain", "2", "--shape", "5x64")
     assert done.exit_code == 2 and "--gain goes with --static" in done.output
+    done = invoke("compare", folder / "m.onnx", folder / "m.dynq", "--method", "mse", "--shape", "5x64")
+    assert done.exit_code == 2 and "--method goes with --static" in done.output
+    done = compare(folder, "--samples", folder / "samples.npz", "--shape", "5x64")
+    assert done.exit_code == 2 and "--shape gives other inputs than --samples" in done.output
+    done = compare(folder, "--samples", folder)
+    assert done.exit_code == 2 and "is a directory" in done.output
 
 
 def test_quantize_takes_16_bits_groups_and_samples_to_smooth(folder: Path) -> None:

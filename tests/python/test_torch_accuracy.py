@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -60,3 +61,17 @@ def test_the_command_reads_exported_programs(tmp_path: Path) -> None:
     done = CliRunner(env={"COLUMNS": "120"}).invoke(cli, ["analyze", str(tmp_path / "m.pt2"), "--culprits"])
     assert done.exit_code == 0, done.output
     assert "m.pt2" in done.output and "body.0" in done.output
+
+
+def test_compare_reads_exported_programs(tmp_path: Path) -> None:
+    program = torch.export.export(Network().eval(), (torch.randn(20, 32),))
+    torch.export.save(program, tmp_path / "m.pt2")
+    run, files = CliRunner(env={"COLUMNS": "120"}), [str(tmp_path / "m.pt2"), str(tmp_path / "m.dynq")]
+    assert run.invoke(cli, ["quantize", files[0], "-o", files[1], "--no-quantize"]).exit_code == 0
+    done = run.invoke(cli, ["compare", *files, "--repeat", "1", "--json"])
+    assert done.exit_code == 0, done.output
+    facts = json.loads(done.stdout)
+    assert facts["float"] == "dynq in float32" and {row["max_error"] for row in facts["outputs"].values()} == {0.0}
+    assert run.invoke(cli, ["quantize", *files[:1], "-o", files[1], "--first-layer", "int8"]).exit_code == 0
+    done = run.invoke(cli, ["compare", *files, "--static", "--repeat", "1"])
+    assert done.exit_code == 0, done.output

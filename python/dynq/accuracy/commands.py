@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from .._report import console, json_option
-from ..errors import Error
 from ..model import load
-from ..model_commands import _existing, _graph, _input_shapes, _input_value, _input_values, _refused
+from ..model_commands import _graph, _input_shapes, _input_value, _input_values, _refused, random_shapes
+from ..quantization_options import build_options, existing_file, quantization_options
 
 __all__ = ["analyze"]
 
 
 @click.command()
-@click.argument("source", metavar="MODEL.onnx|MODEL.pt2", type=_existing)
-@click.argument("file", metavar="[MODEL.dynq]", type=_existing, required=False)
+@click.argument("source", metavar="MODEL.onnx|MODEL.pt2", type=existing_file)
+@click.argument("file", metavar="[MODEL.dynq]", type=existing_file, required=False)
 @click.option(
-    "--samples", "files", multiple=True, metavar="FILE.npz", type=_existing,
+    "--samples", "files", multiple=True, metavar="FILE.npz", type=existing_file,
     help="Inputs by name, unlabelled; again for more. Without: random ones.",
 )  # fmt: skip
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=1x128", help="Of a random input.")
@@ -29,19 +30,15 @@ __all__ = ["analyze"]
 @click.option("--culprits", is_flag=True, help="Find the layers that restore the outputs when they stay float.")
 @click.option("--target", type=float, help="SQNR of the outputs that --culprits restores, dB.  [default: 20]")
 @click.option("--threads", type=click.IntRange(1), help="Instead of all that there are.")
-@click.option("--keep-float", multiple=True, metavar="PATTERN", help="Leave these nodes in float32; again for more.")
-@click.option("--attention", type=click.Choice(["float", "int8"]), default="float", show_default=True)
-@click.option("--embedding", type=click.Choice(["float", "int8"]), default="int8", show_default=True)
-@click.option("--first-layer", type=click.Choice(["float", "int8"]), default="float", show_default=True)
+@quantization_options
 @_input_value
 @click.option("--input-shape", "fixed", multiple=True, metavar="NAME=1x576", help="Sizes left open; ? leaves one.")
 @json_option
 @click.pass_context
 def analyze(
-    context: click.Context, source: Path, file: Path | None, files: tuple[Path, ...], shapes: tuple[str, ...],
+    context: click.Context, /, source: Path, file: Path | None, files: tuple[Path, ...], shapes: tuple[str, ...],
     seed: int, html: Path | None, culprits: bool, target: float | None, threads: int | None,
-    keep_float: tuple[str, ...], attention: str, embedding: str, first_layer: str, values: tuple[str, ...],
-    fixed: tuple[str, ...], as_json: bool,
+    values: tuple[str, ...], fixed: tuple[str, ...], as_json: bool, **given_options: Any,
 ) -> None:  # fmt: skip
     """Show what quantization does to each layer of a model.
 
@@ -66,12 +63,12 @@ def analyze(
     graph.name = source.name
     floating = _refused(lambda: graph.build(quantize=False))
     samples = [sample for path in files for sample in read_npz(path, floating)]
-    sizes = {name: _sizes(name, dims) for name, dims in _input_shapes(shapes).items()}
-    options: dict[str, Any] = {}
+    sizes = random_shapes(shapes, floating)
     if file is None:
-        options = {"keep_float": keep_float, "attention": attention, "embedding": embedding, "first_layer": first_layer}
+        options = _refused(lambda: build_options(graph, given_options))
     else:
-        _no_options(context, ("keep_float", "attention", "embedding", "first_layer"))
+        _no_options(context, given_options)
+        options = {}
     given = graph if file is None else (floating, load(file))
     analysis = _refused(
         lambda: analyze_model(given, samples if files else None, shapes_of_samples=sizes, seed=seed, **options)
@@ -80,27 +77,21 @@ def analyze(
     if culprits:
         samples = samples if files else [random_sample(floating, sizes, seed)]
         found = _refused(lambda: find_culprits(graph, samples, target=target, **options))
-    if html is not None:
-        analysis.to_html(html)
+    page = console()
     if as_json:
         facts = json.loads(analysis.to_json())
         click.echo(json.dumps(facts if found is None else {**facts, "culprits": json.loads(found.to_json())}, indent=2))
-        return
-    page = console()
-    page.print(analysis)
-    if found is not None:
-        page.print(found)
-    if html is not None:
-        page.print(f"{html} is written.")
+    else:
+        page.print(analysis)
+        if found is not None:
+            page.print(found)
+    if html is not None:  # last: where it cannot be written the facts are not lost
+        analysis.to_html(html)
+        if not as_json:
+            page.print(f"{html} is written.")
 
 
-def _no_options(context: click.Context, names: tuple[str, ...]) -> None:
+def _no_options(context: click.Context, names: Iterable[str]) -> None:
     for name in names:
         if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
             raise click.UsageError(f"--{name.replace('_', '-')} is for a model that is quantized here; MODEL.dynq is")
-
-
-def _sizes(name: str, dims: list[int | None]) -> list[int]:
-    if any(dim is None for dim in dims):
-        raise Error(f"--shape {name}: a random input has no open sizes")
-    return [dim for dim in dims if dim is not None]

@@ -130,6 +130,8 @@ def find_culprits(
         raise TypeError(f"metric is of type {type(metric).__name__}; expected a function of a model")
     if max_evaluations < 4:
         raise ValueError(f"max_evaluations is {max_evaluations}; expected at least 4")
+    if target is not None and not math.isfinite(target):
+        raise ValueError(f"target is {target}; expected a finite number")
     known = Source(source, build)
     floating, base = known.floating(), known.quantized()
     units = _units(floating, base, samples, seed, known.name)

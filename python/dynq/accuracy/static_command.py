@@ -12,6 +12,7 @@ from .._arguments import Array
 from .._report import console
 from ..errors import Error
 from ..model import Model
+from ..quantization_options import existing_file
 from .samples import read_npz
 from .static import GAINS, NOISES, StaticComparison, compare_static
 
@@ -22,13 +23,13 @@ _RANDOM = 8  # runs, where none are given
 _OPTIONS = (
     click.option("--static", is_flag=True, help="Compare with fixed activation ranges, also on other data."),
     click.option(
-        "--samples", "files", multiple=True, metavar="FILE.npz", type=click.Path(exists=True, path_type=Path),
+        "--samples", "files", multiple=True, metavar="FILE.npz", type=existing_file,
         help="Inputs by name: the first half gives ranges, the second is compared; again for more. With --static.",
     ),
-    click.option("--other", "others", multiple=True, metavar="FILE.npz", type=click.Path(exists=True, path_type=Path),
+    click.option("--other", "others", multiple=True, metavar="FILE.npz", type=existing_file,
                  help="Inputs of another kind to compare on; again for more. With --static."),
-    click.option("--method", type=click.Choice(["minmax", "percentile", "entropy", "mse"]), default="minmax",
-                 show_default=True, help="How ranges follow from the samples. With --static."),
+    click.option("--method", type=click.Choice(["minmax", "percentile", "entropy", "mse"]),
+                 help="How ranges follow from the samples. With --static.  [default: minmax]"),
     click.option("--gain", "gains", multiple=True, type=float, metavar="0.1",
                  help=f"Factor of the inputs; again for more.  [default: {' '.join(f'{g:g}' for g in GAINS)}]"),
     click.option("--noise", "noises", multiple=True, type=float, metavar="0.3",
@@ -53,7 +54,7 @@ def run(
     as_json: bool,
     files: Sequence[Path],
     others: Sequence[Path],
-    method: str,
+    method: str | None,
     gains: Sequence[float],
     noises: Sequence[float],
     plot: str | None,
@@ -73,7 +74,7 @@ def run(
             floating(),
             model,
             samples[:half],
-            method,
+            method or "minmax",
             test=samples[half:] or samples,
             gains=gains or GAINS,
             noises=noises or NOISES,
