@@ -10,14 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_TENSORS = 40, MOST_NODES = 4 };
+enum { MOST_TENSORS = 40, MOST_NODES = 4, WEIGHTS = 7, RECIPE_INPUTS = 12 };
 
 typedef struct model {
   plan_writer w;
   uint64_t *random;
   uint32_t tensors[MOST_TENSORS]; /* that nodes can read */
   size_t count;
-  uint32_t weights[3];
+  uint32_t weights[WEIGHTS];
 } model;
 
 static size_t below(model *m, size_t n) { return fuzz_below(m->random, n); }
@@ -82,11 +82,14 @@ static void add_constant(model *m, size_t number) {
 }
 
 static void add_weights(model *m) {
-  static const size_t shapes[3][2] = {{4, 4}, {17, 2}, {3, 40}};
-  static const float scale[17] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
-  int8_t integers[120];
+  static const size_t shapes[WEIGHTS][2] = {{4, 4}, {17, 2}, {3, 40}, {64, 16}, {16, 16}, {6, 36}, {48, 16}};
+  float scale[64];
+  int8_t integers[1024];
   char name[32];
-  for (size_t i = 0; i < 3; i++) {
+  for (size_t i = 0; i < sizeof scale / sizeof scale[0]; i++) {
+    scale[i] = 1.0f;
+  }
+  for (size_t i = 0; i < WEIGHTS; i++) {
     dynq_weight *weight = NULL;
     const size_t n = shapes[i][0], k = shapes[i][1];
     for (size_t j = 0; j < n * k; j++) {
@@ -142,7 +145,7 @@ static void add_node(model *m, size_t number) {
   const size_t output_count = op->min_outputs + below(m, most_outputs - op->min_outputs + 1);
   for (size_t i = 0; i < input_count && i < 8; i++) {
     const bool weight = i < 32 && (op->weight_inputs >> i & 1) != 0;
-    inputs[i] = weight ? m->weights[below(m, 3)] : m->tensors[below(m, m->count)];
+    inputs[i] = weight ? m->weights[below(m, WEIGHTS)] : m->tensors[below(m, m->count)];
     inputs[i] = i >= op->min_inputs && below(m, 4) == 0 ? PLAN_NONE : inputs[i];
   }
   for (size_t i = 0; i < output_count && i < 4; i++) {
@@ -168,7 +171,7 @@ static void add_node(model *m, size_t number) {
 /* f float32, i int64, j int32, b bool, u uint8, s int8 and sizes: an input. C int64, F float32 and values: a constant
  * vector; S a value: a scalar one. w: which packed weight. -: left out. */
 static const struct recipe {
-  const char *op, *inputs[6];
+  const char *op, *inputs[RECIPE_INPUTS];
 } recipes[] = {
     {"dynq.Linear", {"f2,3,4", "w0", "f4", "f2,3,4"}},
     {"dynq.Linear", {"f37,2", "w1", "f17"}},
@@ -223,6 +226,16 @@ static const struct recipe {
     {"ConvInteger", {"u1,4,9,8", "s6,4,3,3", "u", "s"}},
     {"ConvInteger", {"u1,4,9,8", "u6,4,3,3", "u", "u6"}},
     {"ConvTranspose", {"f1,4,5,5", "f4,3,3,3"}},
+    {"dynq.Conv", {"f1,4,9,20", "w5", "f6"}},
+    {"dynq.ConvFloat", {"f1,4,9,12", "f1,1,36,16", "f6"}},
+    {"dynq.LSTM", {"f2,3,64", "w3", "-", "-", "f1,64", "-", "f1,3,16", "f1,3,16", "f1,48", "w4"}},
+    {"dynq.LSTM", {"f2,3,64", "w3", "-", "-", "-", "j3", "-", "-", "f1,48"}},
+    {"dynq.LSTM", {"f2,3,64", "-", "-", "f1,4,5,16", "f1,64", "-", "f1,3,5", "f1,3,16", "-", "-", "-", "f1,1,16,16"}},
+    {"dynq.GRU", {"f2,3,48", "w6", "-", "-", "f1,48", "-", "f1,3,16"}},
+    {"dynq.RNN", {"f2,3,16", "w4", "-", "-", "f1,16", "j3", "f1,3,16"}},
+    {"LSTM", {"f2,3,4", "f1,20,4", "f1,20,5", "f1,40", "-", "f1,3,5", "f1,3,5", "f1,15"}},
+    {"GRU", {"f2,3,4", "f1,15,4", "f1,15,5", "f1,30", "j3", "f1,3,5"}},
+    {"RNN", {"f2,3,4", "f1,5,4", "f1,5,5", "f1,10", "-", "f1,3,5"}},
     {"MaxPool", {"f1,3,9,8"}},
     {"AveragePool", {"f1,3,9,8"}},
     {"GlobalAveragePool", {"f1,3,9,8"}},
@@ -239,7 +252,7 @@ static uint32_t add_by_recipe(model *m, const char *spec, size_t number) {
   char name[32];
   size_t count = 0;
   if (spec[0] == '-' || spec[0] == 'w') {
-    return spec[0] == 'w' ? m->weights[(spec[1] - '0') % 3] : PLAN_NONE;
+    return spec[0] == 'w' ? m->weights[(spec[1] - '0') % WEIGHTS] : PLAN_NONE;
   }
   for (const char *p = spec + 1; *p != '\0' && count < 8; count++) {
     char *end;
@@ -263,10 +276,10 @@ static uint32_t add_by_recipe(model *m, const char *spec, size_t number) {
 /* One node of that op, and all the attributes that random ones would be. */
 static void follow(model *m, const struct recipe *recipe) {
   const dynq_op *op = dynq_op_find(recipe->op);
-  uint32_t inputs[6], outputs[4];
+  uint32_t inputs[RECIPE_INPUTS], outputs[4];
   size_t input_count = 0, output_count = op->min_outputs < 4 ? op->min_outputs : 4;
   char name[32];
-  while (input_count < 6 && recipe->inputs[input_count] != NULL) {
+  while (input_count < RECIPE_INPUTS && recipe->inputs[input_count] != NULL) {
     inputs[input_count] = add_by_recipe(m, recipe->inputs[input_count], input_count);
     input_count++;
   }
@@ -280,6 +293,7 @@ static void follow(model *m, const struct recipe *recipe) {
     m->tensors[m->count++] = outputs[i];
   }
   plan_node(&m->w, "recipe", op->name, input_count, inputs, output_count, outputs);
+  const bool many_attributes = op->attributes[6].name != NULL; /* one that is wrong hides what the others do */
   for (size_t i = 0; i < DYNQ_OP_MAX_ATTRIBUTES && op->attributes[i].name != NULL; i++) {
     if (strcmp(op->attributes[i].name, "heads") == 0 || strcmp(op->attributes[i].name, "blocksize") == 0) {
       plan_int(&m->w, op->attributes[i].name, 2);
@@ -287,9 +301,15 @@ static void follow(model *m, const struct recipe *recipe) {
       if (below(m, 2) != 0) {
         plan_int(&m->w, op->attributes[i].name, strcmp(op->attributes[i].name, "bits") == 0 ? 16 : 32);
       }
+    } else if (strcmp(op->attributes[i].name, "hidden_size") == 0) {
+      if (strncmp(op->name, "dynq.", 5) == 0) {
+        plan_int(&m->w, "hidden_size", 16);
+      }
+    } else if (strcmp(op->attributes[i].name, "channels") == 0) {
+      plan_int(&m->w, "channels", 6);
     } else if (strcmp(op->attributes[i].name, "kernel_shape") == 0) {
       plan_ints(&m->w, "kernel_shape", 2, (const int64_t[]){3, 3});
-    } else if (below(m, 4) == 0) {
+    } else if (below(m, many_attributes ? 16 : 4) == 0) {
       add_attribute(m, &op->attributes[i]);
     }
   }
