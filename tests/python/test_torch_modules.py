@@ -414,6 +414,19 @@ def test_what_cannot_be_converted_is_told_in_one_message() -> None:
     assert type(model["good"]) is nn.Linear
 
 
+@pytest.mark.parametrize("inplace", [True, False])
+def test_strict_converts_nothing_where_a_late_weight_is_not_finite(inplace: bool) -> None:
+    model = nn.Sequential(linear(), linear(8, 24)).eval()
+    with torch.no_grad():
+        model[1].weight[0, 0] = torch.nan
+    with pytest.raises(dynq.UnsupportedModelError, match="1: its weight holds a NaN"):
+        dt.quantize_dynamic(model, strict=True, inplace=inplace)
+    assert all(type(part) is nn.Linear for part in model)
+    with torch.no_grad():
+        model[1].weight[0, 0] = 0
+    assert type(dt.quantize_dynamic(model, strict=True, inplace=inplace)[1]) is dt.Linear
+
+
 def test_nothing_to_convert_is_told() -> None:
     with pytest.warns(dt.NotConvertedWarning, match="no module was converted"):
         dt.quantize_dynamic(nn.Sequential(nn.LayerNorm(4)).eval())

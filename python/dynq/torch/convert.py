@@ -77,7 +77,10 @@ def quantize_dynamic(
     if strict and plan.problems:
         raise UnsupportedModelError(_text(plan.problems, "cannot be converted"), plan.problems)
     with torch_threads(), torch.inference_mode(False), torch.no_grad():
-        result = plan.convert_in_place() if inplace else plan.convert_copy()
+        if strict and inplace:
+            plan.rehearse()
+        if not (strict and plan.problems):
+            result = plan.convert_in_place() if inplace else plan.convert_copy()
     if strict and plan.problems:  # a weight that is not finite, which only its conversion tells
         raise UnsupportedModelError(_text(plan.problems, "cannot be converted"), plan.problems)
     _leave_fast_path(result)
@@ -244,6 +247,11 @@ class _Plan:
         copy_hooks(module, new)
         self.converted += 1
         return new
+
+    def rehearse(self) -> None:
+        """Finds the weights that are not finite before any module is replaced."""
+        for target in self.targets:
+            self._convert(target)
 
     def convert_in_place(self) -> nn.Module:
         parents: dict[nn.Module, list[tuple[nn.Module, str]]] = {}
