@@ -121,6 +121,30 @@ static void expect_convolution(const op_case *c, const geometry *given, const fl
   }
 }
 
+/* Strides as large as a plan can say: two windows along each axis, the first of them far before the input. */
+static void check_conv_strides(void) {
+  static const int64_t far[2] = {INT32_MAX, INT32_MAX}, pads[4] = {INT32_MAX, INT32_MAX, 0, 0};
+  check_begin("", "Conv, the largest strides");
+  op_case c = op_case_of("Conv");
+  const float *x = op_case_add_f32(&c, 1.0f, 4, (const size_t[]){1, 5, 1, 1});
+  const float *w = op_case_add_f32(&c, 1.0f, 4, (const size_t[]){1, 5, 1, 1});
+  float y = 0.0f;
+  for (size_t i = 0; i < 5; i++) {
+    y = fmaf(x[i], w[i], y);
+  }
+  set_ints(&c, "strides", 2, far);
+  set_ints(&c, "pads", 4, pads);
+  check_case("5 channels");
+  if (op_case_run(&c, DYNQ_OK)) {
+    CHECK(c.out[0].count == 4);
+    for (size_t i = 0; i < 4; i++) {
+      op_case_near(&c, 0, i, i == 3 ? (double)y : 0.0, 0.0);
+    }
+  }
+  guards_release();
+  check_end();
+}
+
 static void check_conv(void) {
   check_begin("", "Conv");
   for (size_t s = 0; s < GEOMETRIES; s++) {
@@ -345,6 +369,7 @@ static void check_conv_transpose(void) {
 
 void check_conv_ops(void) {
   check_conv();
+  check_conv_strides();
   check_conv_float();
   check_conv_int8();
   check_conv_transpose();

@@ -129,7 +129,7 @@ static bool plan(dynq_conv_plan *r, const dynq_conv *c, size_t threads) {
   const size_t share = worth > 1 ? all / (4 * worth) : all; /* of each block, so that no thread waits long */
   if (r->positions_are_lanes && c->packed == NULL) {
     const size_t each = dynq_size_mul(c->channels, c->axis[0].stride * c->axis[1].stride);
-    const size_t inputs = dynq_conv_clamp(LANES_ELEMENTS / (each + 1), LANES_LEAST, LANES_MOST);
+    const size_t inputs = dynq_conv_clamp(LANES_ELEMENTS / dynq_size_add(each, 1), LANES_LEAST, LANES_MOST);
     const size_t outputs = dynq_conv_clamp(OUTPUT_ELEMENTS / c->outputs, LANES_LEAST, LANES_MOST);
     const size_t most = inputs < outputs ? inputs : outputs;
     choose_blocks(r, dynq_conv_clamp(share, LANES_LEAST, most));
