@@ -14,6 +14,7 @@ from . import _arguments as arguments
 from ._arguments import FLOAT32, INT32, NONFINITE, Array
 from ._recurrent_layers import CELLS, Layer, read_layers
 from .graph import Graph
+from .graph.given import activation_names
 from .graph.ir import Value
 from .model import Model
 from .report import Report
@@ -229,7 +230,7 @@ def _weights(
         expected = " or ".join(map(repr, choices))
         raise ValueError(f"direction is {direction!r}; expected {expected}: weights has {directions} of them")
     if activations is not None:
-        names = activations.split(",") if isinstance(activations, str) else list(activations)
+        names = activation_names(activations)
         attributes["activations"] = ",".join(names * (directions if len(names) == CELLS[cell].functions else 1))
     graph = Graph(cell)
     states = "hc" if cell == "LSTM" else "h"

@@ -270,6 +270,17 @@ W, R, B = np.ones((1, 80, 7), np.float32), np.ones((1, 80, 20), np.float32), np.
 NAMED = {"weight_ih_l0": W[0], "weight_hh_l0": R[0], "bias_ih_l0": B[0, :80], "bias_hh_l0": B[0, :80]}
 
 
+def test_whole_numbers_stand_for_floats_and_lists_for_texts_of_names() -> None:
+    names = ["LeakyRelu", "Tanh", "Tanh"]
+    x = np.ones((4, 2, 7), np.float32)
+    y, _ = dynq.lstm(x, dynq.lstm_weights((W, R, B), clip=1, activations=names, activation_alpha=[1]))
+    same, _ = dynq.lstm(x, dynq.lstm_weights((W, R, B), clip=1.0, activations=",".join(names), activation_alpha=[1.0]))
+    assert np.array_equal(y, same)
+    g = dynq.Graph()
+    hidden = g.lstm(g.input("x", ("time", 2, 7)), W, R, B, clip=1, activations=names, activation_alpha=[1])[0]
+    assert np.array_equal(g.build(g.squeeze(hidden, 1), first_layer="int8")(x), y)
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -316,6 +327,10 @@ def test_a_wrong_argument_of_a_call_is_named(arguments: dict[str, Any], text: st
         ((W, R), {"direction": "bidirectional"}, "direction is 'bidirectional'; expected 'forward' or 'reverse'"),
         ((W, R), {"activations": "Sigmoid,Tanh"}, "activations: 2 names; expected 3"),
         ((W, R), {"activations": "Sigmoid,Cosh,Tanh"}, "node 'l0'.*'Cosh'"),
+        ((W, R), {"activations": 3}, "activations is 3; expected names"),
+        ((W, R), {"activations": [1, 2, 3]}, r"activations is \[1, 2, 3\]; expected names"),
+        ((W, R), {"activation_alpha": 0.1}, "activation_alpha is 0.1; expected a list of numbers"),
+        ((W, R), {"clip": "5"}, "clip is '5'; expected a number"),
         ((W, R), {"clip": 0.0}, "node 'l0'.*clip is 0"),
         ((W, R), {"keep": 1}, "keep"),
         ({}, {}, "weights has no name such as weight_ih_l0"),

@@ -16,9 +16,11 @@ __all__ = [
     "ONNX_TYPES",
     "Attribute",
     "Attributes",
+    "activation_names",
     "constant_array",
     "dtype_name",
     "node_attributes",
+    "recurrent_attributes",
 ]
 
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -61,6 +63,29 @@ def constant_array(name: str, value: Any) -> Array:
     if array.ndim > MAX_RANK:
         raise ValueError(f"{name} has {array.ndim} dimensions; expected {MAX_RANK} at most")
     return array.astype(DTYPES[array.dtype.name], copy=False)
+
+
+def activation_names(given: Any) -> list[str]:
+    """``activations`` of a recurrent layer: a text with commas between names, or names."""
+    names = given.split(",") if isinstance(given, str) else list(given) if isinstance(given, (list, tuple)) else None
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"activations is {given!r}; expected names, such as 'Sigmoid,Tanh,Tanh'")
+    return names
+
+
+def recurrent_attributes(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of a recurrent layer: whole numbers may stand for floats, and a list for a text of names."""
+    result = {name: value for name, value in given.items() if value is not None}
+    if "activations" in result:
+        result["activations"] = ",".join(activation_names(result["activations"]))
+    for name, expected in (("clip", 0), ("activation_alpha", 1), ("activation_beta", 1)):
+        if name in result:
+            value = np.asarray(result[name])
+            if value.dtype.kind not in "iuf" or value.ndim != expected:
+                what = "a list of numbers" if expected else "a number"
+                raise TypeError(f"{name} is {result[name]!r}; expected {what}")
+            result[name] = value.astype(np.float64).tolist()
+    return result
 
 
 def node_attributes(node: str, attributes: Mapping[str, Any]) -> Attributes:

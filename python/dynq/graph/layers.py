@@ -9,7 +9,7 @@ import numpy as np
 
 from .._arguments import ACTIVATIONS, Array, choice
 from ..weights import QuantizedWeight
-from .given import ONNX_TYPES
+from .given import ONNX_TYPES, recurrent_attributes
 from .projection import check_projection
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class Layers:
             peepholes: (D, 3 * H), in the order i o f.
             projection: (D, P, H), constant as w, r and b then have to be: multiplies h in every step, as PyTorch's
                 ``proj_size`` has it. y, h and initial_h then have P columns, and so has r.
-            attributes: ``activations`` (a text, names with commas between), ``activation_alpha``,
+            attributes: ``activations`` (names, or a text with commas between them), ``activation_alpha``,
                 ``activation_beta``, ``clip``, ``input_forget``, as ONNX has them.
 
         Returns:
@@ -221,6 +221,7 @@ class Layers:
         attributes: dict[str, Any],
     ) -> tuple[Value, ...]:
         choice("direction", direction, {"forward": 1, "reverse": 1, "bidirectional": 2})
+        given = recurrent_attributes(attributes)
         names = (None, "w", "r", "b", "lengths", "initial_h", "initial_c", "peepholes", "projection")
         for i in (1, 2, 3, 7, 8):
             if i < len(inputs) and inputs[i] is not None:
@@ -229,7 +230,7 @@ class Layers:
             check_projection(direction, *(inputs[i] for i in (1, 2, 3, 8)))
         if inputs[4] is not None and not hasattr(inputs[4], "dtype"):
             inputs[4] = np.asarray(inputs[4], np.int32)
-        result = self.node(op, inputs, outputs, name, direction=direction, layout=int(bool(batch_first)), **attributes)
+        result = self.node(op, inputs, outputs, name, direction=direction, layout=int(bool(batch_first)), **given)
         return tuple(result)
 
     def embedding(self, table: Any, indices: Any, *, name: str | None = None) -> Value:
