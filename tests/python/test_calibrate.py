@@ -159,6 +159,8 @@ def test_wrong_arguments_are_refused() -> None:
         dynq.calibrate("model.onnx", samples())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no int8 linear layer"):
         dynq.calibrate(network(quantize=False), samples())
+    with pytest.raises(ValueError, match="samples have no values in tensor"):
+        dynq.calibrate(model, [samples(1)[0][:0]])
     with pytest.raises(ValueError, match="sample 1"):
         dynq.calibrate(model, [*samples(1), np.zeros((3, 63), np.float32)])
     with pytest.raises(ValueError, match="NaN"):

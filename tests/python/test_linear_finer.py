@@ -284,6 +284,7 @@ def test_siblings_with_different_options_stay_apart() -> None:
         ({"ranges": {"nobody": (0, 1)}}, ValueError, "ranges has 'nobody'"),
         ({"ranges": {"block.out": (2, 1)}}, ValueError, "ranges.'block.out'. is .2, 1."),
         ({"ranges": {"block.out": (0, float("nan"))}}, ValueError, "finite"),
+        ({"ranges": {"block.out": (0, 1e300)}}, ValueError, "finite"),
         ({"ranges": {"block.out": 3}}, TypeError, "two numbers"),
         ({"ranges": {"block.out": ("a", "b")}}, TypeError, "two numbers"),
         ({"ranges": [1]}, TypeError, "ranges is of type list"),

@@ -147,3 +147,5 @@ def test_wrong_arguments_are_refused() -> None:
         g.build(out, smooth=samples, smooth_alpha=2)
     with pytest.raises(ValueError, match="shape"):
         g.build(out, smooth=[np.zeros((2, 3, 5), np.float32)])
+    with pytest.raises(ValueError, match="smooth: samples have no values in tensor"):
+        g.build(out, smooth=[samples[0][:0]])

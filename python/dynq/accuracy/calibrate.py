@@ -80,6 +80,8 @@ def _observe(model: Model, samples: list[dict[str, Array]], layers: list[Node]) 
             if not np.isfinite(tensor).all():
                 raise ValueError(f"sample {i} makes tensor {name!r} hold a NaN or an infinity")
             histograms[name].add(tensor)
+    if empty := [name for name, seen in histograms.items() if not seen.counts.sum() + seen.zeros]:
+        raise ValueError(f"samples have no values in tensor {empty[0]!r}; expected inputs that are not empty")
     return histograms
 
 

@@ -43,4 +43,6 @@ def observe(graph: Graph, nodes: list[Node], samples: Any) -> dict[Value, Seen]:
             sizes = np.abs(rows).max(axis=0, initial=0)
             largest[value] = sizes if value not in largest else np.maximum(largest[value], sizes)
             kept[value].append(rows[:: -(-max(len(rows), 1) // each)].copy())
+    if empty := [value.name for value in values if not any(map(len, kept[value]))]:
+        raise ValueError(f"smooth: samples have no values in tensor {empty[0]!r}; expected inputs that are not empty")
     return {value: Seen(largest[value], np.concatenate(kept[value])) for value in values}

@@ -10,6 +10,8 @@ import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from ..._arguments import FLOAT32
 from ...weights import QuantizedWeight
 from ..ir import Graph, Node
@@ -137,7 +139,8 @@ def _range(name: str, bounds: Any) -> tuple[float, float]:
     if not isinstance(bounds, Iterable) or isinstance(bounds, str) or len(pair := list(bounds)) != 2:
         raise TypeError(f"ranges[{name!r}] is {bounds!r}; expected two numbers, (lo, hi)")
     try:
-        lo, hi = (float(FLOAT32.type(bound)) for bound in pair)
+        with np.errstate(over="ignore"):  # an infinity is refused below
+            lo, hi = (float(FLOAT32.type(bound)) for bound in pair)
     except (TypeError, ValueError):
         raise TypeError(f"ranges[{name!r}] is {bounds!r}; expected two numbers, (lo, hi)") from None
     if not (math.isfinite(lo) and math.isfinite(hi) and lo <= hi):
