@@ -323,3 +323,15 @@ def test_layers() -> None:
             if tensor.is_floating_point() and "parametrizations" not in key:
                 tensor.copy_(torch.rand_like(tensor) + 0.5)
     check(*together(LAYERS), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("factor", [2, 3.0])
+def test_open_sizes_are_enlarged_by_whole_factors(mode: str, factor: float) -> None:
+    module = nn.Sequential(nn.AvgPool1d(3, 2, padding=1), nn.Upsample(scale_factor=factor, mode=mode)).eval()
+    model = dynq.from_torch(module, (floats(2, 3, 8),), quantize=False, dynamic_shapes={0: "batch", 2: "time"})
+    for x in (floats(2, 3, 8), floats(1, 3, 13)):
+        compare(mode, model(x.numpy()), module(x).numpy(), 2e-6)
+    half = nn.Upsample(scale_factor=1.5).eval()
+    with pytest.raises(dynq.UnsupportedModelError, match="whole multiples"):
+        dynq.from_torch(half, (floats(2, 3, 8),), dynamic_shapes={2: "time"})

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import sympy
 
 from ....graph import Value
 from ...errors import Unsupported
@@ -101,9 +102,8 @@ def upsample(call: Call) -> Result:
         call.get(name)
     factors = []
     for size, to in zip(sizes[2:], target[2:], strict=True):
-        known = isinstance(size, int) and isinstance(to, int)
-        factor = to // size if known and to % size == 0 else None
-        if factor is None:
+        factor = sympy.cancel(sympy.sympify(to) / sympy.sympify(size))  # of open sizes, too
+        if not factor.is_Integer:
             raise Unsupported(f"{call.op} from {tuple(sizes)} to {tuple(target)}; expected whole multiples")
         factors.append(float(factor))
     nearest = "nearest" in call.op
