@@ -281,3 +281,9 @@ def test_the_command_takes_programs(tmp_path: Path) -> None:
     assert isinstance(result.exception, dynq.InvalidModelError)
     with pytest.raises(dynq.FileAccessError, match="is no file"):
         dynq.from_torch(tmp_path / "none.pt2")
+
+
+def test_a_pytorch_that_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.export, "default_decompositions")  # as in 2.5
+    with pytest.raises(dynq.MissingPackageError, match=r"from_torch needs 2\.6"):
+        dynq.from_torch(nn.Linear(8, 4).eval(), (floats(2, 8),))

@@ -29,7 +29,8 @@ def from_torch(
     keep_float: Iterable[str] = (),
     **options: Any,
 ) -> Model:
-    """A model from a PyTorch module, by ``torch.export``. Needs ``pip install 'dynq[torch]'``.
+    """A model from a PyTorch module, by ``torch.export``. Needs ``pip install 'dynq[torch]'``, PyTorch 2.6 or
+    newer.
 
     Nodes have the names of the modules that they come from: ``encoder.layer.0.query``. Floats of other sizes become
     float32. The module stays as it is.
@@ -74,9 +75,13 @@ def to_graph(
 ) -> Graph:
     """The module as a graph, before the passes of Graph.build; the arguments are those of from_torch."""
     try:
-        import torch  # noqa: F401
+        import torch
     except ImportError as error:
         raise MissingPackageError(f"{error.name} is missing; install it: pip install 'dynq[torch]'") from error
+    if not hasattr(torch.export, "default_decompositions"):
+        raise MissingPackageError(
+            f"this is PyTorch {torch.__version__}; from_torch needs 2.6 or newer: pip install --upgrade torch"
+        )
     from . import ops  # noqa: F401
     from .convert import can_convert, convert
     from .program import export
