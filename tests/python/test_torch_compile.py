@@ -119,6 +119,16 @@ def test_linear_writes_to_a_tensor_that_is_given() -> None:
         torch.ops.dynq.linear(x, quantized.packed, quantized.bias, 40)
 
 
+def test_linear_takes_a_bias_for_each_channel_wherever_it_lies() -> None:
+    quantized = dt.quantize_dynamic(nn.Linear(40, 24, bias=False).eval())
+    x, bias = torch.randn(3, 40), torch.arange(48.0)[::2]
+    y = torch.ops.dynq.linear(x, quantized.packed, bias, 24)
+    assert torch.equal(y, torch.ops.dynq.linear(x, quantized.packed, None, 24) + bias)
+    for wrong in (bias[:1], torch.zeros(25), torch.zeros(1, 24)):
+        with pytest.raises(ValueError, match=r"bias has shape .*; expected \(24,\)"):
+            torch.ops.dynq.linear(x, quantized.packed, wrong, 24)
+
+
 def test_a_counter_of_operations_sees_the_operator() -> None:
     quantized, seen = dt.quantize_dynamic(nn.Linear(40, 24).eval()), []
 

@@ -63,6 +63,11 @@ def _linear_into(x: Tensor, packed: Tensor, bias: Tensor | None, n: int, first: 
         x = x.resolve_neg().contiguous()
     k = x.shape[-1]
     weight = handle(packed, n, k, first, count)
+    if bias is not None:
+        if bias.shape != (n - first if count < 0 else count,):
+            raise ValueError(f"bias has shape {tuple(bias.shape)}; expected {tuple(y.shape[-1:])}")
+        if bias.is_neg() or not bias.is_contiguous():
+            bias = bias.resolve_neg().contiguous()
     m = x.numel() // k if k else y.numel() // max(y.shape[-1], 1)
     status = _call(weight, _threads(), m, x.data_ptr(), 0 if bias is None else bias.data_ptr(), y.data_ptr())
     if status != OK and status != NONFINITE:
