@@ -37,6 +37,9 @@ _SHOWN = 4  # nodes that stayed float for one reason
 _input_value = click.option(
     "--input-value", "values", multiple=True, metavar="NAME=16000", help="An input of the same value in every run."
 )
+_input_shape = click.option(
+    "--input-shape", "fixed", multiple=True, metavar="NAME=1x576", help="Sizes left open; ? leaves one."
+)
 
 
 @click.command()
@@ -45,10 +48,10 @@ _input_value = click.option(
 @quantization_options
 @click.option("--no-quantize", is_flag=True, help="Leave everything in float32.")
 @_input_value
-@click.option("--input-shape", "shapes", multiple=True, metavar="NAME=1x576", help="Sizes left open; ? leaves one.")
+@_input_shape
 @json_option
 def quantize(
-    source: Path, output: Path, no_quantize: bool, values: tuple[str, ...], shapes: tuple[str, ...], as_json: bool,
+    source: Path, output: Path, no_quantize: bool, values: tuple[str, ...], fixed: tuple[str, ...], as_json: bool,
     **options: Any,
 ) -> None:  # fmt: skip
     """Make a .dynq file of an ONNX model, or of a program that torch.export.save wrote."""
@@ -58,7 +61,7 @@ def quantize(
         console=errors, transient=True, disable=as_json or not errors.is_terminal,
     ) as progress:  # fmt: skip
         task = progress.add_task("reading", total=3)
-        graph = _refused(lambda: _graph(source, _input_values(values), _input_shapes(shapes)))
+        graph = _refused(lambda: _graph(source, _input_values(values), _input_shapes(fixed)))
         progress.update(task, description="quantizing" if not no_quantize else "packing", advance=1)
         given = _refused(lambda: build_options(graph, options))
         model = _refused(lambda: graph.build(quantize=not no_quantize, **given))
@@ -239,10 +242,11 @@ def run(
 @click.option("--repeat", type=click.IntRange(1), default=10, show_default=True, help="Runs; the median is shown.")
 @static_options
 @_input_value
+@_input_shape
 @json_option
 def compare(
     source: Path, file: Path, inputs: tuple[str, ...], shapes: tuple[str, ...], seed: int, repeat: int,
-    values: tuple[str, ...], as_json: bool, static: bool, **options: Any,
+    values: tuple[str, ...], fixed: tuple[str, ...], as_json: bool, static: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Compare a .dynq file with the float model that it was made of."""
     model = load(file)
@@ -252,7 +256,7 @@ def compare(
         if options["files"] and (inputs or shapes):
             raise click.UsageError(f"--{'input' if inputs else 'shape'} gives other inputs than --samples; choose one")
         run_static(
-            lambda: _floating(source, _input_values(values)),
+            lambda: _floating(source, _input_values(values), _input_shapes(fixed)),
             model,
             lambda seed: _inputs(model, inputs, shapes, seed),
             seed=seed,
@@ -265,7 +269,7 @@ def compare(
         option = {"files": "samples", "others": "other", "gains": "gain", "noises": "noise"}.get(wrong[0], wrong[0])
         raise click.UsageError(f"--{option} goes with --static")
     given = _inputs(model, inputs, shapes, seed)
-    runtime, floats = _float_runtime(source, given, _input_values(values))
+    runtime, floats = _float_runtime(source, given, _input_values(values), _input_shapes(fixed))
     expected, float_seconds = _timed(floats, repeat)
     results, seconds = _timed(lambda: model.run(given), repeat)
     rows = [(name, *_difference(name, results[name], expected)) for name in results]
@@ -284,25 +288,25 @@ def compare(
     )
 
 
-def _floating(source: Path, values: dict[str, Any]) -> Model:
-    model: Model = _refused(lambda: _graph(source, values, {}).build(quantize=False))
+def _floating(source: Path, values: dict[str, Any], fixed: dict[str, list[int | None]]) -> Model:
+    model: Model = _refused(lambda: _graph(source, values, fixed).build(quantize=False))
     return model
 
 
 def _float_runtime(
-    source: Path, given: dict[str, Array], values: dict[str, Any]
+    source: Path, given: dict[str, Array], values: dict[str, Any], fixed: dict[str, list[int | None]]
 ) -> tuple[str, Callable[[], dict[str, Array]]]:
     """ONNX Runtime with as many threads as dynq, or dynq itself in float32 where that is not installed or the model is
     not from ONNX."""
     from .threads import get_num_threads
 
     if source.suffix == ".pt2":
-        program = _floating(source, values)
+        program = _floating(source, values, fixed)
         return "dynq in float32", lambda: program.run(given)
     try:
         import onnxruntime
     except ImportError:
-        model = _floating(source, values)
+        model = _floating(source, values, fixed)
         return "dynq in float32 (onnxruntime is not installed)", lambda: model.run(given)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = get_num_threads()

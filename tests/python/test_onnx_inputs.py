@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,16 @@ def test_the_command_line_fixes_values_and_shapes(tmp_path: Path) -> None:
     assert [(i.name, i.shape) for i in fixed.inputs] == [("x", ("n", 3))]
     assert np.array_equal(fixed(X), -X)
     done = invoke("compare", source, made, "--shape", "x=2x3", "--input-value", "sr=8000", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["outputs"]["y"]["max_error"] == 0
+
+
+def test_compare_fixes_shapes_of_the_float_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    source, made = tmp_path / "m.onnx", tmp_path / "m.dynq"
+    onnx.save(by_width(), source)
+    assert invoke("quantize", source, "-o", made, "--input-shape", "x=?x3").exit_code == 0
+    done = invoke("compare", source, made, "--shape", "x=2x3", "--input-shape", "x=?x3", "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["outputs"]["y"]["max_error"] == 0
 

@@ -11,7 +11,7 @@ import click
 
 from .._report import console, json_option
 from ..model import load
-from ..model_commands import _graph, _input_shapes, _input_value, _input_values, _refused, random_shapes
+from ..model_commands import _graph, _input_shape, _input_shapes, _input_value, _input_values, _refused, random_shapes
 from ..quantization_options import build_options, existing_file, quantization_options
 
 __all__ = ["analyze"]
@@ -32,7 +32,7 @@ __all__ = ["analyze"]
 @click.option("--threads", type=click.IntRange(1), help="Instead of all that there are.")
 @quantization_options
 @_input_value
-@click.option("--input-shape", "fixed", multiple=True, metavar="NAME=1x576", help="Sizes left open; ? leaves one.")
+@_input_shape
 @json_option
 @click.pass_context
 def analyze(
