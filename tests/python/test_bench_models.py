@@ -109,7 +109,7 @@ def test_progress_reaches_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         (("--shape", "12"), "--shape is '12'; expected BATCHxLENGTH, such as 8x128, with a length of at most 512"),
         (("--shape", "1x513"), "--shape is '1x513'; expected BATCHxLENGTH"),
         (("--shape", "0x8"), "--shape is '0x8'; expected BATCHxLENGTH"),
-        (("--peer", "abacus"), "--peer is 'abacus'; known: dynq, onnxruntime float32"),
+        (("--peer", "abacus"), "--peer is 'abacus'; known: dynq, dynq.torch, onnxruntime float32"),
     ],
 )
 def test_what_cannot_be_done_is_refused(arguments: tuple[str, ...], message: str) -> None:
@@ -120,7 +120,7 @@ def test_what_cannot_be_done_is_refused(arguments: tuple[str, ...], message: str
 def test_a_runtime_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "installed", lambda package: package in ("dynq", "torch"))
     present, missing = models.choose(())
-    assert present == ["dynq", "torch float32", "torch int8"]
+    assert present == ["dynq", "dynq.torch", "torch float32", "torch int8"]
     assert missing["openvino int8"] == "openvino onnx" and missing["ctranslate2 int8"] == "ctranslate2 transformers"
     with pytest.raises(dynq.Error, match=r"openvino int8 needs openvino onnx: pip install 'dynq\[peers\]'"):
         models.choose(("openvino int8",))
