@@ -7,7 +7,7 @@
  */
 #include "commands.h"
 
-#include "isa_kernels.h"
+#include "kernel_calls.h"
 #include "levels.h"
 #include "machine.h"
 #include "options.h"
@@ -41,13 +41,12 @@ typedef struct entry {
   bench_loop *const *loops;
   bool shown;
   bench_work work;
-  size_t next;       /* unit */
   size_t count;      /* units of a sample of the kernel */
   size_t loop_count; /* and of the loop */
   double seconds[BENCH_MAX_ROUNDS], hz[BENCH_MAX_ROUNDS], loop_seconds[BENCH_MAX_ROUNDS], peak[BENCH_MAX_ROUNDS];
 } entry;
 
-/* What came out of it. */
+/* Results of measuring one kernel. */
 typedef struct figures {
   double seconds, peak_seconds, loop_seconds; /* of an element or a multiply-add; NaN: there is none */
   double hz, x_scalar, of_bound;
@@ -63,69 +62,40 @@ static bool chosen(const names *list, const char *name) {
   return list->count == 0;
 }
 
-/* ---- Timing */
-
-static double time_kernel(const bench_kernel *kernel, entry *e, size_t count) {
-  const dynq_gemm_kernels *gemm = e->kernels->gemm;
-  if (kernel->gemm && gemm->enter != NULL) {
-    gemm->enter();
-  }
-  const double start = bench_now();
-  kernel->run(kernel, e->kernels, &e->work, e->next, count);
-  const double took = bench_now() - start;
-  if (kernel->gemm && gemm->leave != NULL) {
-    gemm->leave();
-  }
-  e->next = (e->next + count) % e->work.units;
-  return took;
+/* Kernels of a fixed size do not run through levels of memory. */
+static bool chosen_kernel(const options *o, const bench_kernel *kernel) {
+  return kernel->mix != BENCH_MIXES && chosen(&o->kernels, kernel->name);
 }
 
-static double time_loop(const bench_kernel *kernel, entry *e, size_t count) {
-  const bench_work *w = &e->work;
+/* ---- Timing */
+
+static double time_loop(void *arg, size_t count) {
+  const entry *e = arg;
+  bench_work *w = &((entry *)arg)->work;
   const size_t bytes = w->in_bytes > w->out_bytes ? w->in_bytes : w->out_bytes;
   const double start = bench_now();
   while (count != 0) {
-    const size_t left = w->units - e->next, units = count < left ? count : left;
+    const size_t left = w->units - w->next, units = count < left ? count : left;
     const size_t times = units == w->units ? count / units : 1; /* round and round where it is all of the level */
-    e->loops[kernel->mix](units * bytes, times, (const char *)w->in + e->next * w->in_bytes,
-                          (char *)w->out + e->next * w->out_bytes);
-    e->next = (e->next + units) % w->units;
+    e->loops[w->call.kernel->mix](units * bytes, times, (const char *)w->call.in + w->next * w->in_bytes,
+                                  (char *)w->call.out + w->next * w->out_bytes);
+    w->next = (w->next + units) % w->units;
     count -= times * units;
   }
   return bench_now() - start;
 }
 
-typedef double timer(const bench_kernel *kernel, entry *e, size_t count);
-
-/* The better of two: one that was interrupted would leave samples too short to measure. */
-static double best_of_two(timer *timed, const bench_kernel *kernel, entry *e, size_t count) {
-  const double first = timed(kernel, e, count), second = timed(kernel, e, count);
-  return first < second ? first : second;
-}
-
-/* Units that take about `seconds`. */
-static size_t calibrate(timer *timed, const bench_kernel *kernel, entry *e, double seconds) {
-  size_t count = 1;
-  double took = best_of_two(timed, kernel, e, count);
-  while (took < 0.5 * seconds) {
-    count *= 2;
-    took = best_of_two(timed, kernel, e, count);
-  }
-  const double fitting = (double)count * seconds / took;
-  return fitting > 1.0 ? (size_t)fitting : 1;
-}
-
 static void measure(const bench_kernel *kernel, entry **entries, size_t count, const options *o) {
   for (size_t i = 0; i < count; i++) {
-    entries[i]->count = calibrate(time_kernel, kernel, entries[i], o->seconds);
-    entries[i]->loop_count = calibrate(time_loop, kernel, entries[i], o->seconds);
+    entries[i]->count = bench_calibrate(bench_work_time, &entries[i]->work, o->seconds);
+    entries[i]->loop_count = bench_calibrate(time_loop, entries[i], o->seconds);
   }
   for (size_t r = 0; r < o->rounds; r++) {
     for (size_t i = 0; i < count; i++) {
       entry *e = entries[i];
-      e->seconds[r] = time_kernel(kernel, e, e->count) / ((double)e->count * e->work.done);
+      e->seconds[r] = bench_work_time(&e->work, e->count) / ((double)e->count * e->work.done);
       e->hz[r] = bench_core_hz(); /* at once: a lowered clock stays so for half a millisecond */
-      e->loop_seconds[r] = time_loop(kernel, e, e->loop_count) / ((double)e->loop_count * e->work.done);
+      e->loop_seconds[r] = time_loop(e, e->loop_count) / ((double)e->loop_count * e->work.done);
       e->peak[r] = kernel->gemm ? bench_peak(e->kernels, 1, o->seconds) : NAN;
     }
   }
@@ -153,7 +123,7 @@ static figures figures_of(const bench_kernel *kernel, const entry *e, const entr
   const double share_of_peak = bench_median(of_peak, rounds);
   if (kernel->gemm && !(share_of_peak < f.of_bound)) {
     f.of_peak = true;
-    f.of_bound = share_of_peak; /* a NaN where the peak is not known: the bandwidth alone bounds no GEMM */
+    f.of_bound = share_of_peak; /* a NaN if the peak is not known: the bandwidth alone bounds no GEMM */
   }
   return f;
 }
@@ -198,7 +168,7 @@ static void show_head(const bench_kernel *kernel) {
   static const char *const bytes[BENCH_MIXES] = {"4 bytes read", "4 bytes read, 1 written", "1 byte read, 4 written",
                                                  "4 bytes read, 4 written"};
   if (kernel->gemm) {
-    (void)printf("\n%s: K = 512, %s, bytes of weights\n", kernel->name, kernel->rows == 1 ? "1 row" : "a full tile");
+    (void)printf("\n%s: K = 512, %s, bytes of weights\n", kernel->name, kernel->single ? "1 row" : "a full tile");
   } else {
     (void)printf("\n%s: %s, an element\n", kernel->name, bytes[kernel->mix]);
   }
@@ -249,10 +219,12 @@ static void add_name(names *list, bench_options *in) {
 static void check_kernel_name(const char *name) {
   char known[256] = "";
   for (size_t i = 0; i < bench_kernel_count; i++) {
-    if (strcmp(bench_kernel_list[i].name, name) == 0) {
-      return;
+    if (bench_kernel_list[i].mix != BENCH_MIXES) {
+      if (strcmp(bench_kernel_list[i].name, name) == 0) {
+        return;
+      }
+      (void)strcat(strcat(known, " "), bench_kernel_list[i].name);
     }
-    (void)strcat(strcat(known, " "), bench_kernel_list[i].name);
   }
   bench_fail("--kernel is '%s'; known:%s", name, known);
 }
@@ -311,13 +283,13 @@ static size_t find_isas(entry *entries, const options *o) {
 
 /* ---- The run */
 
-/* Of all instruction sets those that have this kernel, not that of another; returns how many are to be shown. */
+/* Finds the instruction sets that have this kernel, and not that of another. Returns how many are to be shown. */
 static size_t select_entries(const bench_kernel *kernel, entry *all, size_t all_count, entry **selected,
                              size_t *count) {
   size_t shown = 0;
   *count = 0;
   for (size_t i = 0; i < all_count; i++) {
-    if (kernel->has(all[i].own)) {
+    if (bench_kernel_of(kernel, all[i].own)) {
       selected[(*count)++] = &all[i];
       shown += all[i].shown;
     }
@@ -328,9 +300,9 @@ static size_t select_entries(const bench_kernel *kernel, entry *all, size_t all_
 static void run_case(const options *o, const bench_kernel *kernel, const char *level, size_t bytes, entry **entries,
                      size_t count, const void *in, void *out) {
   for (size_t i = 0; i < count; i++) {
-    entries[i]->work = (bench_work){.in = in, .out = out};
-    entries[i]->next = 0;
     bench_work_cut(&entries[i]->work, kernel, entries[i]->kernels, bytes);
+    entries[i]->work.call.in = in;
+    entries[i]->work.call.out = out;
   }
   measure(kernel, entries, count, o);
   for (size_t i = 0; i < count; i++) {
@@ -359,7 +331,7 @@ int bench_isa(int argc, char **argv) {
     bench_fail("--level: this machine has no such level, or too little memory to fill it");
   }
   for (size_t k = 0; k < bench_kernel_count; k++) {
-    if (chosen(&o.kernels, bench_kernel_list[k].name)) {
+    if (chosen_kernel(&o, &bench_kernel_list[k])) {
       lines += level_count * select_entries(&bench_kernel_list[k], all, all_count, entries, &count);
     }
   }
@@ -370,7 +342,7 @@ int bench_isa(int argc, char **argv) {
   show_machine(&o, &levels, lines);
   for (size_t k = 0; k < bench_kernel_count; k++) {
     const bench_kernel *kernel = &bench_kernel_list[k];
-    if (chosen(&o.kernels, kernel->name) && select_entries(kernel, all, all_count, entries, &count) != 0) {
+    if (chosen_kernel(&o, kernel) && select_entries(kernel, all, all_count, entries, &count) != 0) {
       if (!o.json) {
         show_head(kernel);
       }

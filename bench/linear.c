@@ -1,19 +1,19 @@
 /*
  * dynq-bench linear: dynq_linear_f32 over real layer shapes, beside what the machine can do.
  *
- * For each instruction set and number of threads, every round times each shape once, and beside it the int8 peak and
+ * For each instruction set and number of threads, every round times each shape once. Beside it stand the int8 peak and
  * reading as many bytes as the weights have, on as many threads: so a slow moment of the machine meets all of them. The
  * figures are medians over the rounds. GOP/s counts 2 M N K operations, quantization and epilogue included.
  */
 #include "linear.h"
 
+#include "base/threads.h"
 #include "commands.h"
 #include "levels.h"
 #include "loops.h"
 #include "machine.h"
 #include "options.h"
 #include "report.h"
-#include "threads.h"
 #include "timing.h"
 
 #include <stdlib.h>
@@ -27,7 +27,7 @@ typedef struct options {
   linear_shape shapes[MAX_SHAPES];
   const char *isas[MAX_CHOICES];
   size_t threads[MAX_CHOICES];
-  double seconds; /* a sample takes, or one call where that is longer */
+  double seconds; /* a sample takes, or one call if that is longer */
   bool json;
 } options;
 
@@ -163,7 +163,7 @@ static void measure(layer *layers, size_t count, const dynq_kernels *kernels, si
 
 /* ---- The command */
 
-/* What is given twice is measured once. */
+/* Adds a shape, unless it is there already. */
 static void add_shape(options *o, linear_shape shape) {
   for (size_t i = 0; i < o->shape_count; i++) {
     const linear_shape *s = &o->shapes[i];

@@ -1,10 +1,10 @@
 /*
- * What dynq-bench linear measures, and how it is shown.
+ * Figures of dynq-bench linear, and functions that show them.
  */
 #ifndef BENCH_LINEAR_H
 #define BENCH_LINEAR_H
 
-#include "dispatch.h"
+#include "base/dispatch.h"
 #include "profile.h"
 
 typedef struct linear_shape {

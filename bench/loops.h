@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-/* How many bytes are written for those that are read: like the kernels. */
+/* Mixes of bytes that are read and written, like those of the kernels. */
 typedef enum bench_mix {
   BENCH_READ,   /* 4 : 0, as range and the weights of a GEMM */
   BENCH_NARROW, /* 4 : 1, as quantize */
@@ -19,7 +19,7 @@ typedef enum bench_mix {
  * 64-byte aligned and do not overlap; `bytes` is a multiple of 1024. */
 typedef void bench_loop(size_t bytes, size_t times, const void *in, void *out);
 
-/* The loops for the vectors of instruction set `name`; NULL where it is not built. */
+/* The loops for the vectors of instruction set `name`; NULL if it is not built. */
 bench_loop *const *bench_loops_of(const char *name);
 
 #endif

@@ -1,9 +1,9 @@
 /*
- * What the machine can do at most, measured: the int8 multiply instructions on registers alone, and reading memory.
+ * Measures what the machine can do at most: the int8 multiply instructions on registers alone, and reading memory.
  */
 #include "machine.h"
 
-#include "threads.h"
+#include "base/threads.h"
 #include "timing.h"
 
 #include <math.h>

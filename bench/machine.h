@@ -1,14 +1,14 @@
 /*
- * What the machine can do at most, measured: the int8 multiply instructions on registers alone, and reading memory.
+ * Measures what the machine can do at most: the int8 multiply instructions on registers alone, and reading memory.
  */
 #ifndef BENCH_MACHINE_H
 #define BENCH_MACHINE_H
 
-#include "dispatch.h"
+#include "base/dispatch.h"
 #include "loops.h"
 
 /* Seconds that one multiply-add of `kernels` takes on `threads` threads at once, measured over about `seconds`; NaN
- * where the instruction set has no such instruction (portable C). */
+ * if the instruction set has no such instruction (portable C). */
 double bench_peak(const dynq_kernels *kernels, size_t threads, double seconds);
 
 /* Seconds that one byte takes where `threads` threads read `bytes` bytes of `data` again and again, each its own share:

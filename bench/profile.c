@@ -1,11 +1,11 @@
 /*
- * How the time of a call is shared among the kernels: by kernels that read a counter before and after the real ones.
- * That makes calls longer, so no times are taken from here but shares.
+ * Finds how the time of a call is shared among the kernels, by kernels that read a counter before and after the real
+ * ones. That makes calls longer, so only shares are taken from here, no times.
  */
 #include "profile.h"
 
+#include "base/threads.h"
 #include "report.h"
-#include "threads.h"
 #include "timing.h"
 
 #include <stdatomic.h>

@@ -1,10 +1,10 @@
 /*
- * How the time of a call is shared among the kernels.
+ * Finds how the time of a call is shared among the kernels.
  */
 #ifndef BENCH_PROFILE_H
 #define BENCH_PROFILE_H
 
-#include "dispatch.h"
+#include "base/dispatch.h"
 
 enum { BENCH_RANGE, BENCH_QUANTIZE, BENCH_GEMM, BENCH_EPILOGUE, BENCH_REST, BENCH_PARTS };
 

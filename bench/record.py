@@ -10,9 +10,8 @@ import sys
 from datetime import date
 from pathlib import Path
 
-import cpuinfo
-
 import dynq
+from dynq.bench.machine import cpu_facts
 
 HISTORY = Path(__file__).parent / "history"
 
@@ -44,7 +43,7 @@ def read(source: str) -> dict[str, object]:
 
 def main(source: str, name: str) -> None:
     commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], check=True, capture_output=True, text=True)
-    cpu = cpuinfo.get_cpu_info()
+    cpu = cpu_facts()
     line = {
         "date": date.today().isoformat(),
         "commit": commit.stdout.strip(),

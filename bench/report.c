@@ -1,5 +1,5 @@
 /*
- * What the program says: errors, JSON lines, numbers with units.
+ * Output of the program: errors, JSON lines, numbers with units.
  */
 #include "report.h"
 

@@ -1,5 +1,5 @@
 /*
- * What the program says: errors, JSON lines, numbers with units.
+ * Output of the program: errors, JSON lines, numbers with units.
  */
 #ifndef BENCH_REPORT_H
 #define BENCH_REPORT_H
@@ -9,7 +9,7 @@
 
 /* Prints "dynq-bench: " and the message to standard error, and ends the program with status 2. */
 _Noreturn void bench_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* Writes out what was printed so far; fails where that cannot be done, as on a full disk: at once, not after minutes of
+/* Writes out what was printed so far; fails if that cannot be done, as on a full disk: at once, not after minutes of
  * measuring, and not with status 0. */
 void bench_flush(void);
 

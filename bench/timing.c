@@ -12,6 +12,23 @@ double bench_now(void) {
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* The better of two: one that was interrupted would leave samples too short to measure. */
+static double best_of_two(bench_timed *timed, void *arg, size_t count) {
+  const double first = timed(arg, count), second = timed(arg, count);
+  return first < second ? first : second;
+}
+
+size_t bench_calibrate(bench_timed *timed, void *arg, double seconds) {
+  size_t count = 1;
+  double took = best_of_two(timed, arg, count);
+  while (took < 0.5 * seconds) {
+    count *= 2;
+    took = best_of_two(timed, arg, count);
+  }
+  const double fitting = (double)count * seconds / took;
+  return fitting > 1.0 ? (size_t)fitting : 1;
+}
+
 static int ascending(const void *a, const void *b) {
   const double x = *(const double *)a, y = *(const double *)b;
   return (x > y) - (x < y);

@@ -23,6 +23,10 @@ static inline uint64_t bench_ticks(void) {
   return (uint64_t)(1e9 * bench_now());
 #endif
 }
+/* Does something `count` times; returns the seconds. */
+typedef double bench_timed(void *arg, size_t count);
+/* A count that takes about `seconds`. */
+size_t bench_calibrate(bench_timed *timed, void *arg, double seconds);
 /* Sorts the values. */
 double bench_median(double *values, size_t count);
 /* Cycles a second of the core that runs this, at this moment: from a chain of additions, each waiting for the last. Takes

@@ -47,7 +47,7 @@ def main() -> None:
 
     graph = speaker.graph(speaker.weights_of())
     samples = {"mels": voices[0][0]}
-    Console().print(find_culprits(graph, samples, metric=minus_equal_error_rate, first_layer="int8", options="float"))
+    Console().print(find_culprits(graph, samples, metric=minus_equal_error_rate, default="int8", options="float"))
 
 
 if __name__ == "__main__":

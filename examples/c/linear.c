@@ -2,7 +2,7 @@
  * A linear layer in int8 from C: y = relu(x w^T + bias), compared with float32.
  *
  * cmake -S examples/c -B build-example -DCMAKE_PREFIX_PATH=<where dynq is installed>, or
- * cc linear.c $(pkg-config --cflags --libs dynq)
+ * cc linear.c $(pkg-config --cflags --libs dynq) -lm
  */
 #include <dynq/dynq.h>
 

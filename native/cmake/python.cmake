@@ -14,6 +14,7 @@ add_custom_command(OUTPUT ${source}
 
 python_add_library(_native MODULE USE_SABI 3.10 WITH_SOABI ${source})
 target_link_libraries(_native PRIVATE dynq_static)
+target_include_directories(_native PRIVATE ${PROJECT_SOURCE_DIR}/native/src) # base/interrupt.h
 # A binding that differs from the header must not compile.
 target_compile_options(_native PRIVATE -Werror=int-conversion -Werror=incompatible-pointer-types)
 install(TARGETS _native DESTINATION dynq COMPONENT python)

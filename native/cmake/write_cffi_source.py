@@ -1,9 +1,10 @@
 """Write the C source of the extension module: ``write_cffi_source.py dynq.h OUTPUT.c``.
 
-The declarations are the header's own text between its two cffi lines, and what is the binding's own: a linear call
-whose arguments but the last few are kept in a struct, since converting ten of them from Python takes longer than a
-small problem itself; and for PyTorch, which gives addresses as integers and has threads of its own, a linear call on
-those threads, and what brings other calls there.
+The declarations are the header's own text between its two cffi lines, and what is the binding's own. That is a linear
+call whose arguments but the last few are kept in a struct, since converting ten of them from Python takes longer than a
+small problem itself. It is also what lets Python's signal handlers run during a long call and end it. PyTorch gives
+addresses as integers and has threads of its own: for it there is a linear call on those threads, and what brings other
+calls there.
 """
 
 import sys
@@ -20,12 +21,97 @@ typedef struct linear_call {
 } linear_call;
 """
 
-LINEAR_CALL_FUNCTION = """
+LINEAR_CALLS = """
+dynq_status call_linear(const linear_call *c, size_t m, const void *x, void *y);
+dynq_status call_linear_into(const linear_call *c, size_t m, const void *x, const void *residual, int in_place,
+                             void *y);
+"""
+
+LINEAR_CALL_FUNCTIONS = """
+static dynq_status run_linear(const linear_call *c, const dynq_weight_info *info, size_t m, const void *x,
+                              const dynq_epilogue *epilogue, void *y) {
+  python_call call = {0};
+  python_call_begin(&call);
+  return python_call_end(
+      &call, dynq_linear_f32(c->weight, m, x, info->k, c->scheme, c->granularity, epilogue, NULL, y, info->n));
+}
+
 /* float32 x (m, K) and y (m, N), both without gaps between rows. */
 static dynq_status call_linear(const linear_call *c, size_t m, const void *x, void *y) {
   dynq_weight_info info;
   dynq_weight_describe(c->weight, &info);
-  return dynq_linear_f32(c->weight, m, x, info.k, c->scheme, c->granularity, &c->epilogue, NULL, y, info.n);
+  return run_linear(c, &info, m, x, &c->epilogue, y);
+}
+
+static int overlap(const void *a, size_t a_bytes, const void *b, size_t b_bytes) {
+  return (uintptr_t)a < (uintptr_t)b + b_bytes && (uintptr_t)b < (uintptr_t)a + a_bytes;
+}
+
+/* The same, with a residual (m, N) or NULL, or with y in its place. If y overlaps anything else, y is left as it is. */
+static dynq_status call_linear_into(const linear_call *c, size_t m, const void *x, const void *residual, int in_place,
+                                    void *y) {
+  dynq_weight_info info;
+  dynq_weight_describe(c->weight, &info);
+  const size_t row = info.n * sizeof(float), bytes = m * row;
+  dynq_epilogue epilogue = c->epilogue;
+  epilogue.residual = in_place ? y : residual;
+  epilogue.residual_stride = info.n;
+  if (overlap(y, bytes, x, m * info.k * sizeof(float)) ||
+      (epilogue.bias != NULL && overlap(y, bytes, epilogue.bias, row)) ||
+      (residual != NULL && overlap(y, bytes, residual, bytes))) {
+    return DYNQ_ERROR_INVALID_ARGUMENT;
+  }
+  return run_linear(c, &info, m, x, &epilogue, y);
+}
+"""
+
+INTERRUPTS = """
+extern "Python" int python_signals(void);
+void interrupts_from(uintptr_t thread);
+int poll_python(void *context);
+
+typedef struct python_call { ...; } python_call;
+void python_call_begin(python_call *call);
+dynq_status python_call_end(python_call *call, dynq_status status);
+"""
+
+INTERRUPT_FUNCTIONS = """
+#include <pthread.h>
+
+static int python_signals(void);
+
+/* Python runs signal handlers in its main thread alone; another thread that asked would only wait for the interpreter's
+ * lock, and would never come back while the interpreter shuts down. */
+static uintptr_t interrupted_thread;
+
+static void interrupts_from(uintptr_t thread) { interrupted_thread = thread; }
+
+static int poll_python(void *context) {
+  (void)context;
+  return (uintptr_t)pthread_self() == interrupted_thread ? python_signals() : 0;
+}
+
+/* A call that Python's signal handlers may end. */
+typedef struct python_call {
+  dynq_interrupt run;
+  dynq_interrupt_scope before;
+  bool begun;
+} python_call;
+
+static void python_call_begin(python_call *call) {
+  call->run.poll = (uintptr_t)pthread_self() == interrupted_thread ? poll_python : NULL;
+  call->before = dynq_interrupt_begin(&call->run);
+  call->begun = true;
+}
+
+/* Returns the status of the call, or that it was ended. */
+static dynq_status python_call_end(python_call *call, dynq_status status) {
+  if (!call->begun) {
+    return status;
+  }
+  status = dynq_interrupted() ? DYNQ_CANCELLED : status;
+  (void)dynq_interrupt_enter(call->before);
+  return status;
 }
 """
 
@@ -97,11 +183,13 @@ static dynq_status torch_linear(const dynq_weight *weight, size_t threads, size_
   dynq_weight_info info;
   dynq_weight_describe(weight, &info);
   const dynq_epilogue epilogue = {.bias = (const float *)bias};
+  python_call call = {0};
+  python_call_begin(&call);
   torch_enter(threads);
   const dynq_status status = dynq_linear_f32(weight, m, (const float *)x, info.k, DYNQ_ASYMMETRIC, DYNQ_PER_ROW,
                                              &epilogue, NULL, (float *)y, info.n);
   torch_leave();
-  return status;
+  return python_call_end(&call, status);
 }
 """
 
@@ -113,10 +201,12 @@ def main(header: Path, output: Path) -> None:
         raise SystemExit(f"{header}: expected one {begin} and one {end}")
     ffi = FFI()
     ffi.cdef(text.split(begin)[1].split(end)[0])
-    ffi.cdef(LINEAR_CALL + "dynq_status call_linear(const linear_call *c, size_t m, const void *x, void *y);")
+    ffi.cdef(LINEAR_CALL + LINEAR_CALLS)
+    ffi.cdef(INTERRUPTS)
     ffi.cdef(TORCH_CALLS)
-    functions = LINEAR_CALL + LINEAR_CALL_FUNCTION + TORCH_CALL_FUNCTIONS
-    ffi.set_source("dynq._native", '#include "dynq/dynq.h"' + functions, py_limited_api=True)
+    functions = INTERRUPT_FUNCTIONS + LINEAR_CALL + LINEAR_CALL_FUNCTIONS + TORCH_CALL_FUNCTIONS
+    headers = '#include "base/interrupt.h"\n#include "dynq/dynq.h"\n'
+    ffi.set_source("dynq._native", headers + functions, py_limited_api=True)
     ffi.emit_c_code(str(output))
 
 

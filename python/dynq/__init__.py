@@ -15,9 +15,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import isa
-from ._call import library_version
 from .accuracy.calibrate import calibrate
-from .arrays import dequantize, gemm_s32, linear, matmul, minmax, quantize
+from .arrays import dequantize, matmul, minmax, quantize
+from .core.call import library_version
 from .errors import (
     AccumulatorOverflowError,
     Error,
@@ -30,17 +30,21 @@ from .errors import (
     IsaUnknownError,
     MissingPackageError,
     NonFiniteError,
+    NotConvertedWarning,
     OutOfMemoryError,
     UnsupportedModelError,
 )
 from .exporters.onnx import export_onnx
 from .graph import Graph
+from .importers.decoders import from_transformers
 from .importers.onnx import from_onnx
+from .importers.tflite import from_tflite
 from .importers.torch import from_torch
 from .model import Model, load
 from .recurrent import RecurrentWeights, gru, gru_weights, lstm, lstm_weights, rnn, rnn_weights
 from .threads import get_num_threads, set_num_threads
-from .weights import QuantizedWeight, quantize_weight
+from .verification import verify
+from .weights import QuantizedWeight, gemm_s32, linear, quantize_weight
 
 if TYPE_CHECKING:
     from . import torch as torch
@@ -61,6 +65,7 @@ __all__ = [
     "MissingPackageError",
     "Model",
     "NonFiniteError",
+    "NotConvertedWarning",
     "OutOfMemoryError",
     "QuantizedWeight",
     "RecurrentWeights",
@@ -70,7 +75,9 @@ __all__ = [
     "dequantize",
     "export_onnx",
     "from_onnx",
+    "from_tflite",
     "from_torch",
+    "from_transformers",
     "gemm_s32",
     "get_num_threads",
     "gru",
@@ -87,11 +94,12 @@ __all__ = [
     "rnn",
     "rnn_weights",
     "set_num_threads",
+    "verify",
 ]
 
-if not TYPE_CHECKING:  # which would take every name to be there
+if not TYPE_CHECKING:  # at run time only: otherwise type checkers would take every name to exist
 
     def __getattr__(name: str) -> Any:
-        if name == "torch":  # imports PyTorch, which takes a second
+        if name == "torch":  # importing PyTorch takes a second
             return importlib.import_module(".torch", __name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

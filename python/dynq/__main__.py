@@ -1,4 +1,4 @@
-"""``python -m dynq`` is the command ``dynq``."""
+"""Run the command ``dynq`` as ``python -m dynq``."""
 
 from .cli import main
 

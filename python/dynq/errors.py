@@ -2,11 +2,11 @@
 
 
 class Error(Exception):
-    """Base of everything that dynq raises on its own account."""
+    """The base of all errors that dynq itself defines."""
 
 
 class NonFiniteError(Error, ValueError):
-    """The input holds a NaN or an infinity where that cannot be passed on."""
+    """The input holds a NaN or an infinity, which cannot be passed on here."""
 
 
 class AccumulatorOverflowError(Error, ArithmeticError):
@@ -14,7 +14,7 @@ class AccumulatorOverflowError(Error, ArithmeticError):
 
 
 class OutOfMemoryError(Error, MemoryError):
-    """The C library could not allocate."""
+    """The C library could not allocate memory."""
 
 
 class FileFormatError(Error, ValueError):
@@ -26,7 +26,7 @@ class InvalidModelError(Error, ValueError):
 
 
 class UnsupportedModelError(Error):
-    """A model holds what dynq cannot run. ``problems`` has all of it: what, and the names of the nodes."""
+    """A model holds what dynq cannot run. ``problems`` lists each problem with the names of its nodes."""
 
     def __init__(self, message: str, problems: dict[str, list[str]]) -> None:
         super().__init__(message, problems)
@@ -37,11 +37,11 @@ class UnsupportedModelError(Error):
 
 
 class FileAccessError(Error, OSError):
-    """The operating system refused: a file cannot be opened or mapped."""
+    """The operating system refused to open or map a file."""
 
 
 class MissingPackageError(Error, ImportError):
-    """A package that dynq does without until it is asked for something that needs it."""
+    """A package is missing that only this part of dynq needs."""
 
 
 class IsaError(Error):
@@ -58,3 +58,7 @@ class IsaNotBuiltError(IsaError):
 
 class IsaNotSupportedError(IsaError):
     """This CPU or its operating system lacks the instruction set."""
+
+
+class NotConvertedWarning(UserWarning):
+    """Layers that could be int8, or that were asked for, stay float; the message lists them."""

@@ -1,7 +1,8 @@
-"""Instruction sets: which there are, which run here, which is in use.
+"""Instruction sets: which exist, which run here, and which is in use.
 
-Every one gives the same bits; choosing another than the best is for tests and measurements. The choice is for
-the whole process. At start the environment variable ``DYNQ_ISA`` chooses, else the best that this machine has.
+Every one gives the same bits; choosing another than the best is for tests and measurements. The choice is for the whole
+process. At start the environment variable ``DYNQ_ISA`` chooses. If it is not set, the best one that this machine has is
+used.
 """
 
 from __future__ import annotations
@@ -9,24 +10,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ._call import NULL, check, ffi, lib, text
+from .core.call import NULL, check, ffi, lib, text
 from .errors import Error, IsaNotBuiltError, IsaNotSupportedError, IsaUnknownError
 
 __all__ = ["explain", "names", "select", "selected", "supported", "use"]
 
 
 def names() -> list[str]:
-    """All instruction sets that dynq knows, best first; the last is ``"scalar"``."""
+    """Return all instruction sets that dynq knows, best first; the last is ``"scalar"``."""
     return [text(lib.dynq_isa_name(i)) for i in range(lib.dynq_isa_count())]
 
 
 def supported() -> list[str]:
-    """Those that are built and that this machine can run, best first; never empty."""
+    """Return those that are built and that this machine can run, best first. The list is never empty."""
     return [name for name in names() if lib.dynq_isa_supported(name.encode()) == lib.DYNQ_OK]
 
 
 def selected() -> str:
-    """The one in use. Raises IsaError where ``DYNQ_ISA`` names one that cannot run here."""
+    """Return the one in use.
+
+    Raises:
+        IsaError: ``DYNQ_ISA`` names one that cannot run here.
+    """
     name = ffi.new("const char **")
     check(lib.dynq_isa_selected(name))
     return text(name[0])
@@ -35,7 +40,8 @@ def selected() -> str:
 def select(name: str | None) -> None:
     """Use ``name`` from now on; None is the best one.
 
-    Raises IsaUnknownError, IsaNotBuiltError or IsaNotSupportedError; the choice then stays as it was.
+    Raises:
+        IsaUnknownError, IsaNotBuiltError, IsaNotSupportedError: it cannot be used; the choice stays as it was.
     """
     if name is not None and not isinstance(name, str):
         raise TypeError(f"name is {type(name).__name__}; expected str or None")
@@ -44,7 +50,7 @@ def select(name: str | None) -> None:
 
 @contextmanager
 def use(name: str) -> Iterator[None]:
-    """``with dynq.isa.use("avx2"): ...`` selects ``name`` and afterwards what was selected before."""
+    """Select ``name`` in a block: ``with dynq.isa.use("avx2"): ...``. Afterwards the one before is selected again."""
     try:
         before: str | None = selected()
     except Error:
@@ -57,7 +63,7 @@ def use(name: str) -> Iterator[None]:
 
 
 def explain(name: str) -> str:
-    """In a few words, whether ``name`` is in use, and if it cannot be, why."""
+    """Return in a few words whether ``name`` is in use and, if it cannot be, why not."""
     try:
         check(lib.dynq_isa_supported(_c_name(name)))
     except IsaNotBuiltError:
@@ -71,7 +77,7 @@ def explain(name: str) -> str:
 
 
 def _c_name(name: str) -> bytes:
-    """``name`` for C, which reads a name with a NUL as far as that only; all names are ASCII."""
+    """Return ``name`` for C, which would read a name with a NUL only up to that NUL. All names are ASCII."""
     if "\0" in name or not name.isascii():
         raise IsaUnknownError(f"unknown instruction set {name!r}; known: {' '.join(names())}")
     return name.encode()

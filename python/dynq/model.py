@@ -6,26 +6,36 @@ import dataclasses
 import json
 import math
 import os
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 
-from . import _arguments as arguments
-from ._arguments import DTYPE_NUMBERS, FLOAT32, NONFINITE, UINT8, Array, contiguous
-from ._call import NONFINITE as STATUS_NONFINITE
-from ._call import NULL, check, ffi, lib, text
-from .container import write_parts
-from .errors import FileFormatError
+from .core import arguments as arguments
+from .core import files
+from .core.arguments import DTYPE_NUMBERS, FLOAT32, NONFINITE, UINT8, Array, NonFinite, contiguous
+from .core.call import NONFINITE as STATUS_NONFINITE
+from .core.call import NULL, OK, POLL, check, ffi, lib, text
+from .core.container import fingerprint
+from .core.mapped import MappedFile, open_mapped
+from .errors import FileAccessError, FileFormatError
+from .generation.loop import IDS, LENGTHS, PLACES, generate, prompts_of
+from .generation.settings import TOKENIZER, Settings, tokens_of
+from .ir.graph import Graph
+from .plan.read import read_graph, read_notes
 from .report import Report
-
-if TYPE_CHECKING:
-    from .graph import Graph
+from .state import State
 
 __all__ = ["Model", "ModelValue", "NodeTime", "load"]
 
 _T = TypeVar("_T")
+_CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_IDLE_SESSIONS = max(16, 4 * _CPUS)  # of a model that many threads call by turns; beyond one for each CPU, ...
+_IDLE_SECONDS = 1.0  # ... for this long after they ran
+_ANY_BYTES = 2 ** (8 * ffi.sizeof("size_t")) - 1
 _DTYPES: dict[int, np.dtype[Any]] = {number: np.dtype(name) for name, number in DTYPE_NUMBERS.items()}
 
 
@@ -40,43 +50,60 @@ class ModelValue:
 
 @dataclasses.dataclass(frozen=True)
 class NodeTime:
-    """How long a node took; 0 where it was computed while the run was planned."""
+    """The time that a node took; 0 if it was computed while the run was planned."""
 
     name: str
     op: str
     seconds: float
 
 
+def _free_session(model: Any, session: Any) -> None:
+    """Free a session. Its model, which this holds, is closed later: the session reads it until then."""
+    lib.dynq_session_free(session)
+
+
 class _Session:
     """A C session and the structs of its calls; one thread at a time."""
 
-    __slots__ = ("_model", "handle", "inputs", "outputs", "results", "shapes")
+    __slots__ = ("handle", "inputs", "outputs", "results", "shapes", "used", "vary")
 
-    def __init__(self, model: Any, inputs: int, outputs: int) -> None:
-        handle = ffi.new("dynq_session **")
-        check(lib.dynq_session_new(model, NULL, handle))
-        self._model = model  # is closed after its sessions
-        self.handle = ffi.gc(handle[0], lib.dynq_session_free)
+    def __init__(self, model: Any, inputs: int, outputs: int, max_bytes: int, made: Any = None) -> None:
+        if made is None:
+            handle = ffi.new("dynq_session **")
+            options = ffi.new("dynq_session_options *")
+            options.max_bytes = max_bytes
+            options.poll = POLL
+            check(lib.dynq_session_new_with(model, options, handle))
+            made = handle[0]
+        self.handle = ffi.gc(made, partial(_free_session, model))
+        self.used = 0.0  # when it last ran
         self.inputs = ffi.new("dynq_tensor[]", max(inputs, 1))
         self.outputs = ffi.new("dynq_tensor[]", max(outputs, 1))
+        self.vary = ffi.new("int *")  # whether sizes of outputs depend on values
         self.shapes: list[tuple[int, ...]] | None = None  # of the inputs, as their structs have them
         self.results: list[tuple[tuple[int, ...], np.dtype[Any], int]] = []  # shapes, dtypes and bytes that follow
 
 
 class Model:
-    """A network. Immutable, safe to call from several threads at once; pickles.
+    """A network. Immutable but for ``max_bytes``, safe to call from several threads at once.
 
-    Made by Graph.build, from_onnx or load.
+    Made by Graph.build, from_onnx or load. It pickles: one that ``load`` mapped as the path, size and checksum of its
+    file, as long as that file is there; others as all their bytes.
     """
 
     def __init__(self) -> None:
         raise TypeError("use dynq.Graph, dynq.from_onnx or dynq.load")
 
     _handle: Any  # dynq_model *
-    _image: Array  # the file's bytes
-    _sessions: deque[_Session]  # those that are not running
+    _image: Array  # the file's bytes; they stay as long as _handle does
+    _sessions: deque[
+        _Session
+    ]  # those that are not running; the one used last comes last, the first leave when it is full
+    _file: tuple[str, MappedFile] | None  # its path, and the mapping
+    _max_bytes: int  # of a session; 0: as the library chooses
     _inputs: tuple[ModelValue, ...]
     _input_count: int
+    _positions: int  # that a sequence can have; 0: the model keeps nothing between runs
     _dtypes: tuple[np.dtype[Any], ...]  # of the inputs
     _output_names: tuple[str, ...]
 
@@ -90,16 +117,21 @@ class Model:
             image = aligned
         handle = ffi.new("dynq_model **")
         check(lib.dynq_model_open_memory(ffi.cast("void *", image.ctypes.data), image.size, handle))
-        return cls._wrap(handle[0], image)
+        return cls._wrap(ffi.gc(handle[0], lib.dynq_model_close), image)
 
     @classmethod
     def _wrap(cls, handle: Any, image: Array) -> Model:
         self = object.__new__(cls)
         self._image = image
-        self._handle = ffi.gc(handle, lib.dynq_model_close)
-        self._sessions = deque()
+        self._handle = handle
+        self._file = None
+        self._sessions = deque(maxlen=_IDLE_SESSIONS)
+        self._max_bytes = 0
         self._input_count = lib.dynq_model_input_count(self._handle)
         self._inputs = tuple(_input(self._handle, i) for i in range(self._input_count))
+        positions = ffi.new("size_t *")
+        check(lib.dynq_model_positions(self._handle, positions))
+        self._positions = int(positions[0])
         self._dtypes = tuple(np.dtype(value.dtype) for value in self._inputs)
         self._output_names = tuple(_output_name(self._handle, i) for i in range(lib.dynq_model_output_count(handle)))
         return self
@@ -125,19 +157,56 @@ class Model:
         """Bytes of the file."""
         return int(self._image.size)
 
-    def __call__(self, *inputs: Any) -> Any:
-        """Run. ``inputs`` in the order of ``model.inputs``.
+    @property
+    def max_bytes(self) -> int | None:
+        """The bytes that the tensors of one run may take, or None.
+
+        None: half of the machine's memory or of what its control group allows, and no more than 512 MiB and 256 bytes
+        for each byte of the file and the inputs. A run that would take more raises OutOfMemoryError before it does.
+        """
+        return self._max_bytes or None
+
+    @max_bytes.setter
+    def max_bytes(self, value: int | None) -> None:
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"max_bytes is {value!r}; expected a number of bytes over 0, or None")
+        self._max_bytes = min(value or 0, _ANY_BYTES)
+        self._sessions = deque(maxlen=_IDLE_SESSIONS)  # runs under way give theirs back to the old one
+
+    def __call__(self, /, *inputs: Any, **named: Any) -> Array | Any:  # Any: a tuple, if there are several outputs
+        """Run on arrays, PyTorch's tensors of the CPU, or lists.
+
+        Args:
+            inputs: in the order of ``model.inputs``; or one mapping of them by name, such as what a tokenizer returns.
+            named: the inputs that are left, by name: ``model(input_ids=..., attention_mask=...)``.
 
         Returns:
             The output, or a tuple of them where there are several. What depends on a NaN or an infinity is NaN.
+
+        Raises:
+            ValueError: an input is missing, or there is none of that name; the error lists them.
         """
-        if len(inputs) != self._input_count:
-            names = ", ".join(value.name for value in self._inputs)
-            raise ValueError(f"{len(inputs)} inputs came; expected {self._input_count}: {names}")
+        one = inputs[0] if len(inputs) == 1 else None
+        if named or len(inputs) != self._input_count or (type(one) is not np.ndarray and isinstance(one, Mapping)):
+            inputs = tuple(in_order(self._inputs, self._by_name(inputs, named)))
         outputs = self._run(inputs, False)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
-    def run(self, inputs: Mapping[str, Any], *, nonfinite: str = "propagate") -> dict[str, Array]:
+    def _by_name(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
+        """Return the inputs of a call by name."""
+        names = [value.name for value in self._inputs]
+        if len(inputs) == 1 and isinstance(inputs[0], Mapping):
+            given = dict(inputs[0])
+        elif len(inputs) > len(names):
+            expected = f": {', '.join(names)}" if names else ""
+            raise ValueError(f"{len(inputs)} inputs came; expected {len(names)}{expected}")
+        else:
+            given = dict(zip(names, inputs, strict=False))
+        if twice := [name for name in named if name in given]:
+            raise TypeError(f"input {', '.join(map(repr, twice))} came twice, by its place and by its name")
+        return {**given, **named}
+
+    def run(self, inputs: Mapping[str, Any], *, nonfinite: NonFinite = "propagate") -> dict[str, Array]:
         """Run with inputs by name; outputs by name.
 
         Args:
@@ -145,7 +214,7 @@ class Model:
                 on it is NaN.
         """
         raises = arguments.choice("nonfinite", nonfinite, NONFINITE)
-        return dict(zip(self._output_names, self._run(self._by_name(inputs), raises), strict=True))
+        return dict(zip(self._output_names, self._run(in_order(self._inputs, inputs), raises), strict=True))
 
     def tensors(self, inputs: Mapping[str, Any], names: Iterable[str] | None = None) -> dict[str, Array]:
         """Run, and return tensors by name: of inputs, constants, what nodes compute. For debugging; takes much memory.
@@ -157,7 +226,7 @@ class Model:
             names = [value.name for node in self.graph().nodes for value in node.outputs if value is not None]
         session = self._new_session()
         check(lib.dynq_session_keep_all(session.handle, 1))
-        self._run(self._by_name(inputs), False, session)
+        self._run(in_order(self._inputs, inputs), False, session)
         result = {}
         for name in names:
             tensor = ffi.new("dynq_tensor *")
@@ -165,11 +234,57 @@ class Model:
             result[name] = _copy(tensor)
         return result
 
+    def state(self) -> State:
+        """Return a state without sequences: its runs keep what the model keeps, such as keys and values.
+
+        ``model(x)`` and ``model.run`` begin anew each time.
+        """
+        if not self._positions:
+            raise ValueError("the model keeps nothing between runs: it has no state")
+        return State(self, self._new_session())
+
+    def generate(self, ids: Any, *, streamer: Any = None, **settings: Any) -> Any:
+        """Go on with prompts, as transformers' ``generate`` does: with its names, meanings and defaults.
+
+        Args:
+            ids: token ids (batch, length), or lists of ids of any lengths, or the ids of one prompt.
+            streamer: gets the tokens of each step, as transformers' streamers or by a call.
+            settings: max_new_tokens (20), min_new_tokens, do_sample, temperature, top_k, top_p, min_p,
+                repetition_penalty, num_beams, length_penalty, early_stopping, eos_token_id, pad_token_id, stop
+                (sequences of ids that end a text), seed. The same seed gives the same tokens on every machine.
+
+        Returns:
+            Prompts with their new tokens: an array, filled with the padding token, where prompts have one length; else
+            a list of arrays.
+
+        Raises:
+            ValueError, TypeError: the model does not generate, or an argument is out of range.
+        """
+        names = [value.name for value in self._inputs]
+        if not self._positions or sorted(names) != sorted((IDS, LENGTHS, PLACES)):
+            raise ValueError(f"the model takes {', '.join(names)}; only a model of from_transformers generates")
+        tokens = tokens_of(notes_of(self))
+        chosen = Settings.of(settings, tokens)
+        prompts, is_even = prompts_of(ids, tokens)
+        new = generate(self.state(), prompts, chosen, self._positions, streamer)
+        rows = [np.array(prompt + more, np.int64) for prompt, more in zip(prompts, new, strict=True)]
+        if not is_even:
+            return rows
+        result = np.full((len(rows), max(map(len, rows))), chosen.pad, np.int64)
+        for row, values in zip(result, rows, strict=True):
+            row[: len(values)] = values
+        return result
+
+    @property
+    def tokenizer(self) -> str | None:
+        """The text of tokenizer.json, where the file has one."""
+        return notes_of(self).get(TOKENIZER)
+
     def profile(self, inputs: Mapping[str, Any], repeat: int = 10) -> list[NodeTime]:
         """The time of each node: the median of ``repeat`` runs."""
         if repeat < 1:
             raise ValueError(f"repeat is {repeat}; expected at least 1")
-        session, values = self._new_session(), self._by_name(inputs)
+        session, values = self._new_session(), in_order(self._inputs, inputs)
         self._run(values, False, session)
         check(lib.dynq_session_time_nodes(session.handle, 1))
         nodes = self.nodes
@@ -184,21 +299,25 @@ class Model:
         return [NodeTime(name, op, float(seconds)) for (name, op), seconds in zip(nodes, medians, strict=True)]
 
     def report(self) -> Report:
-        """What became of each node and why, with bytes before and after. Print it."""
+        """Return what each node became and why, with bytes before and after. Print it."""
         return self._note("report", Report.from_json)
 
     def graph(self) -> Graph:
         """The graph that runs. Its constants look into this model's memory."""
-        from .graph.read import read_graph
-
         return read_graph(self._image)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one ``.dynq`` file; it appears under its name when it is complete."""
-        write_parts(path, [self._image.data])
+        files.write(path, [self._image.data])
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes of the file, of which ``dynq.load`` makes the model again, anywhere."""
+        return self._image.tobytes()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _from_bytes, (self._image.tobytes(),)
+        if self._file is not None and self._file[1].is_at(self._file[0]):
+            return _from_file, (self._file[0], self.nbytes, fingerprint(self._image), self.max_bytes)
+        return _from_bytes, (self.to_bytes(), self.max_bytes)
 
     def __copy__(self) -> Model:
         return self
@@ -211,47 +330,56 @@ class Model:
         nodes = lib.dynq_model_node_count(self._handle)
         return f"Model({inputs} -> {outputs}; {nodes} nodes, {self.nbytes} bytes)"
 
-    def _by_name(self, inputs: Mapping[str, Any]) -> list[Any]:
-        if not isinstance(inputs, Mapping):
-            raise TypeError(f"inputs is of type {type(inputs).__name__}; expected a dict of arrays by name")
-        names = [value.name for value in self._inputs]
-        if unknown := [str(name) for name in inputs if name not in names]:
-            raise ValueError(f"no input is called {', '.join(unknown)}; expected {', '.join(names) or 'none'}")
-        if missing := [name for name in names if name not in inputs]:
-            raise ValueError(f"input {', '.join(map(repr, missing))} is missing")
-        return [inputs[name] for name in names]
+    def _run_kept(self, session: _Session, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        arrays = self._arrays(in_order(self._inputs, inputs))
+        return dict(zip(self._output_names, self._run_in(session, arrays, False, keep=True), strict=True))
 
-    def _run(self, values: Iterable[Any], raises: bool, session: _Session | None = None) -> list[Array]:
+    def _wrap_session(self, handle: Any) -> _Session:
+        return _Session(self._handle, self._input_count, len(self._output_names), self._max_bytes, handle)
+
+    def _arrays(self, values: Iterable[Any]) -> list[Array]:
         arrays = []
         for value, given, dtype in zip(self._inputs, values, self._dtypes, strict=True):
             array = given
             if type(array) is not np.ndarray or array.dtype is not dtype:
-                array = _as_dtype(value.name, given, dtype)
+                array = as_dtype(value.name, given, dtype)
             arrays.append(contiguous(array) if not array.flags.c_contiguous or not array.flags.aligned else array)
+        return arrays
+
+    def _run(self, values: Iterable[Any], raises: bool, session: _Session | None = None) -> list[Array]:
+        arrays = self._arrays(values)
         if session is not None:
             return self._run_in(session, arrays, raises)
+        idle = self._sessions
         try:
-            session = self._sessions.pop()
+            session = idle.pop()
         except IndexError:
             session = self._new_session()
         try:
             return self._run_in(session, arrays, raises)
         finally:
-            self._sessions.append(session)
+            if idle:
+                session.used = time.monotonic()
+            idle.append(session)
+            if len(idle) > _CPUS:
+                _trim(idle, session.used)
 
-    def _run_in(self, session: _Session, arrays: list[Array], raises: bool) -> list[Array]:
+    def _run_in(self, session: _Session, arrays: list[Array], raises: bool, keep: bool = False) -> list[Array]:
         shapes = [array.shape for array in arrays]
         known = session.shapes == shapes
         if not known:
             self._set_shapes(session, shapes)
         for i, array in enumerate(arrays):
             session.inputs[i].data = ffi.from_buffer(array)
+        if self._positions and not keep:
+            check(lib.dynq_session_reset(session.handle))
         status = lib.dynq_model_run(session.handle, session.inputs, session.outputs)
-        if status != STATUS_NONFINITE or raises:
+        if status != OK and (status != STATUS_NONFINITE or raises):
             check(status)
         if not known:
             session.results = [_result(session.outputs[i]) for i in range(len(self._output_names))]
-            session.shapes = shapes
+            check(lib.dynq_session_sizes_vary(session.handle, session.vary))
+            session.shapes = None if session.vary[0] else shapes
         copies = []
         for i, (shape, dtype, nbytes) in enumerate(session.results):
             array = np.empty(shape, dtype)
@@ -272,41 +400,100 @@ class Model:
                 tensor.dims[j] = dim
 
     def _new_session(self) -> _Session:
-        return _Session(self._handle, self._input_count, len(self._output_names))
+        return _Session(self._handle, self._input_count, len(self._output_names), self._max_bytes)
 
     def _note(self, name: str, parse: Callable[[str], _T]) -> _T:
         try:
-            return parse(self._notes().get(name, "[]"))
+            return parse(notes_of(self).get(name, "[]"))
         except (ValueError, TypeError, RecursionError) as error:
             raise FileFormatError(f"damaged header: note {name!r}: {error}") from error
 
-    def _notes(self) -> dict[str, str]:
-        from .graph.read import read_notes
 
-        return read_notes(self._image)
+def _trim(idle: deque[_Session], now: float) -> None:
+    """Drop sessions that were idle for long, but for one for each CPU."""
+    while len(idle) > _CPUS:
+        try:
+            oldest = idle.popleft()
+        except IndexError:  # others took them
+            return
+        if now - oldest.used < _IDLE_SECONDS:
+            idle.appendleft(oldest)
+            return
 
 
-def load(path: str | os.PathLike[str]) -> Model:
-    """A model that ``save`` wrote. The file is mapped, not read, and must stay as it is meanwhile.
+def load(
+    path: str | os.PathLike[str] | bytes | bytearray | memoryview,
+    *,
+    mapped: bool = True,
+    max_bytes: int | None = None,
+) -> Model:
+    """Open a model that ``save`` wrote.
 
-    Raises FileFormatError where the file is damaged, truncated or of a newer format.
+    Args:
+        path: that of the file; or its bytes, as ``model.to_bytes()`` gives them.
+        mapped: the file is mapped, not read, and must stay as it is meanwhile: a process that uses a part that was cut
+            off dies (SIGBUS). All who open it in this process share one mapping. False: it is read into memory, and
+            what happens to it later does not matter.
+        max_bytes: as ``Model.max_bytes``.
+
+    Raises:
+        FileFormatError: the file is damaged, truncated or of a newer format.
     """
+    if isinstance(path, (bytes, bytearray, memoryview)):
+        return _from_bytes(bytes(path), max_bytes)
     name = os.fspath(path)
-    os.stat(name)  # raises FileNotFoundError and its like
-    handle = ffi.new("dynq_model **")
-    check(lib.dynq_model_open(os.fsencode(name), handle))
-    return Model._wrap(handle[0], np.asarray(np.memmap(name, UINT8, "r")))
+    try:
+        if mapped:
+            file = open_mapped(name)
+            model = Model._wrap(file.handle, file.image)
+            model._file = os.path.abspath(name), file
+        else:
+            model = Model._from_image(_read(name))
+    except FileFormatError as error:
+        text = str(error).removeprefix(f"{name}: ")
+        raise FileFormatError(f"{name}: {_other_file(name) or text}") from error
+    model.max_bytes = max_bytes
+    return model
+
+
+def _other_file(name: str) -> str:
+    """Return what to do with a file of another kind, or nothing."""
+    how = f"dynq quantize {name} -o {os.path.splitext(name)[0]}.dynq"
+    if files.kind(name) == "onnx":
+        return f"an ONNX file, not a .dynq file; make one: {how}, or dynq.from_onnx in Python"
+    if files.kind(name) == "zip":
+        what = "a zip file, such as PyTorch writes, not a .dynq file"
+        return f"{what}; make one of a program of torch.export.save: {how}, or dynq.from_torch in Python"
+    return ""
+
+
+def _read(name: str) -> Array:
+    """Read a file into memory that begins at a multiple of 64."""
+    with open(name, "rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        memory: Array = np.empty(size + 64, UINT8)
+        image = memory[-memory.ctypes.data % 64 :][:size]
+        done = 0
+        while done < size:
+            got = file.readinto(image[done:].data)
+            if not got:
+                raise FileFormatError("truncated while it was read")
+            done += got
+    image.flags.writeable = False
+    return image
+
+
+def open_image(image: Array) -> Model:
+    """Return the model of a file's bytes, which are copied only where they are not aligned to 64."""
+    return Model._from_image(image)
+
+
+def notes_of(model: Model) -> dict[str, str]:
+    """Return the notes in the header of a model's file."""
+    return read_notes(model._image)
 
 
 _NUMBERS = {dtype: number for number, dtype in _DTYPES.items()}
-
-
-def op_names() -> frozenset[str]:
-    """The ops that models can have."""
-    names: list[str] = []
-    while (name := lib.dynq_op_name(len(names))) != NULL:
-        names.append(text(name))
-    return frozenset(names)
 
 
 def _known_outputs(text: str) -> dict[str, ModelValue]:
@@ -320,12 +507,48 @@ def _known_outputs(text: str) -> dict[str, ModelValue]:
     return result
 
 
-def _from_bytes(data: bytes) -> Model:
-    return Model._from_image(np.frombuffer(data, UINT8))
+def _from_bytes(data: bytes, max_bytes: int | None = None) -> Model:
+    model = Model._from_image(np.frombuffer(data, UINT8))
+    model.max_bytes = max_bytes
+    return model
 
 
-def _as_dtype(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
-    """``value`` as ``dtype``: floats as everywhere, others where nothing can be lost."""
+def _from_file(path: str, size: int, checksum: str, max_bytes: int | None) -> Model:
+    """Open the file that a pickle names."""
+    try:
+        model = load(path, max_bytes=max_bytes)
+    except FileNotFoundError as error:
+        raise FileAccessError(
+            f"the pickled model is the file {path}, which is not here; bring it there, or pickle model.to_bytes()"
+        ) from error
+    if (model.nbytes, fingerprint(model._image)) != (size, checksum):
+        raise FileFormatError(
+            f"the pickled model is the file {path} as it was, of {size} bytes with checksum {checksum}; "
+            f"the one here has {model.nbytes} bytes with checksum {fingerprint(model._image)}"
+        )
+    return model
+
+
+def in_order(values: Sequence[ModelValue], inputs: Mapping[str, Any]) -> list[Any]:
+    """Return inputs that were given by name in the order of a model's.
+
+    Raises:
+        ValueError, TypeError: one is missing, or no input of the model.
+    """
+    if not isinstance(inputs, Mapping):
+        raise TypeError(f"inputs is of type {type(inputs).__name__}; expected a dict of arrays by name")
+    names = [value.name for value in values]
+    if unknown := [str(name) for name in inputs if name not in names]:
+        raise ValueError(f"no input is called {', '.join(unknown)}; expected {', '.join(names) or 'none'}")
+    if missing := [name for name in names if name not in inputs]:
+        which, verb = ("input", "is") if len(missing) == 1 else ("inputs", "are")
+        listed = ", ".join(map(repr, missing))
+        raise ValueError(f"{which} {listed} {verb} missing; the model takes {', '.join(names)}")
+    return [inputs[name] for name in names]
+
+
+def as_dtype(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
+    """Return ``value`` as ``dtype``: floats as everywhere, others if nothing can be lost."""
     array = arguments.array(f"input {name!r}", value)
     if dtype == FLOAT32:
         if array.dtype.name in ("float32", "float16", "bfloat16"):  # in either byte order

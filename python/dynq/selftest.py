@@ -1,6 +1,6 @@
-"""``dynq selftest``: every instruction set of this machine against the conformance set, bit for bit.
+"""Run every instruction set of this machine against the conformance set, bit for bit: ``dynq selftest``.
 
-The set's expected bytes were written by a NumPy reference; tests/vectors/README.md in the repository describes it.
+A NumPy reference wrote the set's expected bytes; tests/vectors/README.md in the repository describes it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from . import _arguments as arguments
 from . import arrays, errors, isa, threads
-from ._arguments import FLOAT32, GRANULARITIES, INT32, SCHEMES, TYPES, Array
-from ._call import NULL, address, check, lib
-from ._vectors import ArrayLine, Case, Vectors, checksum, load
-from .weights import QuantizedWeight, quantize_weight
+from .core import arguments as arguments
+from .core.arguments import FLOAT32, GRANULARITIES, INT32, SCHEMES, TYPES, Array
+from .core.call import NULL, address, check, lib
+from .core.vectors import ArrayLine, Case, Vectors, checksum, load
+from .weights import QuantizedWeight, gemm_s32, linear, packed_arrays, quantize_weight
 
 __all__ = ["Result", "run"]
 
@@ -30,7 +30,7 @@ Arrays = dict[str, Array]
 
 @dataclass(frozen=True)
 class Result:
-    """What one instruction set did. ``cases`` is 0 where it cannot run; ``why`` is dynq.isa.explain's text."""
+    """The result of one instruction set. If it cannot run, ``cases`` is 0; ``why`` is dynq.isa.explain's text."""
 
     isa: str
     why: str
@@ -40,17 +40,18 @@ class Result:
 
 
 def run(names: Sequence[str] = (), folder: str | os.PathLike[str] | None = None) -> list[Result]:
-    """One result for each instruction set that dynq knows, or for each of ``names``.
+    """Return one result for each instruction set that dynq knows, or for each of ``names``.
 
     Args:
-        names: those to test; IsaError where one cannot run here. None: all, and those that cannot run are listed.
+        names: those to test. By default all are tested, and those that cannot run are listed.
         folder: a conformance set other than the installed one.
 
     Raises:
+        IsaError: one of ``names`` cannot run here.
         FileFormatError: the set is damaged.
     """
     for name in names:
-        with isa.use(name):  # raises where it cannot
+        with isa.use(name):  # raises if it cannot be used
             pass
     vectors = load(INSTALLED if folder is None else folder)
     inputs = [{line.name: vectors.value(line) for line in case.inputs()} for case in vectors.cases]
@@ -78,7 +79,7 @@ def _run_isa(name: str, vectors: Vectors, inputs: list[Arrays]) -> Result:
 
 
 def _differences(case: Case, given: Arrays, vectors: Vectors) -> list[str]:
-    """What the case gives otherwise than the set has it."""
+    """Return where the results of a case differ from those in the set."""
     expected = case.options.get("status", "ok")
     try:
         status, got = "ok", _OPERATIONS[case.op](case, given)
@@ -111,7 +112,7 @@ def _difference(line: ArrayLine, got: Array, vectors: Vectors) -> str:
     return f"{line.name}[{place}] is {here}; expected {there} ({len(differ)} of {line.count} differ)"
 
 
-# ---- The operations, by the names that the set uses. The public functions where there are such.
+# ---- The operations, by the names that the set uses. They call the public functions if there are such.
 
 
 def _minmax(case: Case, given: Arrays) -> Arrays:
@@ -163,7 +164,7 @@ def _pack(given: Arrays) -> QuantizedWeight:
 
 def _weight(case: Case, given: Arrays) -> Arrays:
     weight = _pack(given)
-    panels, _, column_sum, _ = weight._arrays()
+    panels, _, column_sum, _ = packed_arrays(weight)
     n = weight.shape[0]
     return {
         "panels": panels,
@@ -174,7 +175,7 @@ def _weight(case: Case, given: Arrays) -> Arrays:
 
 
 def _gemm_s32(case: Case, given: Arrays) -> Arrays:
-    return {"acc": arrays.gemm_s32(given["q"], given["zero_point"], _pack(given))}
+    return {"acc": gemm_s32(given["q"], given["zero_point"], _pack(given))}
 
 
 def _linear(case: Case, given: Arrays) -> Arrays:
@@ -183,7 +184,7 @@ def _linear(case: Case, given: Arrays) -> Arrays:
     if "min" in options:
         low, high = np.array([int(options["min"], 16), int(options["max"], 16)], np.uint32).view(FLOAT32)
         clamp = (float(low), float(high))
-    y = arrays.linear(
+    y = linear(
         given["x"],
         _pack(given),
         given.get("bias"),
@@ -217,5 +218,5 @@ _OPERATIONS: dict[str, Callable[[Case, Arrays], Arrays]] = {
     "linear": _linear,
     "matmul": _matmul,
 }
-# These go on over a NaN and give NaN: the function does not tell.
+# These go on over a NaN and give NaN: the function does not report it.
 _SILENT = {"minmax", "linear", "matmul"}

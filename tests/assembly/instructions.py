@@ -25,14 +25,14 @@ FUSED = {
 }
 # Mnemonics that an object may hold besides, and why.
 ALLOWED = {
-    "cpu.c": {"xgetbv": "runs where CPUID's OSXSAVE bit is set"},
+    "base/cpu.c": {"xgetbv": "runs where CPUID's OSXSAVE bit is set"},
 }
 HINTS = {"endbr64": "does nothing on a processor that does not know it"}
 
 
 def extensions(isa: Isa) -> list[str]:
     """The features' names as the assembler has them."""
-    text = (SOURCES / "cpu_features.def").read_text(encoding="utf-8")
+    text = (SOURCES / "base" / "cpu_features.def").read_text(encoding="utf-8")
     names = {m[0]: m[1] for m in re.findall(r'^CPU_(?:X86|ARM)\((\w+), "(\w+)"', text, re.MULTILINE)}
     return [ARM_EXTENSIONS.get(feature, names[feature]) for feature in isa.features]
 

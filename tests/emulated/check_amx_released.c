@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-/* What sttilecfg stores: all zero where no configuration is loaded. */
+/* The bytes that sttilecfg stores: all zero if no configuration is loaded. */
 static bool tiles_are_free(void) {
   uint8_t configuration[64];
   memset(configuration, 0xff, sizeof configuration);

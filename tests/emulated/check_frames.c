@@ -4,30 +4,52 @@
  */
 #include "check_trap.h"
 #include "frame.h"
+#include "model.h"
 #include "registers.h"
 
+#include <cpuid.h>
 #include <signal.h>
 #include <string.h>
 
-enum { UD2_BYTES = 2, XSTATE_HEADER = 512, AVX = 2, AVX_OFFSET = 576 /* on every CPU: it is the first of them */ };
+enum { UD2_BYTES = 2, XSTATE_HEADER = 512, AVX = 2, ZMM = 6, ZMM_HIGH = 7, COMPONENTS = 8 };
 
 static uint8_t code[TRAP_LONGEST];
 static trap_tiles tiles;
 static volatile trap_outcome outcome; /* written by the handler */
+static volatile uint64_t initial;     /* components that the handler puts into their initial state */
+static size_t offset_of[COMPONENTS], bytes_of[COMPONENTS]; /* where a component is; 0 where there is none */
+
+static void find_components(void) {
+  for (unsigned c = AVX; c < COMPONENTS; c++) {
+    unsigned eax, ebx, ecx, edx;
+    if (__get_cpuid_count(0xd, c, &eax, &ebx, &ecx, &edx) != 0) {
+      offset_of[c] = ebx;
+      bytes_of[c] = eax;
+    }
+  }
+}
+
+/* Bytes of a component that is in its initial state mean nothing. */
+static void spoil_initial(uint8_t *area) {
+  uint64_t present;
+  memcpy(&present, area + XSTATE_HEADER, sizeof present);
+  present &= ~initial;
+  memcpy(area + XSTATE_HEADER, &present, sizeof present);
+  for (unsigned c = AVX; c < COMPONENTS; c++) {
+    if ((c == AVX || c >= ZMM) && (present >> c & 1) == 0 && offset_of[c] != 0) {
+      memset(area + offset_of[c], 0xee, bytes_of[c]);
+    }
+  }
+}
 
 /* QEMU 7.2 enters handlers with a stack that is 8 bytes off. */
 __attribute__((force_align_arg_pointer)) static void step(int number, siginfo_t *info, void *context) {
   ucontext_t *frame = context;
   const greg_t rip = frame->uc_mcontext.gregs[REG_RIP];
-  uint8_t *area = (uint8_t *)frame->uc_mcontext.fpregs;
-  uint64_t present;
   trap_name name;
   (void)number;
   (void)info;
-  memcpy(&present, area + XSTATE_HEADER, sizeof present);
-  if ((present >> AVX & 1) == 0) { /* what lies there then means nothing */
-    memset(area + AVX_OFFSET, 0xee, 256);
-  }
+  spoil_initial((uint8_t *)frame->uc_mcontext.fpregs);
   outcome = trap_step(frame, code, &tiles, true, &name);
   frame->uc_mcontext.gregs[REG_RIP] = rip + UD2_BYTES;
 }
@@ -35,7 +57,10 @@ __attribute__((force_align_arg_pointer)) static void step(int number, siginfo_t 
 /* ---- All vectors through a trap ---- */
 
 static void trap_zmm(vector_registers v, const void *memory) {
-  __asm__ volatile(EACH(LOAD_ZMM) "ud2\n\t" EACH(STORE_ZMM) "vzeroall" : : "a"(v), "S"(memory) : CLOBBERS);
+  __asm__ volatile(EACH(LOAD_ZMM) EACH_HIGH(LOAD_ZMM) "ud2\n\t" EACH(STORE_ZMM) EACH_HIGH(STORE_ZMM) "vzeroall"
+                   :
+                   : "a"(v), "S"(memory)
+                   : CLOBBERS);
 }
 static void trap_ymm(vector_registers v, const void *memory) {
   __asm__ volatile(EACH(LOAD_YMM) "ud2\n\t" EACH(STORE_YMM) "vzeroall" : : "a"(v), "S"(memory) : CLOBBERS);
@@ -48,36 +73,52 @@ static void trap_xmm(vector_registers v, const void *memory) {
 }
 
 /* `width` bytes of each vector are set before; the same are compared after, or 32 where they were 16. */
-static void frame_case(size_t width, unsigned dest, unsigned left, unsigned right, bool is_256, bool in_memory) {
-  static trap_machine expected;
-  static vector_registers got;
-  uint8_t memory[32];
+static void frame_case(size_t width, const vector_product *p) {
+  static vector_registers expected, got;
+  uint8_t memory[VECTOR_BYTES];
   const size_t seen = width < 32 ? 32 : width;
-  memset(&expected, 0, sizeof expected);
-  for (size_t i = 0; i < TRAP_VECTORS; i++) {
-    fill_bytes(BYTES_RANDOM, expected.vector[i], width);
+  memset(expected, 0, sizeof expected);
+  for (size_t i = 0; i < (width == 64 ? VECTORS : VEX_VECTORS); i++) {
+    fill_bytes(BYTES_RANDOM, expected[i], width);
   }
   fill_bytes(BYTES_RANDOM, memory, sizeof memory);
-  memcpy(got, expected.vector, sizeof got);
-  const size_t length = in_memory ? code_memory(code, 0x50, 1, dest, left, 6, 4 /* none */, is_256)
-                                  : code_registers(code, 0x50, 1, dest, left, right, is_256);
-  check_case("%zu bytes, dest %u, left %u, right %u, %s, %s", width, dest, left, right, is_256 ? "ymm" : "xmm",
-             in_memory ? "memory" : "register");
-  expected.general[6] = (uintptr_t)memory;
-  CHECK(run_code(code, length, &expected) == TRAP_DONE);
+  memcpy(got, expected, sizeof got);
+  initial = width == 64 ? random_below(4) << ZMM : 0;
+  for (size_t i = 0; i < VECTORS; i++) {
+    if ((initial >> (i < VEX_VECTORS ? ZMM : ZMM_HIGH) & 1) != 0) {
+      memset(expected[i] + (i < VEX_VECTORS ? 32 : 0), 0, i < VEX_VECTORS ? 32 : VECTOR_BYTES);
+    }
+  }
+  (void)code_product(code, p);
+  say_product(p);
+  model_product(p, expected, memory);
   outcome = TRAP_UNDEFINED;
-  (width == 64 ? trap_zmm : width == 32 ? trap_ymm : trap_xmm)(got, memory);
+  (width == 64 ? trap_zmm : width == 32 ? trap_ymm : trap_xmm)(got, (const void *)product_address(p, memory));
   CHECK(outcome == TRAP_DONE);
-  for (size_t i = 0; i < TRAP_VECTORS; i++) {
-    check_same("vector", CHECK_BYTES, expected.vector[i], got[i], seen);
+  for (size_t i = 0; i < VECTORS; i++) {
+    check_same("vector", CHECK_BYTES, expected[i], got[i], seen);
+  }
+  initial = 0;
+}
+
+static void frame_cases(size_t width, bool evex) {
+  for (size_t repeat = 0; repeat < 300; repeat++) {
+    const vector_product p = random_product(evex);
+    frame_case(width, &p);
   }
 }
 
-static void frame_cases(size_t width) {
-  for (size_t repeat = 0; repeat < 300; repeat++) {
-    frame_case(width, (unsigned)random_below(16), (unsigned)random_below(16), (unsigned)random_below(16),
-               random_below(2) != 0, random_below(2) != 0);
-  }
+/* Frames that have no room for AVX-512 are those of machines that cannot run it. */
+static void check_no_room(void) {
+  static vector_registers v;
+  const vector_product p = {.evex = true, .bytes = 64};
+  check_begin("", "frames: no zmm, no EVEX");
+  check_case("zmm");
+  (void)code_product(code, &p);
+  outcome = TRAP_DONE;
+  trap_ymm(v, NULL);
+  CHECK(outcome == TRAP_UNDEFINED);
+  check_end();
 }
 
 /* ---- General registers ---- */
@@ -152,20 +193,24 @@ void check_frames(void) {
   const struct sigaction action = {.sa_sigaction = step, .sa_flags = SA_SIGINFO | SA_ONSTACK};
   struct sigaction before;
   trap_frame_prepare();
+  find_components();
   (void)sigaction(SIGILL, &action, &before);
   check_general();
   check_segment();
   check_begin("", "frames: xmm to ymm");
   CHECK(__builtin_cpu_supports("avx2") != 0);
-  frame_cases(16);
+  frame_cases(16, false);
   check_end();
   check_begin("", "frames: ymm");
-  frame_cases(32);
+  frame_cases(32, false);
   check_end();
   if (__builtin_cpu_supports("avx512f") != 0) {
     check_begin("", "frames: zmm");
-    frame_cases(64);
+    frame_cases(64, false);
+    frame_cases(64, true);
     check_end();
+  } else {
+    check_no_room();
   }
   (void)sigaction(SIGILL, &before, NULL);
 }

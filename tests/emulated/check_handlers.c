@@ -15,7 +15,7 @@
 enum { UD2_BYTES = 2, FROM_LIBC = 0x04000000 /* SA_RESTORER, which libc may set and leave */ };
 static const uint8_t ud2[] = {0x0f, 0x0b}, ldtilecfg[] = {0xc4, 0xe2, 0x78, 0x49, 0x07}; /* (rdi) */
 
-/* What the last handler saw. */
+/* Facts that the last handler saw. */
 static volatile struct {
   int count, number, code;
   bool signal_blocked, other_blocked;

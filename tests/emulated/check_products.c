@@ -1,5 +1,5 @@
 /*
- * What the emulator computes, against plain models of it and, for vpdpbusd, the CPU's own.
+ * Compares what the emulator computes with plain models of it and, for vectors, with the CPU's own.
  */
 #include "check_trap.h"
 #include "model.h"
@@ -7,73 +7,82 @@
 #include <immintrin.h>
 #include <string.h>
 
-enum { OPCODE_CONFIG = 0x49, OPCODE_ROWS = 0x4b, OPCODE_VECTORS = 0x50, OPCODE_TILES = 0x5e };
+enum { OPCODE_CONFIG = 0x49, OPCODE_ROWS = 0x4b, OPCODE_TILES = 0x5e };
 enum { NP = 0, P66 = 1, PF3 = 2, PF2 = 3 };
 enum { RAX = 0, RSI = 6, RDI = 7 };
 
-/* ---- vpdpbusd ---- */
+/* ---- vpdpbusd, vpdpwssd ---- */
 
-__attribute__((target("avx512vnni,avx512vl"))) static void native_dot(uint8_t *sum, const uint8_t *left,
-                                                                      const uint8_t *right, bool is_256) {
-  if (is_256) {
-    const __m256i s = _mm256_loadu_si256((const void *)sum), l = _mm256_loadu_si256((const void *)left);
-    _mm256_storeu_si256((void *)sum, _mm256_dpbusd_epi32(s, l, _mm256_loadu_si256((const void *)right)));
-  } else {
-    const __m128i s = _mm_loadu_si128((const void *)sum), l = _mm_loadu_si128((const void *)left);
-    _mm_storeu_si128((void *)sum, _mm_dpbusd_epi32(s, l, _mm_loadu_si128((const void *)right)));
+#define NATIVE __attribute__((target("avx512vnni,avx512vl"))) static void
+#define NATIVE_DOT(NAME, BITS, DOT)                                                                                    \
+  NATIVE NAME##_##BITS(uint8_t *sum, const uint8_t *left, const uint8_t *right) {                                      \
+    __m##BITS##i s, l, r;                                                                                              \
+    memcpy(&s, sum, sizeof s);                                                                                         \
+    memcpy(&l, left, sizeof l);                                                                                        \
+    memcpy(&r, right, sizeof r);                                                                                       \
+    s = DOT(s, l, r);                                                                                                  \
+    memcpy(sum, &s, sizeof s);                                                                                         \
   }
+NATIVE_DOT(bytes, 128, _mm_dpbusd_epi32)
+NATIVE_DOT(bytes, 256, _mm256_dpbusd_epi32)
+NATIVE_DOT(bytes, 512, _mm512_dpbusd_epi32)
+NATIVE_DOT(words, 128, _mm_dpwssd_epi32)
+NATIVE_DOT(words, 256, _mm256_dpwssd_epi32)
+NATIVE_DOT(words, 512, _mm512_dpwssd_epi32)
+
+static void native_dot(const vector_product *p, uint8_t *sum, const uint8_t *left, const uint8_t *right) {
+  static void (*const dots[2][3])(uint8_t *, const uint8_t *, const uint8_t *) = {{bytes_128, bytes_256, bytes_512},
+                                                                                  {words_128, words_256, words_512}};
+  dots[p->words][p->bytes / 32](sum, left, right);
 }
 
-static void vector_case(unsigned dest, unsigned left, unsigned right, bool is_256, bool in_memory, bool native) {
-  const size_t bytes = is_256 ? 32 : 16;
-  uint8_t code[TRAP_LONGEST], value[32], sum[32];
+static void vector_case(const vector_product *p, bool native) {
+  uint8_t code[TRAP_LONGEST], right[VECTOR_BYTES], sum[VECTOR_BYTES] = {0};
+  const size_t bytes = product_memory_bytes(p);
   uint8_t *memory = guarded(bytes, 1);
-  trap_machine m, before;
+  static trap_machine m, before;
   fill_bytes((int)random_below(BYTES_KINDS), m.vector, sizeof m.vector);
-  fill_bytes((int)random_below(BYTES_KINDS), m.vector[left], TRAP_VECTOR_BYTES);
+  fill_bytes((int)random_below(BYTES_KINDS), m.vector[p->left], TRAP_VECTOR_BYTES);
   fill_bytes((int)random_below(BYTES_KINDS), memory, bytes);
-  m.general[RSI] = (uintptr_t)memory - 77;
-  m.general[RAX] = 77;
-  memset(m.segment_base, 0, sizeof m.segment_base);
+  m.general[RSI] = product_address(p, memory);
   before = m;
-  const size_t length = in_memory ? code_memory(code, OPCODE_VECTORS, P66, dest, left, RSI, RAX, is_256)
-                                  : code_registers(code, OPCODE_VECTORS, P66, dest, left, right, is_256);
-  check_case("dest %u, left %u, right %u, %s, %s", dest, left, right, is_256 ? "ymm" : "xmm",
-             in_memory ? "memory" : "register");
-  CHECK(run_code(code, length, &m) == TRAP_DONE);
-  memcpy(value, in_memory ? memory : before.vector[right], bytes);
-  memcpy(sum, before.vector[dest], bytes);
+  say_product(p);
+  CHECK(run_code(code, code_product(code, p), &m) == TRAP_DONE);
   if (native) {
-    native_dot(sum, before.vector[left], value, is_256);
+    model_right(p, before.vector, memory, right);
+    memcpy(sum, before.vector[p->dest], p->bytes);
+    native_dot(p, sum, before.vector[p->left], right);
+    memcpy(before.vector[p->dest], sum, sizeof sum);
   } else {
-    model_dot(sum, before.vector[left], value, bytes);
+    model_product(p, before.vector, memory);
   }
-  memset(before.vector[dest], 0, TRAP_VECTOR_BYTES);
-  memcpy(before.vector[dest], sum, bytes);
   check_same("vectors", CHECK_BYTES, before.vector, m.vector, sizeof m.vector);
   guards_release();
 }
 
+/* Every dest with every left; without EVEX, and every right. */
 static void vector_cases(bool native) {
-  for (unsigned dest = 0; dest < 16; dest++) {
-    for (unsigned left = 0; left < 16; left++) {
-      for (unsigned right = 0; right < 16; right++) {
-        vector_case(dest, left, right, right % 2 != 0, false, native);
-        vector_case(dest, left, right, right % 2 == 0, false, native);
-      }
-      vector_case(dest, left, 0, true, true, native);
-      vector_case(dest, left, 0, false, true, native);
+  for (int evex = 0; evex < 2; evex++) {
+    const unsigned registers = evex != 0 ? VECTORS : VEX_VECTORS;
+    for (unsigned n = 0; n < registers * registers * 16; n++) {
+      vector_product p = random_product(evex != 0);
+      p.dest = n % registers;
+      p.left = n / registers % registers;
+      p.right = evex != 0 ? p.right : n / registers / registers;
+      vector_case(&p, native);
+      p.in_memory = p.broadcast = false;
+      vector_case(&p, native);
     }
   }
 }
 
-void check_vpdpbusd(bool expect_native) {
+void check_vector_products(bool expect_native) {
   const bool native = __builtin_cpu_supports("avx512vnni") != 0 && __builtin_cpu_supports("avx512vl") != 0;
-  check_begin("", "vpdpbusd is the plain sum");
+  check_begin("", "vector products are plain sums");
   vector_cases(false);
   check_end();
   if (native || expect_native) {
-    check_begin("", "vpdpbusd is the CPU's, EVEX-coded");
+    check_begin("", "vector products are the CPU's");
     CHECK(native);
     if (native) {
       vector_cases(true);

@@ -1,32 +1,13 @@
 /*
  * check_trap: the emulator of tests/emulated/trap without its signals: decoder, execution, faults, and frames.
  *
- *   check_trap [--seed N] [--expect-native]     --expect-native fails where the CPU has no vpdpbusd to compare with
+ *   check_trap [--seed N] [--expect-native]     --expect-native fails if the CPU has no vpdpbusd to compare with
  */
 #include "check_trap.h"
 
 #include "illegal.h"
 
 #include <string.h>
-
-size_t code_registers(uint8_t *code, unsigned opcode, unsigned pp, unsigned reg, unsigned vvvv, unsigned rm, bool l) {
-  code[0] = 0xc4;
-  code[1] = (uint8_t)(0xe2 ^ (reg >> 3) << 7 ^ (rm >> 3) << 5);
-  code[2] = (uint8_t)((~vvvv & 15) << 3 | (unsigned)l << 2 | pp);
-  code[3] = (uint8_t)opcode;
-  code[4] = (uint8_t)(0xc0 | (reg & 7) << 3 | (rm & 7));
-  return 5;
-}
-
-size_t code_memory(uint8_t *code, unsigned opcode, unsigned pp, unsigned reg, unsigned vvvv, unsigned base,
-                   unsigned index, bool l) {
-  (void)code_registers(code, opcode, pp, reg, vvvv, 0, l);
-  code[1] = (uint8_t)(code[1] ^ (index >> 3) << 6 ^ (base >> 3) << 5);
-  code[4] = (uint8_t)(0x44 | (reg & 7) << 3); /* SIB and 8 bits of displacement, which any base allows */
-  code[5] = (uint8_t)((index & 7) << 3 | (base & 7));
-  code[6] = 0;
-  return 7;
-}
 
 trap_outcome run_code(const uint8_t *code, size_t length, trap_machine *machine) {
   trap_instruction instruction;
@@ -39,7 +20,8 @@ trap_outcome run_code(const uint8_t *code, size_t length, trap_machine *machine)
 
 /* ---- Decoding: what the assembler writes is what is read ---- */
 
-/* F(text, name, dest, left, right, is 256, base, index, shift, displacement); registers are numbers, -1 none. */
+/* F(text, name, dest, left, right, bytes of a vector, base, index, shift, displacement); registers are numbers, -1
+ * none. A broadcast is in the text: {1to4}. */
 #define FORMS(F)                                                                                                       \
   F("tilerelease", TILERELEASE, 0, 0, 0, 0, -1, -1, 0, 0)                                                              \
   F("ldtilecfg (%rdi)", LDTILECFG, 0, 0, 0, 0, 7, -1, 0, 0)                                                            \
@@ -64,32 +46,56 @@ trap_outcome run_code(const uint8_t *code, size_t length, trap_machine *machine)
   F("tdpbsud %tmm7,%tmm0,%tmm6", TDPBSUD, 6, 0, 7, 0, -1, -1, 0, 0)                                                    \
   F("tdpbusd %tmm4,%tmm5,%tmm0", TDPBUSD, 0, 5, 4, 0, -1, -1, 0, 0)                                                    \
   F("tdpbuud %tmm0,%tmm7,%tmm2", TDPBUUD, 2, 7, 0, 0, -1, -1, 0, 0)                                                    \
-  F("{vex} vpdpbusd %xmm3,%xmm2,%xmm1", VPDPBUSD, 1, 2, 3, 0, -1, -1, 0, 0)                                            \
-  F("{vex} vpdpbusd %ymm15,%ymm8,%ymm9", VPDPBUSD, 9, 8, 15, 1, -1, -1, 0, 0)                                          \
-  F("{vex} vpdpbusd %ymm0,%ymm15,%ymm7", VPDPBUSD, 7, 15, 0, 1, -1, -1, 0, 0)                                          \
-  F("{vex} vpdpbusd %ymm9,%ymm0,%ymm15", VPDPBUSD, 15, 0, 9, 1, -1, -1, 0, 0)                                          \
-  F("{vex} vpdpbusd (%rcx),%ymm1,%ymm2", VPDPBUSD, 2, 1, 0, 1, 1, -1, 0, 0)                                            \
-  F("{vex} vpdpbusd 0x20(%r14,%r10,8),%xmm10,%xmm11", VPDPBUSD, 11, 10, 0, 0, 14, 10, 3, 0x20)                         \
-  F("{vex} vpdpbusd -1(%rip),%ymm3,%ymm4", VPDPBUSD, 4, 3, 0, 1, 16, -1, 0, -1)
+  F("{vex} vpdpbusd %xmm3,%xmm2,%xmm1", VPDPBUSD, 1, 2, 3, 16, -1, -1, 0, 0)                                           \
+  F("{vex} vpdpbusd %ymm15,%ymm8,%ymm9", VPDPBUSD, 9, 8, 15, 32, -1, -1, 0, 0)                                         \
+  F("{vex} vpdpbusd %ymm0,%ymm15,%ymm7", VPDPBUSD, 7, 15, 0, 32, -1, -1, 0, 0)                                         \
+  F("{vex} vpdpbusd %ymm9,%ymm0,%ymm15", VPDPBUSD, 15, 0, 9, 32, -1, -1, 0, 0)                                         \
+  F("{vex} vpdpbusd (%rcx),%ymm1,%ymm2", VPDPBUSD, 2, 1, 0, 32, 1, -1, 0, 0)                                           \
+  F("{vex} vpdpbusd 0x20(%r14,%r10,8),%xmm10,%xmm11", VPDPBUSD, 11, 10, 0, 16, 14, 10, 3, 0x20)                        \
+  F("{vex} vpdpbusd -1(%rip),%ymm3,%ymm4", VPDPBUSD, 4, 3, 0, 32, 16, -1, 0, -1)                                       \
+  F("{vex} vpdpwssd %ymm3,%ymm12,%ymm1", VPDPWSSD, 1, 12, 3, 32, -1, -1, 0, 0)                                         \
+  F("vpdpwssd %zmm2,%zmm7,%zmm16", EVEX_VPDPWSSD, 16, 7, 2, 64, -1, -1, 0, 0)                                          \
+  F("vpdpwssd 0x40(%rax),%zmm7,%zmm0", EVEX_VPDPWSSD, 0, 7, 0, 64, 0, -1, 0, 0x40)                                     \
+  F("vpdpbusd %xmm3,%xmm2,%xmm16", EVEX_VPDPBUSD, 16, 2, 3, 16, -1, -1, 0, 0)                                          \
+  F("vpdpbusd %xmm3,%xmm31,%xmm1", EVEX_VPDPBUSD, 1, 31, 3, 16, -1, -1, 0, 0)                                          \
+  F("vpdpbusd %ymm24,%ymm15,%ymm8", EVEX_VPDPBUSD, 8, 15, 24, 32, -1, -1, 0, 0)                                        \
+  F("vpdpbusd %zmm3,%zmm2,%zmm1", EVEX_VPDPBUSD, 1, 2, 3, 64, -1, -1, 0, 0)                                            \
+  F("vpdpbusd %zmm8,%zmm16,%zmm24", EVEX_VPDPBUSD, 24, 16, 8, 64, -1, -1, 0, 0)                                        \
+  F("vpdpbusd %zmm16,%zmm8,%zmm31", EVEX_VPDPBUSD, 31, 8, 16, 64, -1, -1, 0, 0)                                        \
+  F("vpdpbusd %zmm31,%zmm24,%zmm15", EVEX_VPDPBUSD, 15, 24, 31, 64, -1, -1, 0, 0)                                      \
+  F("vpdpbusd (%rcx),%zmm1,%zmm2", EVEX_VPDPBUSD, 2, 1, 0, 64, 1, -1, 0, 0)                                            \
+  F("vpdpbusd 0x40(%rcx),%zmm1,%zmm2", EVEX_VPDPBUSD, 2, 1, 0, 64, 1, -1, 0, 0x40)                                     \
+  F("vpdpbusd 0x41(%rcx),%zmm1,%zmm2", EVEX_VPDPBUSD, 2, 1, 0, 64, 1, -1, 0, 0x41)                                     \
+  F("vpdpbusd -0x2000(%r13),%zmm20,%zmm9", EVEX_VPDPBUSD, 9, 20, 0, 64, 13, -1, 0, -0x2000)                            \
+  F("vpdpbusd 0x1fc0(%r12),%zmm20,%zmm9", EVEX_VPDPBUSD, 9, 20, 0, 64, 12, -1, 0, 0x1fc0)                              \
+  F("vpdpbusd 0x2000(%rsp),%zmm20,%zmm9", EVEX_VPDPBUSD, 9, 20, 0, 64, 4, -1, 0, 0x2000)                               \
+  F("vpdpbusd -0x60(%r14,%r10,8),%ymm16,%ymm17", EVEX_VPDPBUSD, 17, 16, 0, 32, 14, 10, 3, -0x60)                       \
+  F("vpdpbusd 0x10(%rax,%r15,2),%xmm16,%xmm17", EVEX_VPDPBUSD, 17, 16, 0, 16, 0, 15, 1, 0x10)                          \
+  F("vpdpbusd -1(%rip),%zmm3,%zmm4", EVEX_VPDPBUSD, 4, 3, 0, 64, 16, -1, 0, -1)                                        \
+  F("vpdpbusd -0x1000(,%r9,4),%zmm3,%zmm4", EVEX_VPDPBUSD, 4, 3, 0, 64, -1, 9, 2, -0x1000)                             \
+  F("vpdpbusd (%rdx){1to16},%zmm3,%zmm4", EVEX_VPDPBUSD, 4, 3, 0, 64, 2, -1, 0, 0)                                     \
+  F("vpdpbusd 0x1fc(%rdx){1to16},%zmm3,%zmm4", EVEX_VPDPBUSD, 4, 3, 0, 64, 2, -1, 0, 0x1fc)                            \
+  F("vpdpbusd -4(%r11,%rbx,4){1to8},%ymm3,%ymm4", EVEX_VPDPBUSD, 4, 3, 0, 32, 11, 3, 2, -4)                            \
+  F("vpdpbusd 8(%rbp){1to4},%xmm23,%xmm4", EVEX_VPDPBUSD, 4, 23, 0, 16, 5, -1, 0, 8)
 
 /* All of them one after another, and where each ends. */
-#define ASSEMBLE(text, ...) "\t" text "\n\t.section .rodata\n\t.long 1f - assembled\n\t.text\n1:\n"
-__asm__("\t.section .rodata\n\t.balign 4\nassembled_ends:\n\t.text\nassembled:\n" FORMS(ASSEMBLE));
+#define ASSEMBLE(text, ...) "\t" text "\n\tends\n"
+__asm__("\t.macro ends\n\t.section .rodata\n\t.long 1f - assembled\n\t.text\n1:\n\t.endm\n"
+        "\t.section .rodata\n\t.balign 4\nassembled_ends:\n\t.text\nassembled:\n" FORMS(ASSEMBLE));
 extern const uint8_t assembled[];
 extern const uint32_t assembled_ends[];
 
 typedef struct form {
   const char *text;
   trap_name name;
-  unsigned dest, left, right;
-  bool is_256;
+  unsigned dest, left, right, bytes;
   int base, index;
   unsigned shift;
   int32_t displacement;
 } form;
 
-#define FORM_ROW(text, name, dest, left, right, is_256, base, index, shift, displacement)                              \
-  {text, TRAP_##name, dest, left, right, is_256, base, index, shift, displacement},
+#define FORM_ROW(text, name, dest, left, right, bytes, base, index, shift, displacement)                               \
+  {text, TRAP_##name, dest, left, right, bytes, base, index, shift, displacement},
 static const form forms[] = {FORMS(FORM_ROW)};
 enum { FORM_COUNT = sizeof forms / sizeof forms[0] };
 
@@ -105,7 +111,8 @@ static void check_form(const form *f, const uint8_t *code, size_t length, trap_s
     return;
   }
   CHECK(i.name == f->name && i.length == length);
-  CHECK(i.dest == f->dest && i.left == f->left && i.right == f->right && i.is_256 == f->is_256);
+  CHECK(i.dest == f->dest && i.left == f->left && i.right == f->right && i.bytes == f->bytes);
+  CHECK(i.broadcast == (strstr(f->text, "{1to") != NULL));
   CHECK(i.address.base == f->base && i.address.index == f->index && i.address.displacement == f->displacement);
   CHECK(i.address.index == TRAP_NO_REGISTER || i.address.shift == f->shift);
   CHECK(i.address.segment == segment && i.address.only_32_bits == only_32_bits);
@@ -144,7 +151,15 @@ static void check_foreign(void) {
       {0xc4, 0xe2, 0x72, 0x5c, 0xc2},             /* tdpbf16ps */
       {0xc4, 0xe2, 0x69, 0x51, 0xc1},             /* vpdpbusds */
       {0xc4, 0xe2, 0x68, 0x50, 0xc1},             /* vpdpbuud */
-      {0x62, 0xf2, 0x6d, 0x28, 0x50, 0xc1},       /* EVEX vpdpbusd */
+      {0x62, 0xf2, 0x6d, 0x28, 0x51, 0xc1},       /* EVEX vpdpbusds */
+      {0x62, 0xf2, 0x6d, 0x28, 0x53, 0xc1},       /* EVEX vpdpwssds */
+      {0x62, 0xf2, 0x6c, 0x28, 0x50, 0xc1},       /* EVEX, opcode 50 without prefix 66 */
+      {0x62, 0xf1, 0x6d, 0x28, 0x50, 0xc1},       /* EVEX, map 0F */
+      {0x62, 0xfa, 0x6d, 0x28, 0x50, 0xc1},       /* EVEX, bit 3 after the prefix's first byte */
+      {0x62, 0xf2, 0x69, 0x28, 0x50, 0xc1},       /* EVEX, bit 2 of its second byte */
+      {0x62, 0xf2, 0x6d, 0x49, 0x50, 0xc1},       /* vpdpbusd with a mask */
+      {0x62, 0xf2, 0x6d, 0xca, 0x50, 0xc1},       /* vpdpbusd with a mask, zeroing */
+      {0x62, 0xf2, 0x7b, 0x08, 0x49, 0xc0},       /* EVEX, tilezero's opcode */
       {0x8f, 0xe2, 0x78, 0x49, 0x07},             /* XOP */
       {0x90, 0xc4, 0xe2, 0x78, 0x49, 0x07, 0x00}, /* nop */
   };
@@ -223,7 +238,7 @@ int main(int argc, char **argv) {
   check_foreign();
   check_illegal();
   check_permission();
-  check_vpdpbusd(check_flag(argc, argv, "--expect-native"));
+  check_vector_products(check_flag(argc, argv, "--expect-native"));
   check_tiles();
   check_frames();
   return check_finish();

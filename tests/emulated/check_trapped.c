@@ -1,7 +1,7 @@
 /*
  * check_trapped: the instructions themselves, on a CPU that has them or under LD_PRELOAD=libdynq_trap.so.
  *
- *   check_trapped [--seed N] [--only-vectors]     --only-vectors: vpdpbusd alone, for CPUs without AVX-512
+ *   check_trapped [--seed N] [--only-vectors]     --only-vectors: VEX-coded products alone, for CPUs without AVX-512
  */
 #include "check_trapped.h"
 
@@ -59,45 +59,37 @@ int fatal_signal(void (*body)(const void *), const void *argument) {
   return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
 
-/* ---- vpdpbusd ---- */
+/* ---- vpdpbusd, vpdpwssd ---- */
 
 /* Below the red zone. */
-#define CALL(load, store) EACH(load) "sub $128, %%rsp\n\tcall *%2\n\tadd $128, %%rsp\n\t" EACH(store) "vzeroall"
+#define CALL(load, store) load "sub $128, %%rsp\n\tcall *%2\n\tadd $128, %%rsp\n\t" store "vzeroall"
 static void call_zmm(vector_registers v, const void *memory, code_function *function) {
-  __asm__ volatile(CALL(LOAD_ZMM, STORE_ZMM) : : "a"(v), "S"(memory), "c"(function) : CLOBBERS);
+  __asm__ volatile(CALL(EACH(LOAD_ZMM) EACH_HIGH(LOAD_ZMM), EACH(STORE_ZMM) EACH_HIGH(STORE_ZMM))
+                   :
+                   : "a"(v), "S"(memory), "c"(function)
+                   : CLOBBERS);
 }
 static void call_ymm(vector_registers v, const void *memory, code_function *function) {
-  __asm__ volatile(CALL(LOAD_YMM, STORE_YMM) : : "a"(v), "S"(memory), "c"(function) : CLOBBERS);
+  __asm__ volatile(CALL(EACH(LOAD_YMM), EACH(STORE_YMM)) : : "a"(v), "S"(memory), "c"(function) : CLOBBERS);
 }
 
-static void check_vectors(void) {
+static void check_vectors(bool evex) {
   const bool zmm = __builtin_cpu_supports("avx512f") != 0;
-  const size_t width = zmm ? 64 : 32;
-  check_begin("", "vpdpbusd");
+  check_begin("", evex ? "vector products, EVEX-coded" : "vector products, VEX-coded");
   for (size_t repeat = 0; repeat < 2000; repeat++) {
     static vector_registers before, got;
-    const unsigned dest = (unsigned)random_below(16), left = (unsigned)random_below(16);
-    const unsigned right = (unsigned)random_below(16), l = (unsigned)random_below(2);
-    const bool in_memory = random_below(2) != 0;
-    const size_t bytes = l != 0 ? 32 : 16;
-    uint8_t code[] = {0xc4, (uint8_t)(0xe2 ^ (dest >> 3) << 7), (uint8_t)((~left & 15) << 3 | l << 2 | 1), 0x50,
-                      (uint8_t)((dest & 7) << 3)};
-    uint8_t *memory = guarded(bytes, 1);
-    code[1] = (uint8_t)(code[1] ^ (in_memory ? 0 : right >> 3 << 5));
-    code[4] = (uint8_t)(code[4] | (in_memory ? 6 /* (rsi) */ : 0xc0 | (right & 7)));
+    const vector_product p = random_product(evex);
+    uint8_t code[MOST_CODE], *memory = guarded(product_memory_bytes(&p), 1);
     memset(before, 0, sizeof before);
-    for (size_t i = 0; i < 16; i++) {
-      fill_bytes((int)random_below(BYTES_KINDS), before[i], width);
+    for (size_t i = 0; i < (zmm ? VECTORS : VEX_VECTORS); i++) {
+      fill_bytes((int)random_below(BYTES_KINDS), before[i], zmm ? 64 : 32);
     }
-    fill_bytes((int)random_below(BYTES_KINDS), memory, bytes);
+    fill_bytes((int)random_below(BYTES_KINDS), memory, product_memory_bytes(&p));
     memcpy(got, before, sizeof got);
-    check_case("dest %u, left %u, right %u, %zu bytes, %s", dest, left, right, bytes,
-               in_memory ? "memory" : "register");
-    (zmm ? call_zmm : call_ymm)(got, memory, code_of(code, sizeof code));
-    uint8_t sum[64] = {0};
-    memcpy(sum, before[dest], bytes);
-    model_dot(sum, before[left], in_memory ? memory : before[right], bytes);
-    memcpy(before[dest], sum, sizeof sum);
+    say_product(&p);
+    code_function *function = code_of(code, code_product(code, &p));
+    (zmm ? call_zmm : call_ymm)(got, (const void *)product_address(&p, memory), function);
+    model_product(&p, before, memory);
     check_same("vectors", CHECK_BYTES, before, got, sizeof got);
     guards_release();
   }
@@ -119,7 +111,7 @@ static void zero_a_tile(const void *config) {
   __asm__ volatile("tilezero %%tmm0" : :);
 }
 
-/* The library asks in the same way (native/src/cpu.c). */
+/* The library asks in the same way (native/src/base/cpu.c). */
 static void check_permission(void) {
   uint8_t config[CONFIG_BYTES];
   unsigned long granted = 0;
@@ -302,7 +294,7 @@ static bool cpu_has_tiles(void) {
   return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx >> 24 & 1) != 0;
 }
 
-/* What a child emulates is in the file that DYNQ_TRAP_REPORT names, once for each process. */
+/* Checks that what a child emulates is in the file that DYNQ_TRAP_REPORT names, once for each process. */
 static void check_report(void) {
   char path[] = "/tmp/check_trapped.XXXXXX", self[] = "/proc/self/exe", flag[] = "--count", text[512] = "", line[64];
   char *arguments[] = {self, flag, NULL};
@@ -329,8 +321,9 @@ int main(int argc, char **argv) {
     return 0;
   }
   check_start(argc, argv);
-  check_vectors();
+  check_vectors(false);
   if (!check_flag(argc, argv, "--only-vectors")) {
+    check_vectors(true);
     check_permission();
     check_products();
     check_threads();

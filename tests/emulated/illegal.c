@@ -41,7 +41,7 @@ enum { BAD_CONFIGS = sizeof bad_configs / sizeof bad_configs[0] };
 
 /* ---- Instructions that are refused with a good configuration, or for having none ---- */
 
-/* Tiles 0, 1 and 2 are as large as can be, 3 has no shape, 4 is half as wide, 5 half as high; 6 and 7 have rows of no
+/* Tiles 0, 1 and 2 are as large as can be, 3 has no shape, 4 is half as wide, 5 half as high. 6 and 7 have rows of no
  * whole number of elements, and ODD has such and the smallest ones. */
 typedef enum configuration { NONE, GOOD, ODD, CONFIGURATIONS } configuration;
 static const uint8_t rows_of[CONFIGURATIONS][8] = {[GOOD] = {16, 16, 16, 0, 16, 8, 1, 1},
@@ -115,6 +115,11 @@ static const struct {
     {"ldtilecfg with W", {0xc4, 0xe2, 0xf8, 0x49, 0x07}, NONE},
     {"sttilecfg of a register", {0xc4, 0xe2, 0x79, 0x49, 0xc0}, NONE},
     {"vpdpbusd with W", {0xc4, 0xe2, 0xf9, 0x50, 0xc1}, NONE},
+    {"EVEX vpdpbusd with W", {0x62, 0xf2, 0xed, 0x48, 0x50, 0xc1}, NONE},
+    {"EVEX vpdpbusd of 128 bytes", {0x62, 0xf2, 0x6d, 0x68, 0x50, 0xc1}, NONE},
+    {"EVEX vpdpbusd, a register broadcast", {0x62, 0xf2, 0x6d, 0x58, 0x50, 0xc1}, NONE},
+    {"EVEX vpdpbusd, zeroing without a mask", {0x62, 0xf2, 0x6d, 0xc8, 0x50, 0xc1}, NONE},
+    {"EVEX vpdpbusd after prefix 66", {0x66, 0x62, 0xf2, 0x6d, 0x48, 0x50, 0xc1}, NONE},
     {"ldtilecfg after prefix 66", {0x66, 0xc4, 0xe2, 0x78, 0x49, 0x07}, NONE},
     {"ldtilecfg after LOCK", {0xf0, 0xc4, 0xe2, 0x78, 0x49, 0x07}, NONE},
     {"ldtilecfg after REX", {0x48, 0xc4, 0xe2, 0x78, 0x49, 0x07}, NONE},

@@ -1,5 +1,5 @@
 /*
- * Uses of tile instructions that the CPU refuses, and what it does then. check_trap tries them on the emulator,
+ * Uses of instructions that the CPU refuses, and what it does then. check_trap tries them on the emulator,
  * check_trapped in processes that must die of them.
  */
 #ifndef ILLEGAL_H

@@ -14,6 +14,30 @@ void model_dot(uint8_t *sum, const uint8_t *left, const uint8_t *right, size_t b
   }
 }
 
+void model_dot_words(uint8_t *sum, const uint8_t *left, const uint8_t *right, size_t bytes) {
+  for (size_t n = 0; n < bytes; n += 2) {
+    const int64_t l = (int8_t)left[n + 1] * 256 + left[n], r = (int8_t)right[n + 1] * 256 + right[n];
+    uint32_t s;
+    memcpy(&s, sum + n / 4 * 4, sizeof s);
+    s = (uint32_t)((int64_t)s + l * r);
+    memcpy(sum + n / 4 * 4, &s, sizeof s);
+  }
+}
+
+void model_right(const vector_product *p, uint8_t vectors[][VECTOR_BYTES], const uint8_t *memory, uint8_t *right) {
+  for (size_t n = 0; n < p->bytes; n++) {
+    right[n] = !p->in_memory ? vectors[p->right][n] : p->broadcast ? memory[n % 4] : memory[n];
+  }
+}
+
+void model_product(const vector_product *p, uint8_t vectors[][VECTOR_BYTES], const uint8_t *memory) {
+  uint8_t sum[VECTOR_BYTES] = {0}, right[VECTOR_BYTES]; /* zero beyond `bytes` */
+  model_right(p, vectors, memory, right);
+  memcpy(sum, vectors[p->dest], p->bytes);
+  (p->words ? model_dot_words : model_dot)(sum, vectors[p->left], right, p->bytes);
+  memcpy(vectors[p->dest], sum, sizeof sum);
+}
+
 matrix random_matrix(size_t rows, size_t bytes) {
   matrix m = {.rows = rows, .bytes = bytes, .stride = bytes + random_below(2) * random_below(100)};
   m.span = (rows - 1) * m.stride + bytes;

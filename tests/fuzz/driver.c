@@ -1,16 +1,12 @@
 /*
- * Runs the fuzzer without libFuzzer, under any compiler and sanitizer.
+ * Runs a fuzzer without libFuzzer, under any compiler and sanitizer.
  *
- *   fuzz_model [--seconds N] [--seed N] [--only N] [--report] [FILE...]
+ *   fuzz_NAME [--seconds N] [--seed N] [--only N] [--report] [--write FOLDER COUNT] [FILE...]
  *
  * Input number N depends on the seed and N alone: what crashed is run again by --only N. Files are run as they are and
- * are what others are made from. Half of the inputs are random models, the others such models, or files, with bytes
- * changed, taken away or put in. --report: how often each op ran.
+ * are what others are made from. --report: more of what was reached. --write: no run, but inputs as files.
  */
 #include "fuzz.h"
-
-#include "dynq/dynq.h"
-#include "plan_writer.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -30,8 +26,8 @@ const char *__ubsan_default_options(void) { return "abort_on_error=1:print_stack
 
 static void say_where(int signal_number) {
   char text[400];
-  const int length = snprintf(text, sizeof text, "\nfuzz_model: signal %d: --seed %llu --only %llu; ops:%s\n",
-                              signal_number, seed, number, fuzz_ops);
+  const int length = snprintf(text, sizeof text, "\n%s: signal %d: --seed %llu --only %llu;%s\n", fuzz_name,
+                              signal_number, seed, number, fuzz_doing);
   (void)!write(STDERR_FILENO, text, (size_t)length);
   (void)signal(signal_number, SIG_DFL);
   (void)raise(signal_number);
@@ -39,110 +35,71 @@ static void say_where(int signal_number) {
 
 /* ---- Files ---- */
 
-typedef struct bytes {
-  uint8_t *p;
-  size_t size;
-} bytes;
+typedef fuzz_bytes bytes;
 
 static bytes read_file(const char *path) {
   bytes b = {NULL, 0};
   FILE *file = fopen(path, "rb");
   if (file == NULL || fseek(file, 0, SEEK_END) != 0 || ftell(file) < 0) {
-    fprintf(stderr, "fuzz_model: cannot read %s\n", path);
+    fprintf(stderr, "%s: cannot read %s\n", fuzz_name, path);
     exit(2);
   }
   b.size = (size_t)ftell(file);
   b.p = malloc(b.size + 1);
   rewind(file);
   if (b.p == NULL || fread(b.p, 1, b.size, file) != b.size) {
-    fprintf(stderr, "fuzz_model: cannot read %s\n", path);
+    fprintf(stderr, "%s: cannot read %s\n", fuzz_name, path);
     exit(2);
   }
   (void)fclose(file);
   return b;
 }
 
-/* ---- Changes ---- */
-
-static void set_wild(uint64_t *state, uint8_t *p, size_t size) {
-  static const uint64_t wild[] = {0,          1,          2,          0xff,       0x7fffffff,
-                                  0x80000000, 0xffffffff, UINT64_MAX, 1ull << 62, 1ull << 40};
-  const uint64_t value = wild[fuzz_below(state, sizeof wild / sizeof wild[0])];
-  const size_t count = fuzz_below(state, 2) != 0 ? 4 : 8, at = fuzz_below(state, size);
-  for (size_t i = 0; i < count && at + i < size; i++) {
-    p[at + i] = (uint8_t)(value >> 8 * i);
+/* Input number `index`: random, or from one of the files. */
+static bytes make(unsigned long long index, const bytes *files, size_t file_count) {
+  uint64_t state = seed * 0x2545f4914f6cdd1du + index;
+  bytes b = {NULL, 0};
+  (void)fuzz_random(&state);
+  number = index;
+  const bool from_file = file_count != 0 && fuzz_below(&state, 2) != 0;
+  b.p = fuzz_make(&state, from_file ? &files[fuzz_below(&state, file_count)] : NULL, &b.size);
+  if (b.p == NULL) {
+    fprintf(stderr, "%s: no memory\n", fuzz_name);
+    exit(2);
   }
-}
-
-/* Moves what follows `at` within the plan: the bytes between are lost, or there twice. */
-static void shift(uint64_t *state, uint8_t *p, size_t size) {
-  const size_t to = fuzz_below(state, size), from = fuzz_below(state, size);
-  const size_t left = size - (to > from ? to : from);
-  memmove(p + to, p + from, fuzz_below(state, left + 1));
-}
-
-static void change(uint64_t *state, uint8_t *image, size_t size) {
-  size_t plan_size;
-  uint8_t *p = plan_of(image, size, &plan_size);
-  if (p == NULL || fuzz_below(state, 16) == 0) { /* anywhere */
-    p = image;
-    plan_size = size;
-  }
-  for (size_t n = 1 + fuzz_below(state, 4); n > 0 && plan_size != 0; n--) {
-    switch (fuzz_below(state, 4)) {
-    case 0:
-      p[fuzz_below(state, plan_size)] ^= (uint8_t)(1u << fuzz_below(state, 8));
-      break;
-    case 1:
-      p[fuzz_below(state, plan_size)] = (uint8_t)fuzz_random(state);
-      break;
-    case 2:
-      set_wild(state, p, plan_size);
-      break;
-    default:
-      shift(state, p, plan_size);
-    }
-  }
+  return b;
 }
 
 static void run_one(unsigned long long index, const bytes *files, size_t file_count) {
-  uint64_t state = seed * 0x2545f4914f6cdd1du + index;
-  size_t size = 0;
-  uint8_t *image;
-  (void)fuzz_random(&state);
-  number = index;
-  if (file_count != 0 && fuzz_below(&state, 2) != 0) {
-    const bytes *file = &files[fuzz_below(&state, file_count)];
-    size = file->size;
-    image = aligned_alloc(64, size / 64 * 64 + 64);
-    if (image != NULL) {
-      memcpy(image, file->p, size);
+  const bytes b = make(index, files, file_count);
+  (void)LLVMFuzzerTestOneInput(b.p, b.size);
+  free(b.p);
+}
+
+/* The first inputs as files, for libFuzzer to begin with. */
+static void write_some(const char *folder, unsigned long long count) {
+  for (unsigned long long i = 0; i < count; i++) {
+    const bytes b = make(i, NULL, 0);
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s/%llu-%llu", folder, seed, i);
+    FILE *file = fopen(path, "wb");
+    if (file == NULL || fwrite(b.p, 1, b.size, file) != b.size || fclose(file) != 0) {
+      fprintf(stderr, "%s: cannot write %s\n", fuzz_name, path);
+      exit(2);
     }
-  } else {
-    image = generate_model(&state, &size);
+    free(b.p);
   }
-  if (image == NULL) {
-    fprintf(stderr, "fuzz_model: no memory\n");
-    exit(2);
-  }
-  fuzz_compares = fuzz_below(&state, 2) != 0;
-  if (!fuzz_compares) {
-    change(&state, image, size);
-    size = fuzz_below(&state, 16) == 0 ? fuzz_below(&state, size + 1) : size;
-  }
-  (void)LLVMFuzzerTestOneInput(image, size);
-  free(image);
 }
 
 static unsigned long long option(int argc, char **argv, int *i) {
   char *end = NULL;
   if (*i + 1 >= argc) {
-    fprintf(stderr, "fuzz_model: %s takes a number\n", argv[*i]);
+    fprintf(stderr, "%s: %s takes a number\n", fuzz_name, argv[*i]);
     exit(2);
   }
   const unsigned long long value = strtoull(argv[++*i], &end, 10);
   if (end == argv[*i] || *end != '\0') {
-    fprintf(stderr, "fuzz_model: '%s' is no number\n", argv[*i]);
+    fprintf(stderr, "%s: '%s' is no number\n", fuzz_name, argv[*i]);
     exit(2);
   }
   return value;
@@ -167,6 +124,11 @@ int main(int argc, char **argv) {
       report = true;
     } else if (strcmp(argv[i], "--only") == 0) {
       only = option(argc, argv, &i);
+    } else if (strcmp(argv[i], "--write") == 0 && i + 2 < argc) {
+      const char *folder = argv[++i];
+      write_some(folder, option(argc, argv, &i));
+      free(files);
+      return 0;
     } else {
       files[file_count++] = read_file(argv[i]);
       (void)LLVMFuzzerTestOneInput(files[file_count - 1].p, files[file_count - 1].size);
@@ -174,13 +136,15 @@ int main(int argc, char **argv) {
   }
   if (only != UINT64_MAX) {
     run_one(only, files, file_count);
-    printf("fuzz_model: input %llu: fine\n", only);
+    printf("%s: input %llu: fine\n", fuzz_name, only);
   } else {
     const time_t end = time(NULL) + (time_t)seconds;
     while (time(NULL) < end) {
       run_one(index++, files, file_count);
     }
-    printf("fuzz_model: %llu inputs, %llu of them opened, %llu runs: fine\n", index, fuzz_opened, fuzz_ran);
+    printf("%s: %llu inputs, ", fuzz_name, index);
+    fuzz_summary();
+    printf(": fine\n");
   }
   if (report) {
     fuzz_report();

@@ -3,9 +3,10 @@
  */
 #include "fuzz.h"
 
-#include "model/op.h"
+#include "ops/op.h"
 #include "plan_writer.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,8 @@ typedef struct model {
   plan_writer w;
   uint64_t *random;
   uint32_t tensors[MOST_TENSORS]; /* that nodes can read */
+  uint32_t state;                 /* the newest of them */
+  size_t states;
   size_t count;
   uint32_t weights[WEIGHTS];
 } model;
@@ -126,6 +129,9 @@ static void add_attribute(model *m, const dynq_op_attribute *a) {
   case DYNQ_ATTRIBUTE_STRING:
     plan_string(&m->w, a->name, words[below(m, sizeof words / sizeof words[0])]);
     return;
+  case DYNQ_ATTRIBUTE_BODY:
+    plan_body(&m->w, a->name, ints[0]);
+    return;
   case DYNQ_ATTRIBUTE_INTS:
     plan_ints(&m->w, a->name, (uint32_t)count, ints);
     return;
@@ -135,17 +141,32 @@ static void add_attribute(model *m, const dynq_op_attribute *a) {
   }
 }
 
+/* A state, whose sizes nodes may fit; the same one may come twice. */
+static uint32_t add_state(model *m, size_t number) {
+  char name[32];
+  if (m->states == 0 || below(m, 8) != 0) {
+    const int64_t dims[3] = {1 + (int64_t)below(m, 2), 1 + (int64_t)below(m, 40), 1 + (int64_t)below(m, 4)};
+    (void)snprintf(name, sizeof name, "state%zu", number);
+    m->state = plan_state(&m->w, name, DYNQ_FLOAT32, 3, dims);
+    m->states++;
+  }
+  return m->state;
+}
+
 static void add_node(model *m, size_t number) {
-  const dynq_op *op = dynq_op_list[below(m, dynq_op_count)];
+  const dynq_op *op = &dynq_op_list[below(m, dynq_op_count())];
   uint32_t inputs[8], outputs[4];
   char name[32];
   const size_t most = op->max_inputs < 8 ? op->max_inputs : op->min_inputs < 4 ? 4 : op->min_inputs;
   const size_t input_count = op->min_inputs + below(m, most - op->min_inputs + 1);
-  const size_t most_outputs = op->max_outputs < 4 ? op->max_outputs : op->min_outputs < 4 ? 4 : op->min_outputs;
-  const size_t output_count = op->min_outputs + below(m, most_outputs - op->min_outputs + 1);
+  const size_t most_outputs = op->max_outputs < 4 ? op->max_outputs : 4;
+  const size_t output_count = 1 + below(m, most_outputs);
   for (size_t i = 0; i < input_count && i < 8; i++) {
-    const bool weight = i < 32 && (op->weight_inputs >> i & 1) != 0;
+    const bool weight = (dynq_op_input_flags(op, i) & DYNQ_OPERAND_PACKED) != 0;
     inputs[i] = weight ? m->weights[below(m, WEIGHTS)] : m->tensors[below(m, m->count)];
+    if ((dynq_op_input_flags(op, i) & DYNQ_OPERAND_STATE) != 0) {
+      inputs[i] = add_state(m, 4 * number + i);
+    }
     inputs[i] = i >= op->min_inputs && below(m, 4) == 0 ? PLAN_NONE : inputs[i];
   }
   for (size_t i = 0; i < output_count && i < 4; i++) {
@@ -154,7 +175,7 @@ static void add_node(model *m, size_t number) {
   }
   (void)snprintf(name, sizeof name, "node%zu", number);
   plan_node(&m->w, name, op->name, input_count, inputs, output_count, outputs);
-  for (size_t i = 0; i < DYNQ_OP_MAX_ATTRIBUTES && op->attributes[i].name != NULL; i++) {
+  for (size_t i = 0; i < op->attribute_count; i++) {
     if (below(m, 2) != 0) {
       add_attribute(m, &op->attributes[i]);
     }
@@ -169,7 +190,7 @@ static void add_node(model *m, size_t number) {
 /* ---- Ops that random shapes seldom fit: inputs that do ---- */
 
 /* f float32, i int64, j int32, b bool, u uint8, s int8 and sizes: an input. C int64, F float32 and values: a constant
- * vector; S a value: a scalar one. w: which packed weight. -: left out. */
+ * vector; S a value: a scalar one. w: which packed weight. T and sizes: a state. -: left out. */
 static const struct recipe {
   const char *op, *inputs[RECIPE_INPUTS];
 } recipes[] = {
@@ -186,8 +207,14 @@ static const struct recipe {
     {"dynq.Attention", {"f2,3,8", "f2,5,8", "f2,5,8"}},
     {"dynq.Attention", {"f2,3,8", "f2,5,8", "f2,5,4", "f5"}},
     {"dynq.Attention", {"f2,3,8", "f2,5,8", "f2,5,4", "b2,1,3,5"}},
+    {"dynq.Attention", {"f2,4,3,2", "f2,2,5,2", "f2,2,5,3"}},
     {"dynq.Attention", {"f2,3,24"}},
     {"dynq.Attention", {"f2,3,24", "-", "-", "f2,1,1,3"}},
+    {"dynq.CachedAttention", {"f2,3,8", "f2,3,8", "f2,3,8", "T2,40,4", "T2,40,4"}},
+    {"dynq.CachedAttention", {"f1,20,8", "f1,20,4", "f1,20,3", "T1,19,4", "T1,40,3", "C9"}},
+    {"dynq.CachedAttention", {"f2,2,5,4", "f2,1,5,4", "f2,1,5,3", "T1,70,4", "T1,90,3", "C5,2", "f5", "f2", "f2"}},
+    {"dynq.Positions", {"i2,3", "C1,3"}},
+    {"dynq.Rotary", {"f2,2,3,8", "f2,1,3,4", "f2,1,3,4"}},
     {"MatMul", {"f2,3,4", "f4,19"}},
     {"MatMul", {"f33", "f33,20"}},
     {"Gemm", {"f3,4", "f4,18", "f18"}},
@@ -214,6 +241,10 @@ static const struct recipe {
     {"TopK", {"f3,8", "C2"}},
     {"ConstantOfShape", {"C2,3"}},
     {"Where", {"b2,3", "f2,3", "f3"}},
+    {"NonZero", {"f2,3,4"}},
+    {"Compress", {"f2,3,4", "b3"}},
+    {"Unique", {"i3,4"}},
+    {"NonMaxSuppression", {"f2,5,4", "f2,3,5", "C3", "F0", "F0"}},
     {"And", {"b2,3", "b3"}},
     {"Or", {"b2,3", "b3"}},
     {"Xor", {"b2,3", "b3"}},
@@ -227,7 +258,9 @@ static const struct recipe {
     {"ConvInteger", {"u1,4,9,8", "u6,4,3,3", "u", "u6"}},
     {"ConvTranspose", {"f1,4,5,5", "f4,3,3,3"}},
     {"dynq.Conv", {"f1,4,9,20", "w5", "f6"}},
+    {"dynq.ConvFloat", {"f1,4,9,12", "f1,216", "f6"}},
     {"dynq.ConvFloat", {"f1,4,9,12", "f1,1,36,16", "f6"}},
+    {"dynq.ConvFloat", {"f1,4,9,12", "s1,216", "f6", "f6"}},
     {"dynq.LSTM", {"f2,3,64", "w3", "-", "-", "f1,64", "-", "f1,3,16", "f1,3,16", "f1,48", "w4"}},
     {"dynq.LSTM", {"f2,3,64", "w3", "-", "-", "-", "j3", "-", "-", "f1,48"}},
     {"dynq.LSTM", {"f2,3,64", "-", "-", "f1,4,5,16", "f1,64", "-", "f1,3,5", "f1,3,16", "-", "-", "-", "f1,1,16,16"}},
@@ -251,6 +284,12 @@ static uint32_t add_by_recipe(model *m, const char *spec, size_t number) {
   float floats[8];
   char name[32];
   size_t count = 0;
+  if (spec[0] == 'T') { /* a state: heads, the most positions, width */
+    int64_t dims[3];
+    (void)sscanf(spec + 1, "%" SCNd64 ",%" SCNd64 ",%" SCNd64, &dims[0], &dims[1], &dims[2]);
+    (void)snprintf(name, sizeof name, "state%zu", number);
+    return plan_state(&m->w, name, DYNQ_FLOAT32, 3, dims);
+  }
   if (spec[0] == '-' || spec[0] == 'w') {
     return spec[0] == 'w' ? m->weights[(spec[1] - '0') % WEIGHTS] : PLAN_NONE;
   }
@@ -277,7 +316,7 @@ static uint32_t add_by_recipe(model *m, const char *spec, size_t number) {
 static void follow(model *m, const struct recipe *recipe) {
   const dynq_op *op = dynq_op_find(recipe->op);
   uint32_t inputs[RECIPE_INPUTS], outputs[4];
-  size_t input_count = 0, output_count = op->min_outputs < 4 ? op->min_outputs : 4;
+  size_t input_count = 0, output_count = 1;
   char name[32];
   while (input_count < RECIPE_INPUTS && recipe->inputs[input_count] != NULL) {
     inputs[input_count] = add_by_recipe(m, recipe->inputs[input_count], input_count);
@@ -293,8 +332,8 @@ static void follow(model *m, const struct recipe *recipe) {
     m->tensors[m->count++] = outputs[i];
   }
   plan_node(&m->w, "recipe", op->name, input_count, inputs, output_count, outputs);
-  const bool many_attributes = op->attributes[6].name != NULL; /* one that is wrong hides what the others do */
-  for (size_t i = 0; i < DYNQ_OP_MAX_ATTRIBUTES && op->attributes[i].name != NULL; i++) {
+  const bool many_attributes = op->attribute_count > 6; /* one that is wrong hides what the others do */
+  for (size_t i = 0; i < op->attribute_count; i++) {
     if (strcmp(op->attributes[i].name, "heads") == 0 || strcmp(op->attributes[i].name, "blocksize") == 0) {
       plan_int(&m->w, op->attributes[i].name, 2);
     } else if (strcmp(op->name, "dynq.Linear") == 0 && op->attributes[i].type == DYNQ_ATTRIBUTE_INT) {
@@ -315,8 +354,43 @@ static void follow(model *m, const struct recipe *recipe) {
   }
 }
 
+/* dynq.Loop around a dynq.If: the numbers of the bodies, of what is passed on and of captures are nearly right. */
+static void *generate_bodies(model *m, size_t *size) {
+  const int64_t trips = random_int(m), limit = trips < 8 ? trips : 8;
+  const uint32_t x = plan_input(&m->w, "x", DYNQ_FLOAT32, 2, (const int64_t[]){2, 3});
+  const uint32_t n = plan_constant(&m->w, "n", DYNQ_INT64, 0, NULL, &limit);
+  const uint32_t y = plan_computed(&m->w, "y"), z = plan_computed(&m->w, "z");
+  const uint32_t inputs[4] = {plan_parameter(&m->w, "i"), plan_parameter(&m->w, "c"), plan_parameter(&m->w, "v"),
+                              plan_parameter(&m->w, "captured")};
+  const uint32_t chosen = plan_computed(&m->w, "chosen"), a = plan_parameter(&m->w, "a");
+  const uint32_t b = plan_parameter(&m->w, "b"), sum = plan_computed(&m->w, "sum");
+  const uint32_t all[] = {x, n, inputs[0], inputs[1], inputs[2], inputs[3], chosen, a, b, sum};
+  static const char *const ops[] = {"Neg", "Identity", "NonZero", "Exp", "Shape", "Not"};
+  plan_node(&m->w, "loop", "dynq.Loop", 4, (const uint32_t[]){n, PLAN_NONE, x, x}, 1 + below(m, 2),
+            (const uint32_t[]){y, z});
+  plan_body(&m->w, "body", below(m, 8) == 0 ? random_int(m) : 0);
+  plan_int(&m->w, "carried", below(m, 4) == 0 ? (int64_t)below(m, 4) : 1);
+  plan_ints(&m->w, "scan_types", 4, (const int64_t[]){below(m, 6) == 0 ? random_int(m) : 0, 2, 2, 3});
+  plan_output(&m->w, "y", y);
+  plan_begin_body(&m->w, 4, inputs);
+  plan_node(&m->w, "if", "dynq.If", 2, (const uint32_t[]){inputs[below(m, 2)], inputs[2 + below(m, 2)]}, 1, &chosen);
+  plan_body(&m->w, "then_branch", below(m, 8) == 0 ? random_int(m) : 1);
+  plan_body(&m->w, "else_branch", below(m, 8) == 0 ? random_int(m) : 2);
+  plan_end_body(&m->w, 3, (const uint32_t[]){inputs[1], chosen, below(m, 2) != 0 ? chosen : all[below(m, 10)]});
+  plan_begin_body(&m->w, 1, &a);
+  plan_node(&m->w, "node", ops[below(m, sizeof ops / sizeof ops[0])], 1, below(m, 6) == 0 ? &all[below(m, 10)] : &a, 1,
+            &sum);
+  plan_end_body(&m->w, 1, &sum);
+  plan_begin_body(&m->w, 1, &b);
+  plan_end_body(&m->w, 1, below(m, 6) == 0 ? &all[below(m, 10)] : &b);
+  return plan_finish(&m->w, size);
+}
+
 void *generate_model(uint64_t *state, size_t *size) {
   model m = {.random = state};
+  if (below(&m, 12) == 0) {
+    return generate_bodies(&m, size);
+  }
   const struct recipe *recipe = &recipes[below(&m, sizeof recipes / sizeof recipes[0])];
   (void)plan_symbol(&m.w, "open");
   add_weights(&m);

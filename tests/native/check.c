@@ -53,9 +53,9 @@ static void catch_crashes(void) {
 /* A misspelt option would make a run say less than its caller thinks. */
 static void check_options(int argc, char **argv) {
   static const char *const with_value[] = {"--isa", "--seed", "--expect", "--not-built"};
-  static const char *const alone[] = {"--list",         "--quick",           "--tile",
-                                      "--kernels",      "--readable-guards", "--expect-native",
-                                      "--only-vectors", "--without-children"};
+  static const char *const alone[] = {"--list",          "--bench",        "--quick",
+                                      "--tile",          "--kernels",      "--readable-guards",
+                                      "--expect-native", "--only-vectors", "--without-children"};
   for (int i = 1; i < argc; i++) {
     bool known = strncmp(argv[i], "--", 2) != 0;
     for (size_t j = 0; j < sizeof alone / sizeof alone[0]; j++) {
@@ -347,6 +347,14 @@ void *guarded(size_t bytes, size_t align) {
 
 float *guarded_f32(size_t n) { return guarded(n * sizeof(float), sizeof(float)); }
 int32_t *guarded_s32(size_t n) { return guarded(n * sizeof(int32_t), sizeof(int32_t)); }
+
+int32_t *random_s32(size_t n, int32_t limit) {
+  int32_t *x = guarded_s32(n);
+  for (size_t i = 0; i < n; i++) {
+    x[i] = (int32_t)((int64_t)random_below(2 * (size_t)limit + 1) - limit);
+  }
+  return x;
+}
 
 void guards_check(void) {
   for (size_t i = 0; i < slots_used; i++) {

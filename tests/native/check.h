@@ -105,6 +105,8 @@ void fill_bytes(int kind, void *p, size_t n);
 void *guarded(size_t bytes, size_t align);
 float *guarded_f32(size_t n);
 int32_t *guarded_s32(size_t n);
+/* The same with values in [-limit, limit]. */
+int32_t *random_s32(size_t n, int32_t limit);
 /* Checks all canaries. */
 void guards_check(void);
 /* Checks all canaries, then gives all buffers back. */

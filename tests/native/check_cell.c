@@ -12,7 +12,7 @@ static const dynq_kernels *portable;
 
 static float activated(dynq_activation activation, float x) {
   float y;
-  portable->vector.activate(activation, 1, &x, &y);
+  portable->vector.activate(activation, 0.0f, 0.0f, 1, &x, &y);
   return y;
 }
 
@@ -75,14 +75,6 @@ static float *scales(size_t n) {
   return x;
 }
 
-static int32_t *integers(size_t n, int32_t limit) {
-  int32_t *x = guarded_s32(n);
-  for (size_t i = 0; i < n; i++) {
-    x[i] = (int32_t)((int64_t)random_below(2 * (size_t)limit + 1) - limit);
-  }
-  return x;
-}
-
 /* All but the states. */
 static dynq_cell_tile random_tile(size_t gates) {
   static const fill kinds[] = {FILL_UNIT, FILL_INTEGERS, FILL_HUGE, FILL_DENORMAL, FILL_OUTLIER};
@@ -92,18 +84,18 @@ static dynq_cell_tile random_tile(size_t gates) {
   t.acc_gate = t.m * t.acc_stride + DYNQ_PANEL * random_below(3);
   t.projected_stride = gates * t.stride + random_below(9);
   const size_t columns = (gates - 1) * t.stride + t.n;
-  t.acc = integers((gates - 1) * t.acc_gate + t.m * t.acc_stride, random_below(4) != 0 ? 60000 : INT32_MAX);
+  t.acc = random_s32((gates - 1) * t.acc_gate + t.m * t.acc_stride, random_below(4) != 0 ? 60000 : INT32_MAX);
   float *row_scale = scales(t.m);
   if (t.m != 0 && random_below(6) == 0) {
     row_scale[random_below(t.m)] = NAN;
   }
   t.row_scale = row_scale;
-  t.row_zero_point = integers(t.m, 255);
+  t.row_zero_point = random_s32(t.m, 255);
   t.column_scale = scales(columns);
-  t.column_sum = integers(columns, random_below(4) != 0 ? 3000 : 127 * 65536);
+  t.column_sum = random_s32(columns, random_below(4) != 0 ? 3000 : 127 * 65536);
   const fill kind = kinds[random_below(sizeof kinds / sizeof kinds[0])];
   t.bias = random_below(2) != 0 ? floats(columns, kind) : NULL;
-  t.projected = floats(t.m == 0 ? 0 : (t.m - 1) * t.projected_stride + columns, kind);
+  t.projected = floats(span(t.m, columns, t.projected_stride), kind);
   return t;
 }
 
@@ -114,7 +106,7 @@ static void check_cell(const char *isa, const char *name, cell_kernel *kernel, c
   check_begin(isa, name);
   for (size_t repeat = 0; repeat < 1500; repeat++) {
     dynq_cell_tile t = random_tile(lstm ? 4 : 3);
-    const size_t size = t.m == 0 ? 0 : (t.m - 1) * t.stride + t.n;
+    const size_t size = span(t.m, t.n, t.stride);
     const fill kind = random_below(4) != 0 ? FILL_UNIT : FILL_BITS;
     const bool apart = random_below(2) != 0;
     float *h = floats(size, kind), *c = floats(size, kind), *to = apart ? floats(size, FILL_UNIT) : h;

@@ -4,7 +4,7 @@
  */
 #include "check_api.h"
 
-#include "threads.h"
+#include "base/threads.h"
 
 #include <dirent.h>
 #include <float.h>
@@ -21,7 +21,7 @@
 #endif
 
 /* A linear that is split among threads, with what it gives on one. */
-/* Worth two threads with every instruction set (ops/gemm.c). */
+/* Worth two threads with every instruction set (gemm/gemm.c). */
 enum { M = 32, N = 512, K = 512, CALLERS = 8, CALLS = 20, FORKS = 200 };
 static float x[M * K], w[N * K], expected[M * N];
 static dynq_weight *weight;
@@ -120,7 +120,7 @@ static void count_task(void *arg, size_t index) {
   atomic_fetch_add(&times[index], 1);
 }
 
-/* Whether a worker wakes in time or the caller takes its task back. */
+/* Checks that each task runs once, whether a worker wakes in time or the caller takes its task back. */
 static void check_tasks(void) {
   check_begin("", "each task runs once");
   for (size_t repeat = 0; repeat < (CHECK_TSAN ? 200 : 2000); repeat++) {
@@ -203,7 +203,7 @@ static void check_forks(void) {
 
 #if defined(__x86_64__)
 
-/* What all functions give for small and large values, as bytes. */
+/* Results of all functions for small and large values, as bytes. */
 typedef struct results {
   float lo[4], hi[4], scale[4], tensor_lo, tensor_hi, tensor_scale, back[4 * 64], y[4 * 16], y_tensor[4 * 16];
   float y_matmul[4 * 16], w_back[16 * 64], chosen_scale[4];

@@ -8,8 +8,8 @@
  */
 #include "check.h"
 
-#include "cpu.h"
-#include "dispatch.h"
+#include "base/cpu.h"
+#include "base/dispatch.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -67,7 +67,7 @@ static void expect_text(const char *what, const char *expected, const char *got)
   }
 }
 
-/* What is built of the sets that withheld features stand in the way of says so. */
+/* Checks that a set that is built and that withheld features stand in the way of says so. */
 static void expect_reasons(int architecture, uint64_t features, uint64_t withheld) {
   dynq_kernels kernels;
   for (size_t i = 0; i < dynq_isa_count(); i++) {
@@ -318,7 +318,7 @@ static void check_state(void) {
 
 #if defined(__x86_64__) && defined(__linux__)
 
-/* What a kernel answers to the request for the tiles and to the question of what is granted: errno, or 0. */
+/* An operating system's answer to the request for the tiles and to the question of what is granted: errno, or 0. */
 struct kernel {
   const char *what;
   int request, get;

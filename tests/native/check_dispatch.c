@@ -9,8 +9,8 @@
  */
 #include "check.h"
 
-#include "cpu.h"
-#include "dispatch.h"
+#include "base/cpu.h"
+#include "base/dispatch.h"
 
 #include <spawn.h>
 #include <stdio.h>
@@ -22,15 +22,11 @@
 /* ---- Every subset of the features that the list asks for ---- */
 
 static bool all_slots_filled(const dynq_kernels *k) {
-  return k->name != NULL && k->gemm != NULL && k->gemm->tile != NULL && k->vector.range != NULL &&
-         k->vector.quantize != NULL && k->vector.quantize_checked != NULL && k->vector.quantize_16 != NULL &&
-         k->vector.add_8 != NULL && k->vector.add_16 != NULL && k->vector.dequantize != NULL &&
-         k->vector.epilogue != NULL && k->vector.activate != NULL && k->vector.matmul != NULL &&
-         k->vector.pack_transposed != NULL && k->vector.reduce != NULL && k->vector.log_sum_exp != NULL &&
-         k->vector.softmax != NULL && k->vector.log_softmax != NULL && k->vector.layer_norm != NULL &&
-         k->vector.rms_norm != NULL && k->vector.unary != NULL && k->vector.matmul_taps != NULL &&
-         k->vector.split != NULL && k->vector.range_taps != NULL && k->vector.quantize_taps != NULL &&
-         k->vector.lstm != NULL && k->vector.gru != NULL;
+  return k->name != NULL && k->gemm != NULL && k->gemm->tile != NULL
+#define DYNQ_SLOT(type, name, parameters) &&k->vector.name != NULL
+#include "kernels/slots.def"
+#undef DYNQ_SLOT
+      ;
 }
 
 /* The kernels of one entry on a CPU with `features`, by the rule that dispatch.h gives. */
@@ -158,7 +154,8 @@ static int child(const char *what) {
     size_t count = 0;
     float x = 1.0f, lo, hi;
     status = dynq_get_num_threads(&count);
-    printf("%d %zu|%s\n", (int)status, status == DYNQ_OK ? count : 0, status == DYNQ_OK ? "" : dynq_last_error());
+    printf("%d %zu|%s\n", (int)status, status == DYNQ_OK ? count : 0,
+           status == DYNQ_OK ? dynq_num_threads_from() : dynq_last_error());
     printf("%d|\n", (int)dynq_minmax_f32(1, 1, &x, 1, DYNQ_PER_ROW, NULL, &lo, &hi));
     printf("%d|\n", (int)dynq_set_num_threads(2));
     printf("%d|\n", (int)dynq_minmax_f32(1, 1, &x, 1, DYNQ_PER_ROW, NULL, &lo, &hi));
@@ -167,7 +164,7 @@ static int child(const char *what) {
 }
 
 /* Runs this program as a child with one environment variable, and those that a run under emulation is made of; false
- * where it did not end well. */
+ * if it did not end well. */
 static bool run_child(const char *what, const char *variable, char *output, size_t size) {
   static const char *const kept[] = {"LD_PRELOAD", "DYNQ_ASSUME_CPU"};
   int ends[2], status = -1;
@@ -239,8 +236,27 @@ static void check_environment(const char *not_built) {
     (void)snprintf(setting, sizeof setting, "DYNQ_ISA=%s", not_built);
     expect("isa", setting, "21 |", not_built, DYNQ_ERROR_ISA_NOT_BUILT);
   }
-  expect("threads", "DYNQ_NUM_THREADS=3", "0 3|", "", DYNQ_OK);
+  expect("threads", "DYNQ_NUM_THREADS=3", "0 3|", "DYNQ_NUM_THREADS", DYNQ_OK);
   expect("threads", "DYNQ_NUM_THREADS=512", "0 512|", "", DYNQ_OK);
+  static const struct {
+    const char *text, *first;
+  } openmp[] = {{"7", "0 7|"},       {" 5\t", "0 5|"},  {"4,2", "0 4|"},
+                {"6 , 3,1", "0 6|"}, {"513", "0 512|"}, {"99999999999999999999999", "0 512|"}};
+  for (size_t i = 0; i < sizeof openmp / sizeof openmp[0]; i++) {
+    (void)snprintf(setting, sizeof setting, "OMP_NUM_THREADS=%s", openmp[i].text);
+    expect("threads", setting, openmp[i].first, "OMP_NUM_THREADS", DYNQ_OK);
+  }
+  /* A value that says nothing leaves the number to the affinity and the cgroup: as with no variable at all. */
+  static const char *const silent[] = {"", "0", "-1", "two", "3x", "+3", ",4", "0x4", "1.5", "DYNQ_NUM_THREADS="};
+  char first_line[64];
+  CHECK(run_child("threads", "NOTHING=1", first_line, sizeof first_line));
+  first_line[strcspn(first_line, "\n")] = '\0';
+  CHECK(strstr(first_line, "affinity") != NULL || strstr(first_line, "cgroup") != NULL);
+  for (size_t i = 0; i < sizeof silent / sizeof silent[0]; i++) {
+    (void)snprintf(setting, sizeof setting, "%s%s",
+                   strchr(silent[i], '=') != NULL ? "" : "OMP_NUM_THREADS=", silent[i]);
+    expect("threads", setting, first_line, "", DYNQ_OK);
+  }
   static const char *const bad[] = {"0", "-1", "513", "two", "3x", " 3", "+3", "99999999999999999999999", "0x4", "1.5"};
   for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
     (void)snprintf(setting, sizeof setting, "DYNQ_NUM_THREADS=%s", bad[i]);

@@ -4,7 +4,7 @@
  */
 #include "check_api.h"
 
-#include "alloc.h"
+#include "base/alloc.h"
 #include "blocks.h"
 
 #include <stdatomic.h>

@@ -3,6 +3,7 @@
  * precision.
  */
 #include "check_kernels.h"
+#include "exact.h"
 
 #include <float.h>
 #include <math.h>
@@ -47,9 +48,9 @@ static void check_matmul(const dynq_kernels *k, const dynq_kernels *scalar) {
     const int kind = (int)random_below(KINDS);
     const size_t a_stride = depth + random_below(5), y_stride = n + random_below(5);
     const size_t b_row = panels ? 16 : n + random_below(9), b_panel = panels ? depth * 16 : 16;
-    const size_t y_size = m != 0 && n != 0 ? (m - 1) * y_stride + n : 0;
-    const size_t a_size = m != 0 && depth != 0 ? (m - 1) * a_stride + depth : 0;
-    const size_t b_size = depth == 0 || n == 0 ? 0 : panels ? columns * depth : (depth - 1) * b_row + n;
+    const size_t y_size = span(m, n, y_stride);
+    const size_t a_size = span(m, depth, a_stride);
+    const size_t b_size = panels ? columns * depth : span(depth, n, b_row);
     const float *a = values(kind, a_size), *b = values(kind == FILL_KINDS ? (int)random_below(KINDS) : kind, b_size);
     float *y = guarded_f32(y_size);
     check_case("m %zu, n %zu, k %zu, %s, %s", m, n, depth, panels ? "panels" : "rows", kind_name(kind));
@@ -71,25 +72,131 @@ static void check_matmul(const dynq_kernels *k, const dynq_kernels *scalar) {
   check_end();
 }
 
+/* Value of a place of a plane; 0 outside. */
+static float place_of(const dynq_depthwise *d, size_t plane, ptrdiff_t row, ptrdiff_t column) {
+  const bool inside = row >= 0 && column >= 0 && row < (ptrdiff_t)d->in[0] && column < (ptrdiff_t)d->in[1];
+  return inside ? d->x[(plane * d->in[0] + (size_t)row) * d->in[1] + (size_t)column] : 0.0f;
+}
+
+/* An output, as kernels.h states it. */
+static float depthwise_of(const dynq_depthwise *d, size_t plane, size_t i, size_t j) {
+  float sum = 0.0f;
+  for (size_t t = 0; t < d->taps[0] * d->taps[1]; t++) {
+    const ptrdiff_t row = d->first[0] + (ptrdiff_t)(i * d->stride[0] + t / d->taps[1] * d->step[0]);
+    const ptrdiff_t column = d->first[1] + (ptrdiff_t)(j * d->stride[1] + t % d->taps[1] * d->step[1]);
+    sum = fmaf(d->w[plane * d->taps[0] * d->taps[1] + t], place_of(d, plane, row, column), sum);
+  }
+  sum = d->bias != NULL ? sum + d->bias[plane] : sum;
+  return d->relu && sum < 0.0f ? 0.0f : sum;
+}
+
+static void check_depthwise(const dynq_kernels *k, const dynq_kernels *scalar) {
+  check_begin(k->name, "depthwise");
+  for (size_t repeat = 0; repeat < 500; repeat++) {
+    static const size_t squares[] = {3, 5, 7};
+    const bool square = repeat % 4 != 0, wide = repeat % 8 == 0; /* wide: rows of many vectors */
+    dynq_depthwise d = {.planes = 1 + random_below(3), .relu = random_below(2) != 0};
+    const size_t side = squares[random_below(3)], stride = 1 + random_below(2);
+    for (size_t axis = 0; axis < 2; axis++) {
+      d.taps[axis] = square ? side : 1 + random_below(6);
+      d.stride[axis] = square ? stride : 1 + random_below(axis == 0 ? 3 : 2);
+      d.step[axis] = square ? 1 : 1 + random_below(3);
+      d.in[axis] = 1 + random_below(axis == 0 ? 12 : wide ? 300 : 40);
+      d.first[axis] = (ptrdiff_t)random_below(6) - 4;
+    }
+    d.rows = 1 + random_below(10);
+    d.columns = 1 + random_below(d.in[1] + 4);
+    d.y_stride = d.columns + random_below(4);
+    d.y_plane = d.rows * d.y_stride + random_below(5);
+    const int kind = (int)random_below(KINDS);
+    const size_t taps = d.taps[0] * d.taps[1], y_size = span(d.planes, span(d.rows, d.columns, d.y_stride), d.y_plane);
+    d.x = values(kind, d.planes * d.in[0] * d.in[1]);
+    d.w = values(kind == FILL_KINDS ? (int)random_below(KINDS) : kind, d.planes * taps);
+    d.bias = random_below(2) != 0 ? values(kind, d.planes) : NULL;
+    float *zeros = guarded_f32(d.in[1]), *y = guarded_f32(y_size), *expected = guarded_f32(y_size);
+    memset(zeros, 0, d.in[1] * sizeof *zeros);
+    memcpy(expected, y, y_size * sizeof *y);
+    d.zeros = zeros;
+    check_case("%zu planes of %zu x %zu, kernel %zu x %zu, stride %zu, %zu, step %zu, %zu, %zu x %zu outputs, %s",
+               d.planes, d.in[0], d.in[1], d.taps[0], d.taps[1], d.stride[0], d.stride[1], d.step[0], d.step[1], d.rows,
+               d.columns, kind_name(kind));
+    d.y = expected;
+    scalar->vector.depthwise(&d);
+    d.y = y;
+    k->vector.depthwise(&d);
+    check_same("y", CHECK_F32, expected, y, y_size);
+    for (size_t at = 0; at < d.planes * d.rows * d.columns && is_scalar(k); at++) {
+      const size_t j = at % d.columns, i = at / d.columns % d.rows, plane = at / d.columns / d.rows;
+      near("y", (double)depthwise_of(&d, plane, i, j), y[plane * d.y_plane + i * d.y_stride + j], 0.0);
+    }
+    guards_release();
+  }
+  check_end();
+}
+
+/* The chain of one output of pooling. */
+static float pool_of(const dynq_pooling *p, size_t j, float y) {
+  for (size_t i = 0; i < p->lines * p->taps; i++) {
+    const ptrdiff_t place = p->first + (ptrdiff_t)(j * p->stride + i % p->taps * p->step);
+    if (place >= 0 && place < (ptrdiff_t)p->in) {
+      const float x = p->x[i / p->taps * p->x_stride + (size_t)place];
+      y = p->sum ? x + y : x != x || y != y ? NAN : x > y ? x : y;
+    }
+  }
+  return y;
+}
+
+static void check_pool(const dynq_kernels *k, const dynq_kernels *scalar) {
+  check_begin(k->name, "pool");
+  for (size_t repeat = 0; repeat < 500; repeat++) {
+    dynq_pooling p = {.columns = 1 + random_below(repeat % 8 == 0 ? 300 : 40),
+                      .in = 1 + random_below(repeat % 8 == 0 ? 600 : 60),
+                      .stride = 1 + random_below(4),
+                      .taps = 1 + random_below(9),
+                      .step = 1 + random_below(3),
+                      .first = (ptrdiff_t)random_below(20) - 16,
+                      .lines = random_below(4),
+                      .sum = random_below(2) != 0};
+    const int kind = (int)random_below(KINDS);
+    p.x_stride = p.in + random_below(3);
+    p.x = values(kind, span(p.lines, p.in, p.x_stride));
+    float *y = guarded_f32(p.columns), *expected = guarded_f32(p.columns);
+    for (size_t j = 0; j < p.columns; j++) {
+      y[j] = expected[j] = p.sum ? 0.0f : -INFINITY;
+    }
+    check_case("%zu columns of %zu rows of %zu, %zu taps, stride %zu, step %zu, from %td, %s, %s", p.columns, p.lines,
+               p.in, p.taps, p.stride, p.step, p.first, p.sum ? "sum" : "largest", kind_name(kind));
+    p.y = expected;
+    scalar->vector.pool(&p);
+    p.y = y;
+    k->vector.pool(&p);
+    check_same("y", CHECK_F32, expected, y, p.columns);
+    for (size_t j = 0; j < p.columns && is_scalar(k); j++) {
+      near("y", (double)pool_of(&p, j, p.sum ? 0.0f : -INFINITY), y[j], 0.0);
+    }
+    guards_release();
+  }
+  check_end();
+}
+
 static void check_matmul_taps(const dynq_kernels *k, const dynq_kernels *scalar) {
   static float expected[16 * 320];
-  enum { MOST_K = 300, REACH = 40 };
+  enum { MOST_K = 300 };
   size_t offset[MOST_K];
   check_begin(k->name, "matmul_taps");
   for (size_t repeat = 0; repeat < 600; repeat++) {
     const size_t m = random_below(17), n = random_below(repeat % 4 == 0 ? 300 : 50), y_stride = n + random_below(5);
-    const size_t depth = random_below(repeat % 16 == 0 ? MOST_K : 20), y_size = m != 0 ? (m - 1) * y_stride + n : 0;
+    const size_t depth = random_below(repeat % 16 == 0 ? MOST_K : 20), y_size = span(m, n, y_stride);
     const bool relu = random_below(2) != 0, biased = random_below(2) != 0;
     const int kind = (int)random_below(KINDS);
-    for (size_t i = 0; i < depth; i++) {
-      offset[i] = i == 0 ? REACH : random_below(REACH);
-    }
-    const float *a = values(kind, depth * 16), *bias = biased ? values(kind, m) : NULL;
-    const float *b = values(kind == FILL_KINDS ? (int)random_below(KINDS) : kind, depth != 0 ? REACH + n : 0);
+    const size_t b_size = random_offsets(n, depth, offset);
+    const size_t a_stride = m + (random_below(2) != 0 ? random_below(17 - m) : 0);
+    const float *a = values(kind, span(depth, m, a_stride)), *bias = biased ? values(kind, m) : NULL;
+    const float *b = values(kind == FILL_KINDS ? (int)random_below(KINDS) : kind, b_size);
     float *y = guarded_f32(y_size);
     check_case("m %zu, n %zu, k %zu, bias %d, relu %d, %s", m, n, depth, biased, relu, kind_name(kind));
     memcpy(expected, y, y_size * sizeof *y);
-    dynq_taps_tile tile = {m, n, depth, a, b, offset, bias, relu, expected, y_stride};
+    dynq_taps_tile tile = {m, n, depth, a, a_stride, b, offset, bias, relu, expected, y_stride};
     scalar->vector.matmul_taps(&tile);
     tile.y = y;
     k->vector.matmul_taps(&tile);
@@ -98,7 +205,7 @@ static void check_matmul_taps(const dynq_kernels *k, const dynq_kernels *scalar)
       for (size_t j = 0; j < n; j++) {
         float sum = 0.0f;
         for (size_t p = 0; p < depth; p++) {
-          sum = fmaf(a[p * 16 + i], b[offset[p] + j], sum);
+          sum = fmaf(a[p * a_stride + i], b[offset[p] + j], sum);
         }
         sum = biased ? sum + bias[i] : sum;
         near("y", (double)(relu && sum < 0.0f ? 0.0f : sum), y[i * y_stride + j], 0.0);
@@ -115,8 +222,8 @@ static void check_split(const dynq_kernels *k) {
   for (size_t repeat = 0; repeat < 300; repeat++) {
     const size_t step = 1 + random_below(5), parts = 1 + random_below(step),
                  n = random_below(repeat % 4 == 0 ? 200 : 40);
-    const size_t stride = n + random_below(9), size = n != 0 ? (parts - 1) * stride + n : 0;
-    const float *from = values(FILL_BITS, n != 0 ? (n - 1) * step + parts : 0);
+    const size_t stride = n + random_below(9), size = span(parts, n, stride);
+    const float *from = values(FILL_BITS, span(n, parts, step));
     float *to = guarded_f32(size);
     check_case("step %zu, parts %zu, n %zu", step, parts, n);
     memcpy(expected, to, size * sizeof *to);
@@ -136,7 +243,7 @@ static void check_pack_transposed(const dynq_kernels *k) {
   for (size_t repeat = 0; repeat < 300; repeat++) {
     const size_t n = random_below(64), depth = random_below(80), stride = depth + random_below(7);
     const size_t size = (n + 15) / 16 * 16 * depth;
-    const float *from = values(FILL_BITS, n != 0 && depth != 0 ? (n - 1) * stride + depth : 0);
+    const float *from = values(FILL_BITS, span(n, depth, stride));
     float *to = size != 0 ? guarded_f32(size) : NULL;
     check_case("n %zu, k %zu, stride %zu", n, depth, stride);
     memset(expected, 0, sizeof expected);
@@ -370,127 +477,28 @@ static void check_norms(const dynq_kernels *k, const dynq_kernels *scalar) {
 
 /* ---- Functions of one value ---- */
 
-static double exact_unary(dynq_unary function, double x, double alpha, double beta) {
-  switch (function) {
-  case DYNQ_UNARY_ABS:
-    return fabs(x);
-  case DYNQ_UNARY_NEG:
-    return -x;
-  case DYNQ_UNARY_SIGN:
-    return x > 0.0 ? 1.0 : x < 0.0 ? -1.0 : x;
-  case DYNQ_UNARY_FLOOR:
-    return floor(x);
-  case DYNQ_UNARY_CEIL:
-    return ceil(x);
-  case DYNQ_UNARY_ROUND:
-    return rint(x);
-  case DYNQ_UNARY_SQRT:
-    return sqrt(x);
-  case DYNQ_UNARY_RECIPROCAL:
-    return 1.0 / x;
-  case DYNQ_UNARY_EXP:
-    return exp(x);
-  case DYNQ_UNARY_LOG:
-    return log(x);
-  case DYNQ_UNARY_ERF:
-    return erf(x);
-  case DYNQ_UNARY_SOFTPLUS:
-    return isnan(x) ? x : fmax(x, 0.0) + log1p(exp(-fabs(x)));
-  case DYNQ_UNARY_SOFTSIGN:
-    return x / (1.0 + fabs(x));
-  case DYNQ_UNARY_SWISH:
-    return x / (1.0 + exp(-alpha * x));
-  case DYNQ_UNARY_LEAKY_RELU:
-    return x < 0.0 ? alpha * x : x;
-  case DYNQ_UNARY_ELU:
-    return x < 0.0 ? alpha * expm1(x) : x;
-  case DYNQ_UNARY_HARD_SIGMOID:
-    return isnan(x) ? x : fmin(1.0, fmax(0.0, alpha * x + beta));
-  case DYNQ_UNARY_HARD_SWISH:
-    return isnan(x) ? x : x * fmin(1.0, fmax(0.0, alpha * x + beta));
-  case DYNQ_UNARY_CLAMP:
-    return isnan(x) ? x : fmin(beta, fmax(alpha, x));
-  case DYNQ_UNARY_SELU:
-    return beta * (x < 0.0 ? alpha * expm1(x) : x);
-  case DYNQ_UNARY_CELU:
-    return x < 0.0 ? alpha * expm1(x / alpha) : x;
-  case DYNQ_UNARY_MISH:
-    return isnan(x) ? x : x * tanh(x > 40.0 ? x : log1p(exp(x)));
-  case DYNQ_UNARY_THRESHOLD:
-    return isnan(x) || x > alpha ? x : 0.0;
-  }
-  return x;
-}
-
-/* Bounds in ulp of max(|y|, least): docs/activations.md. */
-static const struct {
-  const char *name;
-  double ulps, least;
-} unaries[] = {
-    [DYNQ_UNARY_ABS] = {"abs", 0, 0},
-    [DYNQ_UNARY_NEG] = {"neg", 0, 0},
-    [DYNQ_UNARY_SIGN] = {"sign", 0, 0},
-    [DYNQ_UNARY_FLOOR] = {"floor", 0, 0},
-    [DYNQ_UNARY_CEIL] = {"ceil", 0, 0},
-    [DYNQ_UNARY_ROUND] = {"round", 0, 0},
-    [DYNQ_UNARY_SQRT] = {"sqrt", 0.5, 0},
-    [DYNQ_UNARY_RECIPROCAL] = {"reciprocal", 0.5, 0},
-    [DYNQ_UNARY_EXP] = {"exp", 1, 0},
-    [DYNQ_UNARY_LOG] = {"log", 1, 0},
-    [DYNQ_UNARY_ERF] = {"erf", 2, 0},
-    [DYNQ_UNARY_SOFTPLUS] = {"softplus", 3, 0},
-    [DYNQ_UNARY_SOFTSIGN] = {"softsign", 2, 0},
-    [DYNQ_UNARY_SWISH] = {"swish", 200, 0x1p-100}, /* a rounding of alpha x counts x-fold */
-    [DYNQ_UNARY_LEAKY_RELU] = {"leaky_relu", 0.5, 0},
-    [DYNQ_UNARY_ELU] = {"elu", 3, 0},
-    [DYNQ_UNARY_HARD_SIGMOID] = {"hard_sigmoid", 1, 0.5},
-    [DYNQ_UNARY_HARD_SWISH] = {"hard_swish", 2, 0.5}, /* times |x|, see below */
-    [DYNQ_UNARY_CLAMP] = {"clamp", 0, 0},
-    [DYNQ_UNARY_SELU] = {"selu", 4, 0},
-    [DYNQ_UNARY_CELU] = {"celu", 100, 0}, /* a rounding of x / alpha counts that often */
-    [DYNQ_UNARY_MISH] = {"mish", 6, 0x1p-100},
-    [DYNQ_UNARY_THRESHOLD] = {"threshold", 0, 0},
-};
-enum { UNARIES = sizeof unaries / sizeof unaries[0] };
-
-static void judge_unary(dynq_unary function, float x, float alpha, float beta, float y) {
-  const double exact = exact_unary(function, (double)x, (double)alpha, (double)beta);
-  double size = fmax(fabs(exact), unaries[function].least);
-  if (function == DYNQ_UNARY_HARD_SWISH) {
-    size = fmax(fabs(exact), 0.5 * fabs((double)x));
-  }
-  int exponent;
-  (void)frexp(fmax(size, 0x1p-126), &exponent);
-  const bool zero_times_infinity =
-      isinf(x) && (function == DYNQ_UNARY_SOFTSIGN || function == DYNQ_UNARY_SWISH ||
-                   function == DYNQ_UNARY_HARD_SWISH || function == DYNQ_UNARY_ELU || function == DYNQ_UNARY_SELU ||
-                   function == DYNQ_UNARY_CELU || function == DYNQ_UNARY_MISH || function == DYNQ_UNARY_LEAKY_RELU);
-  if (!zero_times_infinity) { /* as IEEE has it; the ISAs agree */
-    near(unaries[function].name, exact, y, unaries[function].ulps * ldexp(1.0, exponent - 24));
-  }
-}
-
 static void check_unary(const dynq_kernels *k, const dynq_kernels *scalar) {
   static float expected[LONGEST];
-  for (int function = 0; function < UNARIES; function++) {
-    check_begin(k->name, unaries[function].name);
+  for (int f = 0; f < EXACT_FUNCTIONS; f++) {
+    const exact_function *exact = &exact_functions[f];
+    check_begin(k->name, exact->op);
     for (size_t l = 0; l < LENGTHS; l++) {
       for (int kind = 0; kind < KINDS; kind++) {
         const size_t n = length_of(l);
         const bool in_place = random_below(2) != 0;
         float *x = values(kind, n), *y = in_place ? x : guarded_f32(n), before[LONGEST];
-        const float alpha = function == DYNQ_UNARY_CLAMP ? -1.0f : 0.2f;
-        const float beta = function == DYNQ_UNARY_CLAMP ? 2.0f : 0.5f;
+        const float alpha = 0.2f, beta = 0.5f;
         for (size_t i = 0; i < n && kind == FILL_UNIT; i++) {
           x[i] = random_unit() * (l % 2 == 0 ? 12.0f : 100.0f);
         }
         memcpy(before, x, n * sizeof *x);
         check_case("n %zu, %s%s", n, kind_name(kind), in_place ? ", in place" : "");
-        scalar->vector.unary((dynq_unary)function, n, alpha, beta, before, expected);
-        k->vector.unary((dynq_unary)function, n, alpha, beta, x, y);
+        scalar->vector.unary((dynq_unary)f, n, alpha, beta, before, expected);
+        k->vector.unary((dynq_unary)f, n, alpha, beta, x, y);
         check_same("y", CHECK_F32, expected, y, n);
         for (size_t i = 0; i < n && is_scalar(k); i++) {
-          judge_unary((dynq_unary)function, before[i], alpha, beta, y[i]);
+          const double want = exact->y((double)before[i], (double)alpha, (double)beta);
+          near(exact->op, want, y[i], exact->bound((double)before[i], want));
         }
         guards_release();
       }
@@ -501,7 +509,9 @@ static void check_unary(const dynq_kernels *k, const dynq_kernels *scalar) {
 
 void check_float_kernels(const dynq_kernels *kernels, const dynq_kernels *scalar) {
   check_matmul(kernels, scalar);
+  check_depthwise(kernels, scalar);
   check_matmul_taps(kernels, scalar);
+  check_pool(kernels, scalar);
   check_pack_transposed(kernels);
   check_split(kernels);
   check_reduce(kernels);

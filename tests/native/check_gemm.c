@@ -25,9 +25,6 @@ static void reference_tile(const dynq_gemm_kernels *gemm, const tile_case *c, co
   }
 }
 
-/* All rows but the last are a stride long. */
-static size_t span(size_t count, size_t stride, size_t last) { return (count - 1) * stride + last; }
-
 /* add: the products of `expected`, onto sums that were there. */
 static void add_case(const dynq_gemm_kernels *gemm, const tile_case *c, const uint8_t *lhs, const int8_t *rhs,
                      int32_t *expected, int32_t *acc, size_t acc_count) {
@@ -49,9 +46,9 @@ static void run_case(const dynq_gemm_kernels *gemm, tile_case c, int lhs_fill, i
   c.lhs_stride = row_bytes + random_below(3) * random_below(20) * 4;
   c.panel_stride = panel_bytes + random_below(2) * random_below(5) * 64;
   c.acc_stride = (c.panels + random_below(2) * random_below(3)) * DYNQ_PANEL;
-  const size_t lhs_bytes = span(c.m, c.lhs_stride, row_bytes);
-  const size_t rhs_bytes = span(c.panels, c.panel_stride, panel_bytes);
-  const size_t acc_count = span(c.m, c.acc_stride, c.panels * DYNQ_PANEL);
+  const size_t lhs_bytes = span(c.m, row_bytes, c.lhs_stride);
+  const size_t rhs_bytes = span(c.panels, panel_bytes, c.panel_stride);
+  const size_t acc_count = span(c.m, c.panels * DYNQ_PANEL, c.acc_stride);
   uint8_t *lhs = guarded(lhs_bytes, 4);
   int8_t *rhs = guarded(rhs_bytes, 64);
   int32_t *acc = guarded(acc_count * sizeof *acc, 64);

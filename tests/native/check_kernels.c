@@ -1,16 +1,17 @@
 /*
  * check_kernels: every instruction set that can run here against the rule, bit for bit.
  *
- *   check_kernels [--isa NAME] [--seed N] [--expect "scalar avx2 ..."]    test; --expect fails where one cannot run
+ *   check_kernels [--isa NAME] [--seed N] [--expect "scalar avx2 ..."]    test; --expect fails if one cannot run
  *                 [--quick]    fewer and smaller cases, for instructions that are emulated one by one
  *                 [--tile]     of the kernels the gemm tile alone, of the library nothing
  *                 [--kernels]  not through the library, which takes longer
+ *                 [--bench]    as --kernels, then time each kernel in a call that was checked, beside scalar
  *                 [--readable-guards]   see check_start
  *   check_kernels --list                                                 names and what keeps them from running
  */
 #include "check_kernels.h"
 
-#include "cpu.h"
+#include "base/cpu.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -29,7 +30,7 @@ int main(int argc, char **argv) {
   const char *isa = check_argument(argc, argv, "--isa");
   const char *expected = check_argument(argc, argv, "--expect");
   const bool quick = check_flag(argc, argv, "--quick"), tile = check_flag(argc, argv, "--tile");
-  const bool kernels_only = check_flag(argc, argv, "--kernels");
+  const bool bench = check_flag(argc, argv, "--bench"), kernels_only = bench || check_flag(argc, argv, "--kernels");
   dynq_cpu_facts facts;
   dynq_kernels kernels[MAX_ISAS];
   size_t count = 0;
@@ -62,6 +63,7 @@ int main(int argc, char **argv) {
         }
         check_gemm_kernels(&kernels[i], quick);
       }
+      check_calls(&kernels[i], &kernels[count - 1], tile);
       if (tile || kernels_only) {
         continue;
       }
@@ -82,6 +84,11 @@ int main(int argc, char **argv) {
   }
   if (isa == NULL) {
     check_custom(&kernels[count - 1]);
+  }
+  for (size_t i = count; bench && i-- > 0;) {
+    if (isa == NULL || strcmp(isa, kernels[i].name) == 0) {
+      time_calls(&kernels[i], &kernels[count - 1], tile, quick);
+    }
   }
   return check_finish();
 }

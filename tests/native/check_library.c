@@ -18,7 +18,7 @@ typedef struct shape {
 static const size_t edges[] = {0,  1,  2,  3,  4,  5,  7,  8,  11, 12, 13, 15, 16,
                                17, 23, 24, 25, 31, 32, 33, 47, 48, 49, 63, 64, 65};
 
-/* Worth several threads each, most of them with every instruction set (ops/gemm.c), split by rows, then by panels; the
+/* Worth several threads each, most of them with every instruction set (gemm/gemm.c), split by rows, then by panels; the
  * rows of the longest one make several blocks on one thread too. Each comes twice (TIMES). */
 static const shape large[] = {{260, 200, 210}, {700, 130, 129}, {600, 300, 33},  {150, 20, 1536},
                               {560, 17, 2000}, {301, 17, 1030}, {9, 1300, 1000}, {40, 640, 420},
@@ -34,9 +34,6 @@ static shape shape_of(size_t index) {
 }
 
 static size_t stride_of(size_t columns) { return columns + random_below(2) * random_below(20); }
-static size_t span(size_t rows, size_t columns, size_t stride) {
-  return rows == 0 || columns == 0 ? 0 : (rows - 1) * stride + columns;
-}
 static fill random_fill(void) { return (fill)random_below(FILL_KINDS); }
 
 /* ---- Quantizing ---- */
@@ -210,7 +207,8 @@ static void weight_case(const shape *s) {
 /* ---- Multiplying ---- */
 
 static dynq_epilogue random_epilogue(const shape *s, float *y, size_t y_stride) {
-  dynq_epilogue e = {.activation = (dynq_activation)random_below(DYNQ_ACTIVATION_GELU_TANH + 1)};
+  dynq_epilogue e = {
+      .activation = (dynq_activation)random_below(DYNQ_ACTIVATION_LEAKY_RELU + 1), .alpha = -0.25f, .beta = 0.5f};
   const size_t residual = random_below(3);
   if (random_below(2) != 0) {
     float *bias = guarded_f32(s->n);

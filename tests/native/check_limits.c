@@ -1,8 +1,10 @@
 /*
- * How many threads: the quota of a cgroup, versions 1 and 2, as files in a folder of our own; and the affinity.
+ * Checks the number of threads: the quota of a cgroup, versions 1 and 2, as files in a folder of our own; and the
+ * affinity.
  */
+#include "base/cgroup.h"
+#include "base/threads.h"
 #include "check_api.h"
-#include "threads.h"
 
 #include <limits.h>
 #include <sched.h>
@@ -99,6 +101,7 @@ static void check_affinity(void) {
     }
     size_t count = 0;
     (void)unsetenv("DYNQ_NUM_THREADS");
+    (void)unsetenv("OMP_NUM_THREADS");
     const int set = sched_setaffinity(0, sizeof one, &one);
     _exit(set == 0 && dynq_get_num_threads(&count) == DYNQ_OK && count == 1 ? 0 : 1);
   }

@@ -4,11 +4,12 @@
  * check_math [--stride N] [--isa NAME]: every N-th float32 (a prime by default), both signs, and all around the
  * points where a function changes its path, its sign or its result's kind. NAME must be able to run here.
  */
-#include "cpu.h"
-#include "dispatch.h"
+#include "base/cpu.h"
+#include "base/dispatch.h"
 
 #include "kernels/common/vec_scalar.h"
 
+#include "exact.h"
 #include "kernels/common/activations.h" /* v_exp and v_erf, which no kernel slot offers alone */
 
 #include <math.h>
@@ -18,28 +19,21 @@
 
 enum { BLOCK = 4096 };
 
-static double exact_sigmoid(double x) { return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x)); }
-static double exact_silu(double x) { return x * exact_sigmoid(x); }
-static double exact_gelu(double x) { return 0.5 * x * erfc(-x / sqrt(2.0)); }
-static double exact_gelu_tanh(double x) {
-  const double pi = 3.14159265358979323846;
-  return x * exact_sigmoid(2 * sqrt(2 / pi) * (x + 0.044715 * x * x * x));
-}
-static double exact_relu(double x) { return x > 0 ? x : 0; }
-
 /* Errors are in ulp of max(|y|, |x| * share, least). */
 static const struct {
   const char *name;
   dynq_activation activation;
-  double (*exact)(double x);
+  double (*exact)(double x, double alpha, double beta);
   double bound, share, least;
 } functions[] = {
-    {"relu", DYNQ_ACTIVATION_RELU, exact_relu, 0.0, 0.0, 0.0},
-    {"sigmoid", DYNQ_ACTIVATION_SIGMOID, exact_sigmoid, 3.0, 0.0, 0.0},
-    {"tanh", DYNQ_ACTIVATION_TANH, tanh, 2.0, 0.0, 0.0},
-    {"silu", DYNQ_ACTIVATION_SILU, exact_silu, 4.0, 0.0, 0x1p-120},
-    {"gelu", DYNQ_ACTIVATION_GELU, exact_gelu, 4.0, 0.25, 0.0},
-    {"gelu_tanh", DYNQ_ACTIVATION_GELU_TANH, exact_gelu_tanh, 4.0, 0.25, 0.0},
+    {"relu", DYNQ_ACTIVATION_RELU, exact_Relu, 0.0, 0.0, 0.0},
+    {"sigmoid", DYNQ_ACTIVATION_SIGMOID, exact_Sigmoid, 3.0, 0.0, 0.0},
+    {"tanh", DYNQ_ACTIVATION_TANH, exact_Tanh, 2.0, 0.0, 0.0},
+    {"silu", DYNQ_ACTIVATION_SILU, exact_Silu, 4.0, 0.0, 0x1p-120},
+    {"gelu", DYNQ_ACTIVATION_GELU, exact_Gelu, 4.0, 0.25, 0.0},
+    {"gelu_tanh", DYNQ_ACTIVATION_GELU_TANH, exact_GeluTanh, 4.0, 0.25, 0.0},
+    {"hard_swish", DYNQ_ACTIVATION_HARD_SWISH, exact_HardSwish, 2.0, 0.5, 0.0},
+    {"mish", DYNQ_ACTIVATION_MISH, exact_Mish, 6.0, 0.0, 0x1p-100},
 };
 enum { FUNCTIONS = sizeof functions / sizeof functions[0] };
 
@@ -79,7 +73,7 @@ static void judge(const char *name, float x, float y, double exact, double bound
   *worst = fmax(*worst, error);
 }
 
-/* Where something happens; NEAR floats on each side of each, with both signs, are always tried. */
+/* Floats where something happens. NEAR floats on each side of each, with both signs, are always tried. */
 static const float turns[] = {
     0.0f,           /* the sign changes */
     0x1p-126f,      /* the first normal number */
@@ -134,12 +128,12 @@ static void check_error(dynq_vector_kernels scalar, uint64_t stride) {
     double worst = 0;
     uint64_t index = 0;
     for (size_t count; (count = next_block(&index, stride, x)) != 0;) {
-      scalar.activate(functions[f].activation, count, x, y);
+      scalar.activate(functions[f].activation, 0.0f, 0.0f, count, x, y);
       for (size_t i = 0; i < count; i++) {
         if (isnan(x[i])) {
           judge_nan(functions[f].name, x[i], y[i], bits_of(y[i]) == 0x7fc00000, &worst);
         } else if (isfinite(x[i])) {
-          judge(functions[f].name, x[i], y[i], functions[f].exact(x[i]), functions[f].bound,
+          judge(functions[f].name, x[i], y[i], functions[f].exact((double)x[i], 0.0, 0.0), functions[f].bound,
                 fmax(fabs((double)x[i]) * functions[f].share, functions[f].least), &worst);
         }
       }
@@ -188,7 +182,7 @@ static void check_special(dynq_vector_kernels scalar) {
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     float y;
-    scalar.activate(cases[i].activation, 1, &cases[i].x, &y);
+    scalar.activate(cases[i].activation, 0.0f, 0.0f, 1, &cases[i].x, &y);
     if (bits_of(y) != cases[i].y) {
       (void)printf("activation %d of %g is %08x; expected %08x\n", (int)cases[i].activation, (double)cases[i].x,
                    bits_of(y), cases[i].y);
@@ -207,8 +201,8 @@ static void check_same_bits(const dynq_kernels *isa, dynq_vector_kernels scalar,
   for (size_t f = 0; f < FUNCTIONS; f++) {
     uint64_t index = 0;
     for (size_t count; (count = next_block(&index, stride, x)) != 0;) {
-      isa->vector.activate(functions[f].activation, count, x, y);
-      scalar.activate(functions[f].activation, count, x, expected);
+      isa->vector.activate(functions[f].activation, 0.0f, 0.0f, count, x, y);
+      scalar.activate(functions[f].activation, 0.0f, 0.0f, count, x, expected);
       for (size_t i = 0; i < count; i++) {
         if (bits_of(y[i]) != bits_of(expected[i])) {
           (void)printf("%s %s(%a): %a; scalar %a\n", isa->name, functions[f].name, (double)x[i], (double)y[i],

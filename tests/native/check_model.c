@@ -1,12 +1,12 @@
 /*
  * check_model: what the model runtime promises: the same results as the functions it calls, memory that is shared only
- * where nobody notices, nothing allocated after planning, errors that name what is wrong.
+ * if nobody notices, nothing allocated after planning, errors that name what is wrong.
  *
  *   check_model [--seed N]
  */
 #include "check_model.h"
 
-#include "alloc.h"
+#include "base/alloc.h"
 #include "blocks.h"
 #include "model/model.h"
 #include "pools.h"
@@ -44,7 +44,7 @@ dynq_tensor tensor_of(dynq_dtype dtype, size_t rank, const size_t *dims, const v
   return t;
 }
 
-/* What sample_image is made of, for the reference. */
+/* The arrays that sample_image is made of, for the reference. */
 static int8_t table[VOCABULARY * WIDTH];
 static float table_scale[VOCABULARY], bias[HIDDEN];
 static dynq_weight *first, *second;
@@ -73,8 +73,7 @@ void *sample_image(size_t *size) {
   const uint32_t scale = plan_constant(&w, "scale", DYNQ_FLOAT32, 1, (const int64_t[]){VOCABULARY}, table_scale);
   const uint32_t first_bias = plan_constant(&w, "first.bias", DYNQ_FLOAT32, 1, (const int64_t[]){HIDDEN}, bias);
   const uint32_t up = plan_weight(&w, "first.weight", first), down = plan_weight(&w, "second.weight", second);
-  const uint32_t shape =
-      plan_constant(&w, "flat", DYNQ_INT64, 2 - 1, (const int64_t[]){2}, (const int64_t[]){-1, WIDTH});
+  const uint32_t shape = plan_constant(&w, "flat", DYNQ_INT64, 1, (const int64_t[]){2}, (const int64_t[]){-1, WIDTH});
   const uint32_t x = plan_computed(&w, "x"), h = plan_computed(&w, "h"), y = plan_computed(&w, "y"),
                  z = plan_computed(&w, "z"), s = plan_computed(&w, "s");
   plan_node(&w, "embed", "dynq.Embedding", 3, (const uint32_t[]){rows, scale, ids}, 1, &x);
@@ -187,10 +186,13 @@ static void check_questions(void) {
   CHECK_REFUSED("index", dynq_model_node(model, 5, &name, &op));
   size_t ops = 0;
   while (dynq_op_name(ops) != NULL) {
+    dynq_op_description description;
+    CHECK_STATUS(DYNQ_OK, dynq_op_describe(ops, &description));
+    CHECK(strcmp(description.name, dynq_op_name(ops)) == 0 && description.input_count > 0);
     CHECK(dynq_op_name(ops)[0] != 0);
     ops++;
   }
-  CHECK(ops > 0 && dynq_op_name(SIZE_MAX) == NULL);
+  CHECK(ops > 0 && ops == dynq_op_count() && dynq_op_name(SIZE_MAX) == NULL);
   CHECK_REFUSED("model", dynq_model_input(NULL, 0, &value));
   CHECK_REFUSED("value", dynq_model_input(model, 0, NULL));
   CHECK_REFUSED("op", dynq_model_node(model, 0, &name, NULL));
@@ -491,7 +493,10 @@ int main(int argc, char **argv) {
   check_inspection();
   check_threads();
   check_model_files();
+  check_model_faults();
+  check_model_limits();
   check_model_ops();
+  check_model_state();
   check_model_random();
   check_model_damage();
   dynq_weight_free(first);

@@ -13,8 +13,17 @@ void check_model_damage(void);
 void check_model_random(void);
 /* Models from files. */
 void check_model_files(void);
+/* The limit of bytes; runs that are cancelled. */
+void check_model_limits(void);
+/* Failing allocations from the file to the results. */
+void check_model_faults(void);
 /* Single ops against the functions for single layers. */
 void check_model_ops(void);
+
+/* Sessions that keep something between runs. */
+void check_model_state(void);
+/* Attention to what is kept, of two states, for free(). */
+void *state_image(size_t *size);
 
 /* A packed weight of random numbers. */
 dynq_weight *random_weight(size_t n, size_t k);

@@ -23,6 +23,11 @@ static void check_files(void) {
   const int file = mkstemp(path), nothing = mkstemp(empty);
   CHECK(file >= 0 && nothing >= 0 && write(file, image, size) == (ssize_t)size);
   CHECK_STATUS(DYNQ_OK, dynq_model_open(path, &model));
+  const void *bytes = NULL;
+  size_t byte_count = 0;
+  CHECK_STATUS(DYNQ_OK, dynq_model_bytes(model, &bytes, &byte_count));
+  CHECK(byte_count == size && memcmp(bytes, image, size) == 0);
+  CHECK_REFUSED("size", dynq_model_bytes(model, &bytes, NULL));
   CHECK_STATUS(DYNQ_OK, dynq_session_new(model, NULL, &session));
   run_sample(session, 1, 2, ids);
   dynq_session_free(session);

@@ -17,7 +17,7 @@ static double activate(const char *activation, double y) {
                                            : y;
 }
 
-/* Which matrix of a tensor is `index` of a batch of these dims, written plainly. */
+/* Returns the number of the tensor's matrix that is `index` of a batch of these dims, written plainly. */
 static size_t matrix_at(size_t rank, const size_t *dims, const dynq_op_tensor *t, size_t index) {
   size_t at = 0, coordinates[DYNQ_MAX_RANK];
   for (size_t i = rank; i-- > 0; index /= dims[i]) {
@@ -191,11 +191,16 @@ static void check_linear_float(void) {
 
 typedef enum mask_kind { NO_MASK, MASK_KEYS, MASK_KEYS_BOOL, MASK_ALL, MASK_ALL_BOOL, MASK_ROWS, MASK_KINDS } mask_kind;
 
+/* q, k or v, and how far it is to the next sequence, head and row. */
+typedef struct operand {
+  const float *data;
+  size_t of_batch, of_head, of_row;
+} operand;
+
 typedef struct attention {
-  size_t b, h, s, t, d, e;
-  float scale;
-  const float *q, *k, *v;
-  size_t q_stride, k_stride, v_stride;
+  size_t b, h, s, t, d, e, shared; /* so many heads of q share one of k and v */
+  float scale, softcap;            /* 0: none */
+  operand q, k, v;
   mask_kind mask;
   const void *mask_data;
 } attention;
@@ -240,16 +245,29 @@ static void add_mask(op_case *c, attention *a) {
   }
 }
 
+static double element(const operand *o, size_t b, size_t h, size_t row, size_t i) {
+  return (double)o->data[b * o->of_batch + h * o->of_head + row * o->of_row + i];
+}
+
+/* Rows of all heads side by side, or heads of rows. */
+static operand add_operand(op_case *c, size_t b, size_t h, size_t rows, size_t size, bool by_heads) {
+  return by_heads ? (operand){op_case_add_f32(c, 2.0f, 4, (const size_t[]){b, h, rows, size}), h * rows * size,
+                              rows * size, size}
+                  : (operand){op_case_add_f32(c, 2.0f, 3, (const size_t[]){b, rows, h * size}), rows * h * size, size,
+                              h * size};
+}
+
 /* One query of one head against all; `bound` for each output. */
 static void expect_query(const op_case *c, const attention *a, size_t b, size_t h, size_t s, double bound) {
   double weights[300], sum = 0.0, max = -INFINITY;
   for (size_t t = 0; t < a->t; t++) {
     double score = 0.0;
     for (size_t i = 0; i < a->d; i++) {
-      score += (double)a->q[(b * a->s + s) * a->q_stride + h * a->d + i] *
-               (double)a->k[(b * a->t + t) * a->k_stride + h * a->d + i];
+      score += element(&a->q, b, h, s, i) * element(&a->k, b, h / a->shared, t, i);
     }
-    weights[t] = score * (double)a->scale + mask_at(a, b, h, s, t);
+    score *= (double)a->scale;
+    score = a->softcap > 0.0f ? (double)a->softcap * tanh(score / (double)a->softcap) : score;
+    weights[t] = score + mask_at(a, b, h, s, t);
     max = fmax(max, weights[t]);
   }
   for (size_t t = 0; t < a->t; t++) {
@@ -259,7 +277,7 @@ static void expect_query(const op_case *c, const attention *a, size_t b, size_t 
   for (size_t i = 0; i < a->e; i++) {
     double y = 0.0;
     for (size_t t = 0; t < a->t; t++) {
-      y += weights[t] / sum * (double)a->v[(b * a->t + t) * a->v_stride + h * a->e + i];
+      y += weights[t] / sum * element(&a->v, b, h / a->shared, t, i);
     }
     op_case_near(c, 0, ((b * a->s + s) * a->h + h) * a->e + i, y, bound);
   }
@@ -274,30 +292,37 @@ static void check_attention(void) {
                    .t = repeat % 8 == 1 ? 300 : 1 + random_below(60),
                    .d = 1 + random_below(40),
                    .e = 1 + random_below(40),
+                   .shared = 1 + random_below(3),
+                   .softcap = repeat % 4 == 2 ? 1.5f : 0.0f,
                    .mask = (mask_kind)(repeat % MASK_KINDS)};
     const bool quantize = repeat % 5 == 4, scaled = random_below(2) != 0;
     op_case c = op_case_of("dynq.Attention");
     a.scale = scaled ? 0.3f : 1.0f / sqrtf((float)a.d);
     if (repeat % 7 == 3) { /* all three in one */
+      const size_t width = a.h * a.d;
       a.t = a.s;
       a.e = a.d;
-      a.q_stride = a.k_stride = a.v_stride = 3 * a.h * a.d;
-      a.q = op_case_add_f32(&c, 2.0f, 3, (const size_t[]){a.b, a.s, a.q_stride});
-      a.k = a.q + a.h * a.d;
-      a.v = a.q + 2 * a.h * a.d;
+      a.shared = 1;
+      a.q = a.k = a.v = (operand){op_case_add_f32(&c, 2.0f, 3, (const size_t[]){a.b, a.s, 3 * width}), a.s * 3 * width,
+                                  a.d, 3 * width};
+      a.k.data += width;
+      a.v.data += 2 * width;
       op_case_skip(&c);
       op_case_skip(&c);
     } else {
-      a.q_stride = a.k_stride = a.h * a.d;
-      a.v_stride = a.h * a.e;
-      a.q = op_case_add_f32(&c, 2.0f, 3, (const size_t[]){a.b, a.s, a.q_stride});
-      a.k = op_case_add_f32(&c, 2.0f, 3, (const size_t[]){a.b, a.t, a.k_stride});
-      a.v = op_case_add_f32(&c, 2.0f, 3, (const size_t[]){a.b, a.t, a.v_stride});
+      const size_t forms = random_below(8), groups = a.h;
+      a.h *= a.shared;
+      a.q = add_operand(&c, a.b, a.h, a.s, a.d, (forms & 1) != 0);
+      a.k = add_operand(&c, a.b, groups, a.t, a.d, (forms & 2) != 0);
+      a.v = add_operand(&c, a.b, groups, a.t, a.e, (forms & 4) != 0);
     }
     add_mask(&c, &a);
     op_case_int(&c, "heads", (int64_t)a.h);
     if (scaled) {
       op_case_float(&c, "scale", a.scale);
+    }
+    if (a.softcap > 0.0f) {
+      op_case_float(&c, "softcap", a.softcap);
     }
     if (quantize) {
       op_case_int(&c, "quantize", 1);
@@ -374,6 +399,29 @@ static void check_attention_special(void) {
     op_case_refused(&c, wrong == 0 ? "heads is 3" : wrong == 3 ? "mask" : wrong == 4 ? "quantize" : "k 1 x 5");
     guards_release();
   }
+  static const struct {
+    size_t q[4], k[4], v[4];
+    float softcap;
+    const char *says;
+  } refused[] = {{{1, 3, 4, 2}, {1, 2, 5, 2}, {1, 2, 5, 2}, 0.0f, "heads is 4"},
+                 {{1, 4, 4, 2}, {1, 3, 5, 2}, {1, 3, 5, 2}, 0.0f, "a whole number of heads"},
+                 {{1, 4, 4, 2}, {1, 2, 5, 2}, {1, 4, 5, 2}, 0.0f, "as many rows and heads"},
+                 {{1, 4, 4, 2}, {1, 2, 5, 2}, {1, 2, 6, 2}, 0.0f, "as many rows and heads"},
+                 {{1, 4, 4, 2}, {1, 2, 5, 3}, {1, 2, 5, 3}, 0.0f, "of the same width"},
+                 {{1, 4, 4, 2}, {1, 0, 5, 2}, {1, 0, 5, 2}, 0.0f, "a whole number of heads"},
+                 {{1, 4, 4, 2}, {1, 2, 5, 2}, {1, 2, 5, 2}, -1.0f, "softcap is -1"}};
+  for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+    op_case c = op_case_of("dynq.Attention");
+    (void)op_case_add_f32(&c, 1.0f, 4, refused[i].q);
+    (void)op_case_add_f32(&c, 1.0f, 4, refused[i].k);
+    (void)op_case_add_f32(&c, 1.0f, 4, refused[i].v);
+    op_case_int(&c, "heads", 4);
+    if (refused[i].softcap != 0.0f) {
+      op_case_float(&c, "softcap", refused[i].softcap);
+    }
+    op_case_refused(&c, refused[i].says);
+    guards_release();
+  }
   check_end();
 }
 
@@ -388,6 +436,7 @@ int main(int argc, char **argv) {
   check_element_ops();
   check_data_ops();
   check_conv_ops();
+  check_window_ops();
   check_recurrent_ops();
   check_linear_ops();
   return check_finish();

@@ -16,6 +16,8 @@ void check_recurrent_ops(void);
 void check_data_ops(void);
 /* Convolutions. */
 void check_conv_ops(void);
+/* Pools whose windows lie mostly outside the input. */
+void check_window_ops(void);
 /* dynq.Linear beyond what dynq_linear_f32 does. */
 void check_linear_ops(void);
 

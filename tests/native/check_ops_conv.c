@@ -39,11 +39,20 @@ static const geometry geometries[] = {
     {4, 1, 3, {25, 70}, 33, {7, 7}, 1, {2, 2}, {1, 1}, {3, 3, 3, 3}},
     {4, 1, 7, {3, 41}, 30, {3, 4}, 1, {3, 4}, {3, 4}, {4, 5, 4, 5}},
     {3, 0, 4, {1, 5}, 20, {1, 2}, 1, {1, 1}, {1, 1}, {0, 0}},
+    {4, 2, 20, {14, 14}, 20, {3, 3}, 20, {1, 1}, {1, 1}, {1, 1, 1, 1}},
+    {4, 1, 70, {7, 7}, 70, {5, 5}, 70, {1, 1}, {1, 1}, {2, 2, 2, 2}},
+    {4, 1, 5, {40, 41}, 5, {3, 3}, 5, {2, 2}, {1, 1}, {1, 1, 1, 1}},
+    {4, 1, 3, {30, 50}, 3, {7, 7}, 3, {1, 1}, {1, 1}, {3, 3, 3, 3}},
+    {4, 2, 3, {9, 30}, 3, {5, 5}, 3, {2, 2}, {1, 1}, {2, 1, 1, 2}},
+    {4, 1, 4, {12, 13}, 4, {3, 3}, 4, {1, 3}, {2, 2}, {2, 2, 2, 2}},
+    {4, 1, 6, {10, 11}, 12, {3, 3}, 6, {1, 1}, {1, 1}, {1, 1, 1, 1}},
+    {4, 1, 30, {5, 5}, 102, {3, 3}, 6, {1, 1}, {1, 1}, {1, 1, 1, 1}},
+    {3, 2, 33, {1, 500}, 33, {1, 7}, 33, {1, 2}, {1, 3}, {9, 9}},
 };
 enum { GEOMETRIES = sizeof geometries / sizeof geometries[0] };
 
 static void set_ints(op_case *c, const char *name, size_t count, const int64_t *values) {
-  for (size_t i = 0; i < DYNQ_OP_MAX_ATTRIBUTES && c->op->attributes[i].name != NULL; i++) {
+  for (size_t i = 0; i < c->op->attribute_count; i++) {
     if (strcmp(c->op->attributes[i].name, name) == 0) {
       c->attributes[i] = (dynq_attribute){.present = true, .count = count, .ints = values};
       return;
@@ -174,7 +183,7 @@ static void check_conv(void) {
   check_end();
 }
 
-/* The panels of dynq.ConvFloat, written plainly. */
+/* The panels of dynq.ConvFloat, written plainly; in every third case as files of earlier versions have them. */
 static void check_conv_float(void) {
   check_begin("", "dynq.ConvFloat");
   for (size_t s = 0; s < GEOMETRIES; s++) {
@@ -187,10 +196,17 @@ static void check_conv_float(void) {
     }
     op_case c = op_case_of("dynq.ConvFloat");
     const float *x = add_images(&c, g);
-    float *packed = op_case_add_f32(&c, 0.0f, 4, (const size_t[]){(size_t)g->group, panels, k, 16});
-    for (size_t i = 0; i < (size_t)g->group * panels * k * 16; i++) {
-      const size_t output = i / (k * 16) % panels * 16 + i % 16, group = i / (k * 16) / panels;
-      packed[i] = output < outputs ? weight_at(g, w, group * outputs + output, i / 16 % k) : 0.0f;
+    const bool padded = s % 3 == 2;
+    const size_t old[4] = {(size_t)g->group, panels, k, 16}, dims[2] = {(size_t)g->group, outputs * k};
+    float *packed = op_case_add_f32(&c, 0.0f, padded ? 4 : 2, padded ? old : dims);
+    for (size_t group = 0; group < (size_t)g->group; group++) {
+      for (size_t panel = 0; panel < panels; panel++) {
+        const size_t left = outputs - panel * 16, width = padded || left > 16 ? 16 : left;
+        for (size_t i = 0; i < k * width; i++) {
+          const size_t output = panel * 16 + i % width;
+          *packed++ = output < outputs ? weight_at(g, w, group * outputs + output, i / width) : 0.0f;
+        }
+      }
     }
     const float *bias = s % 2 != 0 ? op_case_add_f32(&c, 1.0f, 1, &g->outputs) : NULL;
     const int64_t kernel[2] = {(int64_t)g->kernel[0], (int64_t)g->kernel[1]};
@@ -208,9 +224,58 @@ static void check_conv_float(void) {
   op_case c = op_case_of("dynq.ConvFloat");
   (void)op_case_add_f32(&c, 1.0f, 3, (const size_t[]){1, 4, 9});
   (void)op_case_add_f32(&c, 1.0f, 4, (const size_t[]){1, 1, 11, 16});
-  op_case_int(&c, "channels", 6);
   set_ints(&c, "kernel_shape", 1, (const int64_t[]){3});
-  op_case_refused(&c, "(1, 1, 12, 16)");
+  op_case_refused(&c, "attribute channels is left out");
+  op_case_int(&c, "channels", 6);
+  op_case_refused(&c, "(1, 72)");
+  guards_release();
+  check_end();
+}
+
+/* Weights of 8 bits with a scale for each output: those of the float ones that they stand for. */
+static void check_conv_narrow(void) {
+  check_begin("", "dynq.ConvFloat, int8 weights");
+  for (size_t s = 0; s < GEOMETRIES; s++) {
+    const geometry *g = &geometries[s];
+    const size_t each = g->channels / (size_t)g->group, k = each * g->kernel[0] * g->kernel[1];
+    const size_t outputs = g->outputs / (size_t)g->group, taps = g->kernel[0] * g->kernel[1];
+    float *w = guarded_f32(g->outputs * k);
+    op_case c = op_case_of("dynq.ConvFloat");
+    const float *x = add_images(&c, g);
+    int8_t *q = op_case_add(&c, DYNQ_INT8, 2, (const size_t[]){(size_t)g->group, outputs * k});
+    const float *bias = s % 2 != 0 ? op_case_add_f32(&c, 1.0f, 1, &g->outputs) : NULL;
+    if (bias == NULL) {
+      op_case_skip(&c);
+    }
+    const float *scale = op_case_add_f32(&c, 1.0f, 1, &g->outputs);
+    for (size_t output = 0; output < g->outputs; output++) {
+      const size_t of_group = output % outputs, first = of_group / 16 * 16;
+      const size_t width = outputs - first < 16 ? outputs - first : 16;
+      for (size_t i = 0; i < k; i++) {
+        const int8_t value = (int8_t)((int)random_below(255) - 127);
+        q[(output / outputs * outputs + first) * k + i * width + of_group % 16] = value;
+        w[(output * each + i % each) * taps + i / each] = (float)value * scale[output];
+      }
+    }
+    const int64_t kernel[2] = {(int64_t)g->kernel[0], (int64_t)g->kernel[1]};
+    set_windows(&c, g);
+    set_ints(&c, "kernel_shape", spatial_of(g), kernel + 2 - spatial_of(g));
+    op_case_int(&c, "group", g->group);
+    op_case_int(&c, "channels", (int64_t)g->outputs);
+    check_case("geometry %zu", s);
+    if (op_case_run(&c, DYNQ_OK)) {
+      expect_convolution(&c, g, x, w, bias, false);
+    }
+    guards_release();
+  }
+  op_case c = op_case_of("dynq.ConvFloat");
+  (void)op_case_add_f32(&c, 1.0f, 3, (const size_t[]){1, 4, 9});
+  (void)op_case_add_f32(&c, 1.0f, 2, (const size_t[]){1, 72});
+  op_case_skip(&c);
+  (void)op_case_add_f32(&c, 1.0f, 1, (const size_t[]){6});
+  set_ints(&c, "kernel_shape", 1, (const int64_t[]){3});
+  op_case_int(&c, "channels", 6);
+  op_case_refused(&c, "expected int8 (1, 72)");
   guards_release();
   check_end();
 }
@@ -331,6 +396,12 @@ static void check_conv_transpose(void) {
       {3, 2, 32, {1, 40}, 16, {1, 16}, 1, {1, 8}, {1, 1}, {4, 4}},
       {3, 1, 7, {1, 30}, 2, {1, 2}, 1, {1, 5}, {1, 1}, {0, 0}}, /* holes between the windows */
       {3, 1, 4, {1, 9}, 20, {1, 5}, 1, {1, 4}, {1, 6}, {3, 2}},
+      /* Windows far wider than the input, which are taken in pieces; strides that leave phases without taps. */
+      {4, 2, 2, {1, 3}, 3, {127, 9}, 1, {1, 1}, {3, 2}, {0, 0, 0, 0}},
+      {4, 1, 3, {2, 2}, 18, {3, 200}, 1, {1, 1}, {1, 1}, {0, 150, 1, 0}},
+      {4, 1, 2, {3, 2}, 17, {150, 2}, 1, {2, 3}, {3, 5}, {200, 0, 3, 1}},
+      {3, 1, 2, {1, 20}, 3, {1, 400}, 1, {1, 3}, {1, 2}, {390, 390}},
+      {4, 1, 2, {2, 2}, 3, {1, 2}, 1, {37, 64}, {1, 7}, {0, 0, 0, 0}},
   };
   check_begin("", "ConvTranspose");
   for (size_t s = 0; s < sizeof cases / sizeof cases[0]; s++) {
@@ -371,6 +442,7 @@ void check_conv_ops(void) {
   check_conv();
   check_conv_strides();
   check_conv_float();
+  check_conv_narrow();
   check_conv_int8();
   check_conv_transpose();
 }

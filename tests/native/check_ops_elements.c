@@ -2,6 +2,7 @@
  * Ops on each element, and reductions.
  */
 #include "check_ops.h"
+#include "exact.h"
 
 #include <float.h>
 #include <math.h>
@@ -10,102 +11,71 @@
 
 /* ---- Functions of each element ---- */
 
-static double relu(double x) { return fmax(x, 0.0); }
-static double sigmoid(double x) { return 1.0 / (1.0 + exp(-x)); }
-static double swish(double x) { return x * sigmoid(x); }
-static double half_swish(double x) { return x * sigmoid(0.5 * x); }
-static double gelu(double x) { return 0.5 * x * erfc(-x / sqrt(2.0)); }
-static double gelu_tanh(double x) { return x * sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x)); }
-static double leaky(double x) { return x < 0.0 ? 0.01 * x : x; }
-static double leaky_3(double x) { return x < 0.0 ? 0.3 * x : x; }
-static double elu(double x) { return x < 0.0 ? expm1(x) : x; }
-static double hard_sigmoid(double x) { return fmin(1.0, fmax(0.0, 0.2 * x + 0.5)); }
-static double hard_sigmoid_set(double x) { return fmin(1.0, fmax(0.0, 0.3 * x + 0.25)); }
-static double hard_swish(double x) { return x * fmin(1.0, fmax(0.0, x / 6.0 + 0.5)); }
-static double softplus(double x) { return log1p(exp(x)); }
-static double softsign(double x) { return x / (1.0 + fabs(x)); }
-static double selu(double x) { return 1.0507010221481323 * (x < 0.0 ? 1.6732631921768188 * expm1(x) : x); }
-static double celu(double x) { return x < 0.0 ? 2.0 * expm1(x / 2.0) : x; }
-static double mish(double x) { return x * tanh(log1p(exp(x))); }
-static double threshold(double x) { return x > 1.0 ? x : 0.0; }
-static double reciprocal(double x) { return 1.0 / x; }
-static double negative(double x) { return -x; }
-static double sign(double x) { return x > 0.0 ? 1.0 : x < 0.0 ? -1.0 : 0.0; }
-static double log_nan(double x) { return x < 0.0 ? (double)NAN : log(x); }
-static double sqrt_nan(double x) { return x < 0.0 ? (double)NAN : sqrt(x); }
-
-static const struct {
-  const char *name;
-  double (*exact)(double);
-  const char *attribute; /* set to `value`, or `text` */
-  float value;
-  const char *text;
-  const char *second;
-  float second_value;
-} functions[] = {
-    {"Abs", fabs, NULL, 0, NULL, NULL, 0},
-    {"Neg", negative, NULL, 0, NULL, NULL, 0},
-    {"Sign", sign, NULL, 0, NULL, NULL, 0},
-    {"Floor", floor, NULL, 0, NULL, NULL, 0},
-    {"Ceil", ceil, NULL, 0, NULL, NULL, 0},
-    {"Round", rint, NULL, 0, NULL, NULL, 0},
-    {"Sqrt", sqrt_nan, NULL, 0, NULL, NULL, 0},
-    {"Reciprocal", reciprocal, NULL, 0, NULL, NULL, 0},
-    {"Exp", exp, NULL, 0, NULL, NULL, 0},
-    {"Log", log_nan, NULL, 0, NULL, NULL, 0},
-    {"Erf", erf, NULL, 0, NULL, NULL, 0},
-    {"Relu", relu, NULL, 0, NULL, NULL, 0},
-    {"LeakyRelu", leaky, NULL, 0, NULL, NULL, 0},
-    {"LeakyRelu", leaky_3, "alpha", 0.3f, NULL, NULL, 0},
-    {"Elu", elu, NULL, 0, NULL, NULL, 0},
-    {"Sigmoid", sigmoid, NULL, 0, NULL, NULL, 0},
-    {"HardSigmoid", hard_sigmoid, NULL, 0, NULL, NULL, 0},
-    {"HardSigmoid", hard_sigmoid_set, "alpha", 0.3f, NULL, "beta", 0.25f},
-    {"HardSwish", hard_swish, NULL, 0, NULL, NULL, 0},
-    {"Tanh", tanh, NULL, 0, NULL, NULL, 0},
-    {"Gelu", gelu, NULL, 0, NULL, NULL, 0},
-    {"Gelu", gelu, "approximate", 0, "none", NULL, 0},
-    {"Gelu", gelu_tanh, "approximate", 0, "tanh", NULL, 0},
-    {"Swish", swish, NULL, 0, NULL, NULL, 0},
-    {"Swish", half_swish, "alpha", 0.5f, NULL, NULL, 0},
-    {"Softplus", softplus, NULL, 0, NULL, NULL, 0},
-    {"Selu", selu, NULL, 0, NULL, NULL, 0},
-    {"Celu", celu, "alpha", 2.0f, NULL, NULL, 0},
-    {"Mish", mish, NULL, 0, NULL, NULL, 0},
-    {"ThresholdedRelu", threshold, NULL, 0, NULL, NULL, 0},
-    {"Sin", sin, NULL, 0, NULL, NULL, 0},
-    {"Cos", cos, NULL, 0, NULL, NULL, 0},
-    {"Softsign", softsign, NULL, 0, NULL, NULL, 0},
-};
+/* Checks the op with its default attributes, or with others if `set`. */
+static void check_function(const exact_function *function, bool set) {
+  static const size_t shapes[][3] = {{2, 3, 5}, {1, 1, 0}, {40, 50, 60}};
+  for (size_t s = 0; s < 3; s++) {
+    op_case c = op_case_of(function->op);
+    const float *x = op_case_add_f32(&c, 6.0f, 3, shapes[s]);
+    double parameters[DYNQ_OP_MAX_ATTRIBUTES] = {0};
+    for (size_t i = 0; i < c.op->attribute_count; i++) {
+      const dynq_op_attribute *a = &c.op->attributes[i];
+      CHECK(i < 2 && a->type == DYNQ_ATTRIBUTE_FLOAT && a->has_default);
+      if (set) {
+        op_case_float(&c, a->name, 0.3f - 0.05f * (float)i);
+      }
+      parameters[i] = set ? (double)(0.3f - 0.05f * (float)i) : (double)a->f;
+    }
+    check_case("shape %zu%s", s, set ? ", with attributes" : "");
+    if (op_case_run(&c, DYNQ_OK)) {
+      CHECK(c.out[0].rank == 3 && memcmp(c.out[0].dims, shapes[s], sizeof shapes[s]) == 0);
+      for (size_t i = 0; i < c.out[0].count; i++) {
+        const double y = function->y((double)x[i], parameters[0], parameters[1]);
+        op_case_near(&c, 0, i, y, 4e-7 * (1.0 + fabs(y) + fabs((double)x[i])));
+      }
+    }
+    guards_release();
+  }
+}
 
 static void check_functions(void) {
-  static const size_t shapes[][3] = {{2, 3, 5}, {1, 1, 0}, {40, 50, 60}};
-  for (size_t f = 0; f < sizeof functions / sizeof functions[0]; f++) {
-    check_begin("", functions[f].name);
-    for (size_t s = 0; s < 3; s++) {
-      op_case c = op_case_of(functions[f].name);
-      const float *x = op_case_add_f32(&c, 6.0f, 3, shapes[s]);
-      if (functions[f].text != NULL) {
-        op_case_string(&c, functions[f].attribute, functions[f].text);
-      } else if (functions[f].attribute != NULL) {
-        op_case_float(&c, functions[f].attribute, functions[f].value);
+  static const exact_function activations[] = {
+      {"Relu", exact_Relu, NULL}, {"Sigmoid", exact_Sigmoid, NULL}, {"Tanh", exact_Tanh, NULL}};
+  enum { LISTS = 3 };
+  static const struct {
+    const exact_function *functions;
+    size_t count;
+  } lists[LISTS] = {{exact_functions, EXACT_FUNCTIONS}, {exact_doubles, EXACT_DOUBLES}, {activations, 3}};
+  for (size_t l = 0; l < LISTS; l++) {
+    for (size_t f = 0; f < lists[l].count; f++) {
+      const exact_function *function = &lists[l].functions[f];
+      check_begin("", function->op);
+      for (int set = 0; set < 2 && dynq_op_find(function->op)->input_count == 1; set++) { /* not Clip */
+        check_function(function, set != 0);
       }
-      if (functions[f].second != NULL) {
-        op_case_float(&c, functions[f].second, functions[f].second_value);
-      }
-      check_case("shape %zu", s);
-      if (op_case_run(&c, DYNQ_OK)) {
-        CHECK(c.out[0].rank == 3 && memcmp(c.out[0].dims, shapes[s], sizeof shapes[s]) == 0);
-        for (size_t i = 0; i < c.out[0].count; i++) {
-          const double y = functions[f].exact((double)x[i]);
-          op_case_near(&c, 0, i, y, 4e-7 * (1.0 + fabs(y) + fabs((double)x[i])));
-        }
-      }
-      guards_release();
+      check_end();
     }
-    check_end();
   }
-  check_begin("", "Gelu refused");
+}
+
+static void check_gelu(void) {
+  static const char *const approximations[] = {NULL, "none", "tanh"};
+  check_begin("", "Gelu");
+  for (size_t a = 0; a < 3; a++) {
+    op_case c = op_case_of("Gelu");
+    const float *x = op_case_add_f32(&c, 6.0f, 1, (const size_t[]){1000});
+    if (approximations[a] != NULL) {
+      op_case_string(&c, "approximate", approximations[a]);
+    }
+    check_case("approximation %zu", a);
+    if (op_case_run(&c, DYNQ_OK)) {
+      for (size_t i = 0; i < c.out[0].count; i++) {
+        const double y = (a < 2 ? exact_Gelu : exact_GeluTanh)((double)x[i], 0.0, 0.0);
+        op_case_near(&c, 0, i, y, 4e-7 * (1.0 + fabs(y) + fabs((double)x[i])));
+      }
+    }
+    guards_release();
+  }
   op_case c = op_case_of("Gelu");
   (void)op_case_add_f32(&c, 1.0f, 1, (const size_t[]){2});
   op_case_string(&c, "approximate", "erf");
@@ -114,44 +84,43 @@ static void check_functions(void) {
   c = op_case_of("Erf");
   (void)op_case_add(&c, DYNQ_INT64, 1, (const size_t[]){2});
   op_case_refused(&c, "int64");
+  guards_release();
   check_end();
 }
 
-/* Of every size, and beside multiples of pi / 2, where most cancels: correctly rounded but for a hundredth of an ulp. */
-static void check_trigonometry(void) {
+/* Checks an op on numbers of every size, beside multiples of pi / 2, where most cancels, and from -1 to 1. */
+static void check_double(const exact_function *function) {
   enum { COUNT = 200000 };
-  check_begin("", "Sin, Cos of every size");
-  for (int cosine = 0; cosine < 2; cosine++) {
-    op_case c = op_case_of(cosine != 0 ? "Cos" : "Sin");
-    float *x = op_case_add(&c, DYNQ_FLOAT32, 1, (const size_t[]){COUNT});
-    for (size_t i = 0; i < COUNT; i++) {
-      x[i] = random_finite();
-      if (i % 2 == 0) { /* a multiple of pi / 2 of every size */
-        const double multiple = ldexp(1.0 + (double)random_below(1 << 20), (int)random_below(60) - 20);
-        x[i] = (float)(rint(multiple) * 1.57079632679489661923);
-      }
-    }
-    x[0] = INFINITY;
-    x[1] = -INFINITY;
-    x[2] = NAN;
-    x[3] = -0.0f;
-    x[4] = FLT_MAX;
-    x[5] = 0x1p20f;
-    check_case("%s", c.op->name);
-    if (op_case_run(&c, DYNQ_OK)) {
-      for (size_t i = 0; i < COUNT; i++) {
-        const double y = cosine != 0 ? cos((double)x[i]) : sin((double)x[i]);
-        int exponent;
-        (void)frexp(fmax(fabs(y), 0x1p-126), &exponent);
-        op_case_near(&c, 0, i, y, 0.51 * ldexp(1.0, exponent - 24));
-      }
-    }
-    if (cosine == 0) {
-      CHECK(signbit(((float *)c.out[0].data)[3]));
-    }
-    guards_release();
+  static const float some[] = {INFINITY, -INFINITY, NAN,     -NAN,    -0.0f,          0.0f,          1.0f,    -1.0f,
+                               FLT_MAX,  -FLT_MAX,  0x1p20f, FLT_MIN, 0x1.fffffep-1f, 0x1.000002p0f, -1e-40f, 1e-7f};
+  op_case c = op_case_of(function->op);
+  float *x = op_case_add(&c, DYNQ_FLOAT32, 1, (const size_t[]){COUNT});
+  for (size_t i = 0; i < COUNT; i++) {
+    const double multiple = ldexp(1.0 + (double)random_below(1 << 20), (int)random_below(60) - 20);
+    x[i] = i % 4 == 0   ? (float)(rint(multiple) * 1.57079632679489661923)
+           : i % 4 == 1 ? random_unit()
+           : i % 4 == 2 ? random_unit() * 100.0f
+                        : random_finite();
   }
-  check_end();
+  memcpy(x, some, sizeof some);
+  check_case("all sizes");
+  if (op_case_run(&c, DYNQ_OK)) {
+    const float *got = c.out[0].data;
+    for (size_t i = 0; i < COUNT; i++) {
+      const double y = function->y((double)x[i], 0.0, 0.0);
+      op_case_near(&c, 0, i, fabs(y) > FLT_MAX ? copysign(INFINITY, y) : y, function->bound((double)x[i], y));
+      CHECK(y != 0.0 || (signbit(got[i]) != 0) == (signbit(y) != 0));
+    }
+  }
+  guards_release();
+}
+
+static void check_doubles(void) {
+  for (size_t f = 0; f < EXACT_DOUBLES; f++) {
+    check_begin("every size", exact_doubles[f].op);
+    check_double(&exact_doubles[f]);
+    check_end();
+  }
 }
 
 /* ---- Integers, bools ---- */
@@ -389,9 +358,13 @@ static void check_reductions(void) {
   op_case c = op_case_of("ReduceSumSquare");
   const float *x = op_case_add_f32(&c, 2.0f, 2, (const size_t[]){3, 4});
   op_case_int(&c, "noop_with_empty_axes", 1);
-  check_case("nothing is reduced");
+  check_case("no axis is reduced: each element is squared all the same");
   if (op_case_run(&c, DYNQ_OK)) {
-    check_same("y", CHECK_F32, x, c.out[0].data, 12);
+    float squares[12];
+    for (size_t i = 0; i < 12; i++) {
+      squares[i] = x[i] * x[i];
+    }
+    check_same("y", CHECK_F32, squares, c.out[0].data, 12);
   }
   guards_release();
   c = op_case_of("ReduceMean");
@@ -408,7 +381,8 @@ static void check_reductions(void) {
 
 void check_element_ops(void) {
   check_functions();
-  check_trigonometry();
+  check_gelu();
+  check_doubles();
   check_integers();
   check_clip();
   check_bools();

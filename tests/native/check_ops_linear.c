@@ -12,7 +12,7 @@ typedef struct finer {
   float lo, hi;
 } finer;
 
-/* The largest and smallest of values, 0 among them; false where one is not finite. */
+/* The largest and smallest of values, 0 among them; false if one is not finite. */
 static bool range_of(size_t n, const float *x, float *lo, float *hi) {
   *lo = *hi = 0.0f;
   bool finite = true;

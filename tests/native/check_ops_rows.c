@@ -114,6 +114,30 @@ static void check_layer_norm(bool layer) {
   check_end();
 }
 
+/* Mean and deviation alone, of which the first output is a by-product. */
+static void check_unread_layer_norm(void) {
+  check_begin("", "LayerNormalization whose first output nobody reads");
+  for (size_t s = 0; s < SHAPES; s++) {
+    op_case all = op_case_of("LayerNormalization");
+    const size_t axis = (size_t)(shapes[s].axis < 0 ? shapes[s].axis + (int64_t)shapes[s].rank : shapes[s].axis);
+    (void)op_case_add_f32(&all, 3.0f, shapes[s].rank, shapes[s].dims);
+    (void)op_case_add_f32(&all, 2.0f, shapes[s].rank - axis, shapes[s].dims + axis);
+    op_case_int(&all, "axis", shapes[s].axis);
+    all.output_count = 3;
+    op_case some = all;
+    some.unread[0] = true;
+    check_case("shape %zu", s);
+    if (op_case_run(&all, DYNQ_OK) && op_case_run(&some, DYNQ_OK)) {
+      for (size_t i = 1; i < 3; i++) {
+        CHECK(some.out[i].count == all.out[i].count);
+        check_same("output", CHECK_BYTES, all.out[i].data, some.out[i].data, all.out[i].count * sizeof(float));
+      }
+    }
+    guards_release();
+  }
+  check_end();
+}
+
 static void check_batch_norm(void) {
   check_begin("", "BatchNormalization");
   for (size_t s = 0; s < 2; s++) {
@@ -147,5 +171,6 @@ void check_row_ops(void) {
   check_softmax("LogSoftmax", true);
   check_layer_norm(true);
   check_layer_norm(false);
+  check_unread_layer_norm();
   check_batch_norm();
 }

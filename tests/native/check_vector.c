@@ -68,15 +68,6 @@ static float near_tie(float scale) {
   return isfinite(float_of_bits(bits)) ? float_of_bits(bits) : x;
 }
 
-/* Offsets of `depth` runs of n in what they return the length of. */
-static size_t random_offsets(size_t n, size_t depth, size_t *offset) {
-  enum { REACH = 40 };
-  for (size_t i = 0; i < depth; i++) {
-    offset[i] = i == 0 ? REACH : random_below(REACH);
-  }
-  return depth != 0 ? REACH + n : 0;
-}
-
 enum { TAPS_K = 300, TAPS_N = 70 };
 
 static void check_range_taps(const dynq_kernels *k) {
@@ -117,12 +108,12 @@ static void check_quantize_taps(const dynq_kernels *k) {
   for (size_t repeat = 0; repeat < 600; repeat++) {
     const size_t n = random_below(TAPS_N), depth = random_below(repeat % 8 == 0 ? TAPS_K : 90);
     const size_t size = random_offsets(n, depth, offset), padded = (depth + 3) / 4 * 4;
-    const size_t stride = padded + 4 * random_below(3), bytes = n != 0 && depth != 0 ? (n - 1) * stride + padded : 0;
+    const size_t stride = padded + 4 * random_below(3), bytes = span(n, padded, stride);
     const dynq_scheme scheme = random_below(2) != 0 ? DYNQ_SYMMETRIC : DYNQ_ASYMMETRIC;
     const dynq_type type = random_below(2) != 0 ? DYNQ_S8 : DYNQ_U8;
     const int kind = (int)random_below(FILL_KINDS);
     float *b = guarded_f32(size), *scale = guarded_f32(n);
-    int32_t *zero_point = guarded(n * sizeof *zero_point, sizeof *zero_point), low, high;
+    int32_t *zero_point = guarded_s32(n), low, high;
     uint8_t *q = guarded(bytes, 4), expected[TAPS_N * (TAPS_K + 12)];
     fill_f32((fill)kind, b, size);
     for (size_t j = 0; j < n; j++) {
@@ -216,8 +207,7 @@ static void check_finer(const dynq_kernels *k) {
       }
       guards_release();
 
-      int32_t *acc = guarded(n * sizeof(int32_t), 4), *other = guarded(n * sizeof(int32_t), 4),
-              *column_sum = guarded(n * sizeof(int32_t), 4);
+      int32_t *acc = guarded_s32(n), *other = guarded_s32(n), *column_sum = guarded_s32(n);
       float *column_scale = guarded_f32(n), *y = guarded_f32(n), expected[1000];
       const bool wide = repeat % 2 != 0;
       const int32_t zero = wide ? zero_point - (int32_t)random_below(65536) : zero_point % 256 - 128;
@@ -273,7 +263,7 @@ static void check_dequantize(const dynq_kernels *k) {
 static void check_activate(const dynq_kernels *k, const dynq_kernels *scalar) {
   static const float specials[] = {NAN, -NAN, INFINITY, -INFINITY, 0.0f, -0.0f, 88.8f, -104.0f, 9.1f, FLT_MIN};
   check_begin(k->name, "activate");
-  for (int activation = DYNQ_ACTIVATION_NONE; activation <= DYNQ_ACTIVATION_GELU_TANH; activation++) {
+  for (int activation = DYNQ_ACTIVATION_NONE; activation <= DYNQ_ACTIVATION_LEAKY_RELU; activation++) {
     for (size_t l = 0; l < LENGTHS; l++) {
       for (int kind = 0; kind < FILL_KINDS; kind++) {
         const size_t n = length_of(l);
@@ -291,11 +281,11 @@ static void check_activate(const dynq_kernels *k, const dynq_kernels *scalar) {
           }
         }
         check_case("n %zu, activation %d, %s%s", n, activation, fill_name((fill)kind), in_place ? ", in place" : "");
-        scalar->vector.activate((dynq_activation)activation, n, x, expected);
+        scalar->vector.activate((dynq_activation)activation, -0.25f, 0.5f, n, x, expected);
         for (size_t i = 0; i < n && activation <= DYNQ_ACTIVATION_RELU; i++) {
-          expected[i] = reference_finish(x[i], NULL, NULL, (dynq_activation)activation, 0.0f, 0.0f);
+          expected[i] = reference_finish(x[i], NULL, NULL, (dynq_activation)activation, -0.25f, 0.5f, 0.0f, 0.0f);
         }
-        k->vector.activate((dynq_activation)activation, n, x, y);
+        k->vector.activate((dynq_activation)activation, -0.25f, 0.5f, n, x, y);
         check_same("y", CHECK_F32, expected, y, n);
         guards_release();
       }
@@ -316,14 +306,6 @@ static float *filled_f32(size_t n) {
   return x;
 }
 
-static int32_t *filled_s32(size_t n, int32_t limit) {
-  int32_t *x = guarded_s32(n);
-  for (size_t i = 0; i < n; i++) {
-    x[i] = (int32_t)((int64_t)random_below(2 * (size_t)limit + 1) - limit);
-  }
-  return x;
-}
-
 static float *filled_scales(size_t n) {
   float *scale = guarded_f32(n);
   const size_t kind = random_below(4);
@@ -332,8 +314,6 @@ static float *filled_scales(size_t n) {
   }
   return scale;
 }
-
-static size_t span(size_t m, size_t n, size_t stride) { return m == 0 ? 0 : (m - 1) * stride + n; }
 
 static uint32_t product(int32_t a, int32_t b) { return (uint32_t)a * (uint32_t)b; }
 
@@ -350,8 +330,8 @@ static void reference_epilogue(const dynq_epilogue_tile *t) {
       }
       const float *residual = t->residual != NULL ? &t->residual[i * t->residual_stride + j] : NULL;
       const float scale = t->row_scale[i] * t->column_scale[j];
-      t->y[i * t->y_stride + j] =
-          reference_finish(y * scale, t->bias != NULL ? &t->bias[j] : NULL, residual, t->activation, t->min, t->max);
+      t->y[i * t->y_stride + j] = reference_finish(y * scale, t->bias != NULL ? &t->bias[j] : NULL, residual,
+                                                   t->activation, t->alpha, t->beta, t->min, t->max);
     }
   }
 }
@@ -362,16 +342,16 @@ static size_t make_epilogue(dynq_epilogue_tile *t) {
   t->acc_stride = (n + 15) / 16 * 16 + 16 * random_below(2);
   t->y_stride = n + random_below(2) * random_below(9);
   if (random_below(4) != 0) {
-    t->acc = filled_s32(span(m, n, t->acc_stride), random_below(2) != 0 ? INT32_MAX : 100000);
-    t->row_zero_point = filled_s32(m, 255);
+    t->acc = random_s32(span(m, n, t->acc_stride), random_below(2) != 0 ? INT32_MAX : 100000);
+    t->row_zero_point = random_s32(m, 255);
     static const int32_t largest_sums[] = {127 * 65536, (1 << 22) + 1, 1 << 22, 10000};
-    int32_t *sums = filled_s32(n, largest_sums[random_below(4)]);
+    int32_t *sums = random_s32(n, largest_sums[random_below(4)]);
     if (n != 0 && random_below(2) != 0) { /* alone among its neighbours */
       sums[random_below(n)] = random_below(2) != 0 ? 1 << 22 : -(1 << 22) - 1;
     }
     t->column_sum = sums;
-    t->column_zero_point = random_below(2) != 0 ? filled_s32(n, 128) : NULL;
-    t->row_sum = t->column_zero_point != NULL ? filled_s32(m, 255 * 32768) : NULL;
+    t->column_zero_point = random_below(2) != 0 ? random_s32(n, 128) : NULL;
+    t->row_sum = t->column_zero_point != NULL ? random_s32(m, 255 * 32768) : NULL;
   } else {
     t->acc_f32 = filled_f32(span(m, n, t->acc_stride));
   }
@@ -382,7 +362,9 @@ static size_t make_epilogue(dynq_epilogue_tile *t) {
   t->row_scale = row_scale;
   t->column_scale = filled_scales(n);
   t->bias = random_below(2) != 0 ? filled_f32(n) : NULL;
-  t->activation = (dynq_activation)random_below(DYNQ_ACTIVATION_GELU_TANH + 1);
+  t->activation = (dynq_activation)random_below(DYNQ_ACTIVATION_LEAKY_RELU + 1);
+  t->alpha = -0.25f;
+  t->beta = 0.5f;
   const size_t clamp = random_below(4);
   t->min = clamp == 0 ? -0.5f : clamp == 1 ? 0.0f : clamp == 2 ? -INFINITY : 0.0f;
   t->max = clamp == 0 ? 1.0f : clamp == 1 ? INFINITY : clamp == 2 ? -1e-3f : 0.0f;

@@ -45,7 +45,7 @@ static dynq_status expected_status(const vectors_case *c) {
   return values[OPTION(c, "status", "ok", "nonfinite", "overflow")];
 }
 
-/* The buffer of an array, NULL where the case has none of that name. */
+/* The buffer of an array, NULL if the case has none of that name. */
 static void *buffer(const problem *p, const char *name) {
   const vectors_array *array = vectors_find(p->c, name);
   return array != NULL ? p->buffers[array - p->c->arrays] : NULL;
@@ -145,8 +145,8 @@ static dynq_status run_linear(const problem *p) {
       .bias = buffer(p, "bias"),
       .residual = buffer(p, "residual"),
       .residual_stride = n,
-      .activation =
-          (dynq_activation)OPTION(p->c, "activation", "none", "relu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh"),
+      .activation = (dynq_activation)OPTION(p->c, "activation", "none", "relu", "sigmoid", "tanh", "silu", "gelu",
+                                            "gelu_tanh", "hard_swish", "mish"),
       .min = clamp_end(p->c, "min"),
       .max = clamp_end(p->c, "max"),
   };

@@ -1,5 +1,5 @@
 /*
- * Long sums: at each K where int32 stops being enough, extreme values are exact, or refused where they do not fit.
+ * Long sums: at each K where int32 stops being enough, extreme values are exact, or refused if they do not fit.
  */
 #include "check_kernels.h"
 #include "pools.h"
@@ -10,7 +10,7 @@
 
 enum { M = 2, N = 17, MAX_K = 200001 };
 
-/* Where the sign of the products comes from. */
+/* The operand that gives the products their sign. */
 typedef enum signs { ALL_ONE_SIGN, ALTERNATING, RANDOM_SIGNS } signs;
 
 static void fill_extremes(signs kind, size_t k, int32_t low, int32_t high, uint8_t *row) {

@@ -3,7 +3,7 @@
  */
 #include "op_case.h"
 
-#include "cpu.h"
+#include "base/cpu.h"
 #include "model/model.h"
 
 #include <math.h>
@@ -50,7 +50,7 @@ float *op_case_add_f32(op_case *c, float limit, size_t rank, const size_t *dims)
 }
 
 static dynq_attribute *attribute(op_case *c, const char *name) {
-  for (size_t i = 0; i < DYNQ_OP_MAX_ATTRIBUTES && c->op->attributes[i].name != NULL; i++) {
+  for (size_t i = 0; i < c->op->attribute_count; i++) {
     if (strcmp(c->op->attributes[i].name, name) == 0) {
       c->attributes[i].present = true;
       return &c->attributes[i];
@@ -77,7 +77,7 @@ static void bind(op_case *c, bound_node *b, const dynq_kernels *kernels, size_t 
   }
   for (size_t i = 0; i < c->output_count; i++) {
     c->out[i] = (dynq_op_tensor){.rank = 0};
-    b->outputs[i] = &c->out[i];
+    b->outputs[i] = c->unread[i] ? NULL : &c->out[i];
   }
   b->node = (dynq_op_node){.op = c->op,
                            .name = "case",
@@ -90,19 +90,58 @@ static void bind(op_case *c, bound_node *b, const dynq_kernels *kernels, size_t 
                            .thread_count = threads};
 }
 
+/* Checks that output 0 is what the op's shape rule says. Rules that need values or attributes are not checked here. */
+static bool follows_rule(const op_case *c) {
+  const dynq_op_tensor *out = &c->out[0];
+  const dynq_shape_rule rule = c->op->shape_rule;
+  dynq_op_tensor expected = c->in[0];
+  switch (rule) {
+  case DYNQ_SHAPE_SAME:
+    break;
+  case DYNQ_SHAPE_SAME_BOOL:
+    expected.dtype = DYNQ_BOOL;
+    break;
+  case DYNQ_SHAPE_SAME_FLOAT:
+    expected.dtype = DYNQ_FLOAT32;
+    break;
+  case DYNQ_SHAPE_BROADCAST:
+  case DYNQ_SHAPE_COMPARE:
+  case DYNQ_SHAPE_CHOOSE:
+    for (size_t i = 1; i < c->input_count; i++) {
+      const dynq_op_tensor before = expected;
+      if (dynq_op_broadcast(&before, &c->in[i], &expected.rank, expected.dims) != DYNQ_OK) {
+        return false;
+      }
+    }
+    expected.dtype = rule == DYNQ_SHAPE_COMPARE ? DYNQ_BOOL : c->in[rule == DYNQ_SHAPE_CHOOSE ? 1 : 0].dtype;
+    break;
+  case DYNQ_SHAPE_REDUCE:
+  case DYNQ_SHAPE_ARG_REDUCE:
+  case DYNQ_SHAPE_MATMUL:
+  case DYNQ_SHAPE_MATMUL_INT32:
+  case DYNQ_SHAPE_OWN:
+    return true;
+  }
+  return out->dtype == expected.dtype && out->rank == expected.rank &&
+         memcmp(out->dims, expected.dims, out->rank * sizeof *out->dims) == 0;
+}
+
 /* Inputs whose values are not asked for have none while shapes are inferred. */
 static dynq_status infer(op_case *c, bound_node *b) {
   void *data[CASE_INPUTS];
   for (size_t i = 0; i < c->input_count; i++) {
     data[i] = c->in[i].data;
-    c->in[i].data = dynq_op_bit(c->op->static_inputs, i) ? data[i] : NULL;
+    c->in[i].data = (dynq_op_input_flags(c->op, i) & DYNQ_OPERAND_STATIC) != 0 ? data[i] : NULL;
   }
-  const dynq_status status = c->op->infer(&b->node);
+  const dynq_status status = c->op->code->infer(&b->node);
   for (size_t i = 0; i < c->input_count; i++) {
     c->in[i].data = data[i];
   }
   for (size_t i = 0; i < c->output_count && status == DYNQ_OK; i++) {
-    c->out[i].count = count_of(c->out[i].rank, c->out[i].dims);
+    c->out[i].count = c->unread[i] ? 0 : count_of(c->out[i].rank, c->out[i].dims);
+  }
+  if (status == DYNQ_OK && !c->unread[0] && !follows_rule(c)) {
+    check_fail("output 0 of %s has not the dtype and shape of its rule in ops.def", c->op->name);
   }
   return status;
 }
@@ -135,11 +174,14 @@ static bool run_once(op_case *c, const dynq_kernels *kernels, size_t threads, si
     return false;
   }
   for (size_t i = 0; i < c->output_count; i++) {
+    if (c->unread[i]) {
+      continue;
+    }
     c->out[i].data =
         i == 0 && in_place != NOT_IN_PLACE ? c->in[in_place].data : guarded(dynq_op_tensor_bytes(&c->out[i]), 64);
   }
-  b.node.scratch = b.node.scratch_bytes != 0 ? guarded(b.node.scratch_bytes, 64) : NULL;
-  status = c->op->run(&b.node);
+  b.node.scratch = guarded(b.node.scratch_bytes, 64);
+  status = c->op->code->run(&b.node);
   if (status != expected) {
     check_fail("run on %s returned %d: %s; expected %d", kernels->name, (int)status, dynq_last_error(), (int)expected);
     return false;
@@ -162,6 +204,9 @@ static bool run_and_compare(const op_case *c, const dynq_kernels *kernels, size_
     return false;
   }
   for (size_t o = 0; o < c->output_count; o++) {
+    if (c->unread[o]) {
+      continue;
+    }
     char what[80];
     (void)snprintf(what, sizeof what, "output %zu on %s with %zu threads%s", o, kernels->name, threads,
                    in_place != NOT_IN_PLACE ? ", in place" : "");
@@ -187,7 +232,7 @@ bool op_case_run(op_case *c, dynq_status expected) {
     }
   }
   for (size_t i = 0; i < c->input_count; i++) { /* on the last of these */
-    if (dynq_op_bit(c->op->in_place, i) && c->given[i] &&
+    if ((dynq_op_input_flags(c->op, i) & DYNQ_OPERAND_IN_PLACE) != 0 && c->given[i] &&
         dynq_op_tensor_bytes(&c->in[i]) == dynq_op_tensor_bytes(&c->out[0]) &&
         !run_and_compare(c, &kernels, 2, i, expected)) {
       return false;

@@ -6,7 +6,7 @@
 #define OP_CASE_H
 
 #include "check.h"
-#include "model/op.h"
+#include "ops/op.h"
 
 enum { CASE_INPUTS = 10, CASE_OUTPUTS = 3 };
 
@@ -15,6 +15,7 @@ typedef struct op_case {
   size_t input_count, output_count;
   dynq_op_tensor in[CASE_INPUTS], out[CASE_OUTPUTS];
   bool given[CASE_INPUTS];
+  bool unread[CASE_OUTPUTS]; /* the node has NULL there, and `out` nothing */
   dynq_attribute attributes[DYNQ_OP_MAX_ATTRIBUTES];
 } op_case;
 

@@ -101,6 +101,14 @@ uint32_t plan_input(plan_writer *w, const char *name, dynq_dtype dtype, size_t r
 }
 
 uint32_t plan_computed(plan_writer *w, const char *name) { return begin_tensor(w, name, 0); }
+uint32_t plan_parameter(plan_writer *w, const char *name) { return begin_tensor(w, name, 4); }
+
+uint32_t plan_state(plan_writer *w, const char *name, dynq_dtype dtype, size_t rank, const int64_t *dims) {
+  const uint32_t tensor = begin_tensor(w, name, 5);
+  (void)put_shape(w, dtype, rank, dims);
+  w->state_count++;
+  return tensor;
+}
 
 uint32_t plan_constant(plan_writer *w, const char *name, dynq_dtype dtype, size_t rank, const int64_t *dims,
                        const void *data) {
@@ -163,6 +171,11 @@ void plan_int(plan_writer *w, const char *name, int64_t value) {
   put_number(&w->nodes, 8, (uint64_t)value);
 }
 
+void plan_body(plan_writer *w, const char *name, int64_t body) {
+  begin_attribute(w, name, 6);
+  put_number(&w->nodes, 8, (uint64_t)body);
+}
+
 void plan_float(plan_writer *w, const char *name, float value) {
   begin_attribute(w, name, 2);
   put_f32(&w->nodes, value);
@@ -195,15 +208,47 @@ void plan_output(plan_writer *w, const char *name, uint32_t tensor) {
   w->output_count++;
 }
 
+static void put_list(plan_part *b, size_t count, const uint32_t *list) {
+  put_number(b, 4, count);
+  for (size_t i = 0; i < count; i++) {
+    put_number(b, 4, list[i]);
+  }
+}
+
+void plan_begin_body(plan_writer *w, size_t input_count, const uint32_t *inputs) {
+  if (w->body_count == 0) {
+    w->own_nodes = w->nodes;
+    w->own_node_count = w->node_count;
+    w->nodes = (plan_part){0};
+  }
+  w->node_count = 0;
+  put_list(&w->bodies, input_count, inputs);
+}
+
+void plan_end_body(plan_writer *w, size_t output_count, const uint32_t *outputs) {
+  put_number(&w->bodies, 4, w->node_count);
+  put(&w->bodies, w->nodes.p, w->nodes.size);
+  w->nodes.size = 0;
+  put_list(&w->bodies, output_count, outputs);
+  w->body_count++;
+}
+
 /* ---- The whole ---- */
 
+/* By a table: the fuzzers repair each input, and would spend most of their time here. */
 static uint32_t crc32(const unsigned char *p, size_t count) {
+  static uint32_t table[16];
   uint32_t crc = UINT32_MAX;
+  for (uint32_t i = 0; table[15] == 0 && i < 16; i++) {
+    table[i] = i;
+    for (int bit = 0; bit < 4; bit++) {
+      table[i] = table[i] >> 1 ^ (0xedb88320u & (0u - (table[i] & 1)));
+    }
+  }
   for (size_t i = 0; i < count; i++) {
     crc ^= p[i];
-    for (int bit = 0; bit < 8; bit++) {
-      crc = crc >> 1 ^ ((crc & 1) != 0 ? 0xedb88320u : 0);
-    }
+    crc = table[crc & 15] ^ crc >> 4;
+    crc = table[crc & 15] ^ crc >> 4;
   }
   return ~crc;
 }
@@ -216,7 +261,7 @@ static void append_section(plan_part *plan, uint32_t count, plan_part *section) 
 void *plan_finish(plan_writer *w, size_t *size) {
   plan_part plan = {0};
   put(&plan, "dynqplan", 8);
-  put_number(&plan, 4, 1);
+  put_number(&plan, 4, w->state_count != 0 ? 3 : w->body_count != 0 ? 2 : 1);
   put_number(&plan, 4, 0);
   put_number(&plan, 8, 0);
   put_number(&plan, 8, 0);
@@ -224,8 +269,12 @@ void *plan_finish(plan_writer *w, size_t *size) {
   const size_t tensors_at = plan.size + 4;
   append_section(&plan, w->tensor_count, &w->tensors);
   append_section(&plan, w->input_count, &w->inputs);
-  append_section(&plan, w->node_count, &w->nodes);
+  append_section(&plan, w->body_count != 0 ? w->own_node_count : w->node_count,
+                 w->body_count != 0 ? &w->own_nodes : &w->nodes);
   append_section(&plan, w->output_count, &w->outputs);
+  if (w->body_count != 0 || w->state_count != 0) {
+    append_section(&plan, w->body_count, &w->bodies);
+  }
   const size_t plan_end = plan.size;
   pad(&plan);
   for (size_t i = 0; i < w->fixup_count; i++) {
@@ -247,7 +296,8 @@ void *plan_finish(plan_writer *w, size_t *size) {
     }
     plan_repair(image, *size);
   }
-  plan_part *const all[] = {&plan, &w->symbols, &w->tensors, &w->inputs, &w->nodes, &w->outputs, &w->data};
+  plan_part *const all[] = {&plan,       &w->symbols, &w->tensors,   &w->inputs, &w->nodes,
+                            &w->outputs, &w->data,    &w->own_nodes, &w->bodies};
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
     free(all[i]->p);
   }

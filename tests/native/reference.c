@@ -44,20 +44,33 @@ int32_t reference_quantize(float x, float scale, int32_t zero_point, int32_t low
   return q < low ? low : q > high ? high : (int32_t)q;
 }
 
-float reference_finish(float y, const float *bias, const float *residual, dynq_activation activation, float min,
-                       float max) {
+static float the_nan(void) {
+  const uint32_t bits = 0x7fc00000;
+  float y;
+  memcpy(&y, &bits, sizeof y);
+  return y;
+}
+
+static float bounded(float y) { return y > 0.0f ? (y < 1.0f ? y : 1.0f) : 0.0f; }
+
+float reference_finish(float y, const float *bias, const float *residual, dynq_activation activation, float alpha,
+                       float beta, float min, float max) {
   y = bias != NULL ? y + *bias : y;
   y = residual != NULL ? y + *residual : y;
   if (isnan(y)) {
-    y = 0.0f;
-    const uint32_t nan = 0x7fc00000;
-    memcpy(&y, &nan, sizeof y);
-    return y;
+    return the_nan();
   }
   if (activation == DYNQ_ACTIVATION_RELU) {
     y = y < 0.0f ? 0.0f : y;
+  } else if (activation == DYNQ_ACTIVATION_LEAKY_RELU) {
+    y = y < 0.0f ? alpha * y : y;
+  } else if (activation == DYNQ_ACTIVATION_HARD_SIGMOID) {
+    y = bounded(alpha * y + beta);
+  } else if (activation == DYNQ_ACTIVATION_HARD_SWISH) {
+    y = y * bounded(1.0f / 6.0f * y + 0.5f);
+    y = isnan(y) ? the_nan() : y; /* -infinity times 0 */
   } else if (activation != DYNQ_ACTIVATION_NONE) {
-    dynq_isa_scalar.vector.activate(activation, 1, &y, &y);
+    dynq_isa_scalar.vector.activate(activation, alpha, beta, 1, &y, &y);
   }
   if (min < max) {
     y = y < min ? min : y;
@@ -156,7 +169,7 @@ bool reference_linear(const reference_weight *weight, size_t m, const float *x, 
       const int64_t sum = finite ? reference_dot(k, q, weight->values + c * k) : 0;
       y[i * y_stride + c] = reference_finish((float)sum * t, e.bias != NULL ? &e.bias[c] : NULL,
                                              e.residual != NULL ? &e.residual[i * e.residual_stride + c] : NULL,
-                                             e.activation, e.min, e.max);
+                                             e.activation, e.alpha, e.beta, e.min, e.max);
     }
     all_finite &= finite;
   }

@@ -5,18 +5,18 @@
 #ifndef REFERENCE_H
 #define REFERENCE_H
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
-/* False where x has a NaN or an infinity. */
+/* False if x has a NaN or an infinity. */
 bool reference_range(size_t n, const float *x, float *lo, float *hi);
 void reference_qparams(float lo, float hi, dynq_scheme scheme, dynq_type type, float *scale, int32_t *zero_point);
 void reference_limits(dynq_scheme scheme, dynq_type type, int32_t *low, int32_t *high);
 int32_t reference_quantize(float x, float scale, int32_t zero_point, int32_t low, int32_t high);
 /* Bias, residual (NULL: none), activation, clamp, one NaN. */
-float reference_finish(float y, const float *bias, const float *residual, dynq_activation activation, float min,
-                       float max);
+float reference_finish(float y, const float *bias, const float *residual, dynq_activation activation, float alpha,
+                       float beta, float min, float max);
 
-/* A weight as plain integers (N, K), minus their zero-point, and scales; NaN where a channel was not finite. */
+/* A weight as plain integers (N, K), minus their zero-point, and scales; NaN if a channel was not finite. */
 typedef struct reference_weight {
   size_t n, k;
   int16_t *values;

@@ -113,7 +113,7 @@ bool vectors_value(const vectors *set, const vectors_array *array, void *to) {
 
 /* ---- Files ---- */
 
-/* A whole file and a 0 after it; NULL, with a message, where it cannot be read. */
+/* A whole file and a 0 after it; NULL, with a message, if it cannot be read. */
 static uint8_t *read_file(const char *folder, const char *name, size_t *bytes) {
   char path[1024];
   (void)snprintf(path, sizeof path, "%s/%s", folder, name);

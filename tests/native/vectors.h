@@ -47,10 +47,10 @@ bool vectors_next(vectors *set, vectors_case *c);
 void vectors_rewind(vectors *set);
 void vectors_close(vectors *set);
 
-/* The value of an option ("scheme") of a case, up to a space or the end; NULL where it has none. */
+/* The value of an option ("scheme") of a case, up to a space or the end; NULL if it has none. */
 const char *vectors_option(const vectors_case *c, const char *name);
 const vectors_array *vectors_find(const vectors_case *c, const char *name);
-/* Writes a stored or generated array. False, with a message, where it lies outside of the data or its generator is
+/* Writes a stored or generated array. False, with a message, if it lies outside of the data or its generator is
  * unknown. */
 bool vectors_value(const vectors *set, const vectors_array *array, void *to);
 uint64_t vectors_checksum(const void *p, size_t bytes);

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx_models import small_bert
 
 import dynq
+import dynq.importers.onnx.ops  # registers the converters
+from dynq.importers.onnx.convert import CONVERTERS
+from dynq.ir import ops
+from tests.python.references.onnx_models import small_bert
 
 ROOT = Path(__file__).parents[2]
 
@@ -94,5 +97,53 @@ def test_the_readme_lists_the_instruction_sets() -> None:
     assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == dynq.isa.names()
 
 
+def test_the_errors_of_activations_are_those_that_the_checks_allow() -> None:
+    listed = (ROOT / "native/src/kernels/unary.def").read_text(encoding="utf-8")
+    checked = (ROOT / "tests/native/check_math.c").read_text(encoding="utf-8")
+    allowed = {
+        op.lower(): float(ulps) for op, ulps in re.findall(r"^DYNQ_UNARY\w*\((\w+), ([\d.]+),", listed, re.MULTILINE)
+    }
+    table = re.findall(r'\{"(\w+)", DYNQ_ACTIVATION_\w+, \w+, ([\d.]+),', checked)
+    allowed |= {name: float(ulps) for name, ulps in table}
+    text = (ROOT / "docs/activations.md").read_text(encoding="utf-8").partition("At the ends:")[0]
+    rows = re.findall(r"^\| (\w+) \| .+ \| ([\d.]+).* \|$", text, re.MULTILINE)
+    assert len(rows) == 10
+    assert {name: float(ulps) for name, ulps in rows}.items() <= allowed.items()
+
+
 def test_the_coefficients_are_those_of_the_fit() -> None:
     subprocess.run([sys.executable, str(ROOT / "tools/fit_activations.py"), "--check"], check=True, capture_output=True)
+
+
+def outside_of_parentheses(text: str) -> str:
+    """Return the text without what stands in parentheses, which may have others in them."""
+    while (shorter := re.sub(r"\([^()]*\)", "", text)) != text:
+        text = shorter
+    return text
+
+
+def test_the_table_of_ops_in_the_format_is_that_of_the_library() -> None:
+    text = (ROOT / "docs/model-format.md").read_text(encoding="utf-8").partition("## Ops")[2]
+    lines = [line for line in text.splitlines() if line.startswith("| `dynq.")]
+    told = {}
+    for line in lines:
+        op, inputs, attributes, _ = (cell.strip() for cell in line.strip("|").split("|"))
+        operands = [given.strip() for given in outside_of_parentheses(inputs).split(",")]
+        told[op.strip("`")] = (
+            [(re.match(r"\w+", given).group(), "?" in given) for given in operands],  # type: ignore[union-attr]
+            set(re.findall(r"`(\w+)`", attributes)),
+        )
+    assert told == {
+        name: ([(given.name, given.optional) for given in op.inputs], set(op.attributes))
+        for name, op in ops.table().items()
+        if name.startswith("dynq.")
+    }
+
+
+def test_the_ops_of_onnx_runtime_that_are_listed_are_those_that_are_read() -> None:
+    text = (ROOT / "docs/onnx.md").read_text(encoding="utf-8")
+    section = re.search(r"## Ops of ONNX Runtime\n(.+?)\n## ", text, re.DOTALL)
+    assert section is not None
+    lists = re.findall(r"^- [^:]+: (.+?)\.\s", section.group(1), re.DOTALL | re.MULTILINE)
+    names = {name for listed in lists for name in re.findall(r"[A-Z]\w+", listed)}
+    assert names == {op for domain, op in CONVERTERS if domain == "com.microsoft"}

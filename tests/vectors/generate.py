@@ -3,8 +3,8 @@
     python tests/vectors/generate.py            write both files beside this one
     python tests/vectors/generate.py --check    exit status 1 where they are not what it would write
 
-The expected outputs come from tests/python/reference*.py alone. Of the installed dynq only the reader of the format is
-used, for the generators of the inputs. README.md beside this file describes the format.
+The expected outputs come from tests/python/references/reference*.py alone. Of the installed dynq only the reader of the
+format is used, for the generators of the inputs. README.md beside this file describes the format.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from pathlib import Path
 
 import numpy as np
 
-from dynq import _vectors as vectors
+from dynq.core import vectors
 
 FOLDER = Path(__file__).parent
-sys.path.append(str(FOLDER.parent / "python"))
+sys.path.insert(0, str(FOLDER.parents[1]))
 
-import reference  # noqa: E402
-from reference_activations import finish  # noqa: E402
+from tests.python.references import reference  # noqa: E402
+from tests.python.references.reference_activations import finish  # noqa: E402
 
 F = np.float32
 STORED_BYTES = 1024  # an output up to this size is stored, a larger one is a checksum
 SCHEMES, GRANULARITIES = ("asymmetric", "symmetric"), ("row", "tensor")
-ACTIVATIONS = ("none", "relu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh")
+ACTIVATIONS = ("none", "relu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh", "hard_swish", "mish")
 FILLS = ("uniform", "spread", "halves", "denormal", "huge", "bits")
 BAD = (F("nan"), F("inf"), F("-inf"))
 NAMES = {np.dtype(dtype): name for name, dtype in vectors.TYPES.items()}

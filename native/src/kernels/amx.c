@@ -14,14 +14,14 @@
  *   17 to 32 rows: 2 x 2 tiles of sums, 2 of the left operand, 2 of weights: all 8. A step of 64 k is 4 tdpbusd (64
  *     cycles) for 4 tileloadd (32 cycles), so the bound is 1024 MAC a cycle; what a step reads is 4 KB in 64 cycles.
  *   2 to 16 rows: 1 x 4 tiles of sums; the tile of weights bounds 4 tdpbusd by 5 tileloadd (40 cycles). A tile that is
- *     mostly empty takes as long as a full one and yet less than vpdpbusd: measured on a Xeon with weights in L2, a panel
+ *     mostly empty takes as long as a full one and yet less than vpdpbusd. Measured on a Xeon with weights in L2, a panel
  *     row takes 0.47 ns with 2 to 12 rows, in few_rows 0.38 with 1 row, 0.44 with 2, 0.5 with 3 and 0.7 with 4.
  *   1 row: the few_rows of avx512vnni.c.
- * Ragged rows are shapes of tiles. Where K is no multiple of 64, the last step takes the last 64 k again, with zeros on the
- * left for those that were multiplied before: one configuration serves the whole K, since another would cost as much as
- * three steps. K below 64 is a shape, too.
+ * Ragged rows are shapes of tiles. If K is no multiple of 64, the last step takes the last 64 k again, with zeros on
+ * the left for those that were multiplied before. So one configuration serves the whole K: another would cost as much
+ * as three steps. K below 64 is a shape, too.
  *
- * Of the loops below, whole tiles, where the multiplications outlast the loads:
+ * The bounds of the loops below, for whole tiles, whose multiplications outlast the loads:
  *
  *   bound, MAC a cycle   sapphirerapids
  *   step_two(P)          1024
@@ -30,7 +30,7 @@
  * The configuration is that of the thread until leave(): a caller never finds tiles in use.
  * The vector kernels are those of the next instruction set in the list.
  */
-#include "../kernels.h"
+#include "kernels.h"
 
 #include "common/inline.h"
 #include "common/stream_avx512vnni.h"
@@ -49,7 +49,7 @@ enum {
 #define ZERO(t) __asm__ volatile("tilezero %%tmm" #t : :)
 #define MULTIPLY(sum, left, weights) __asm__ volatile("tdpbusd %%tmm" #weights ", %%tmm" #left ", %%tmm" #sum : :)
 
-/* What ldtilecfg reads (Intel SDM volume 2, LDTILECFG). */
+/* The bytes that ldtilecfg reads (Intel SDM volume 2, LDTILECFG). */
 typedef struct tile_configuration {
   uint8_t palette, start_row, reserved[14];
   uint16_t row_bytes[16];
@@ -85,7 +85,7 @@ static void leave(void) {
   }
 }
 
-/* How one call goes through K. */
+/* The way of one call through K. */
 typedef struct steps {
   size_t count;        /* whole steps, LINE bytes of the left operand apart */
   const uint8_t *last; /* left operand of a ragged step after them, rows LINE bytes apart; NULL: there is none */

@@ -8,15 +8,14 @@
  *   vpaddd, vpand            1        3 [4]
  *   vpbroadcastd ymm, m32    load     2 [2]
  *
- * vpmaddubsw takes bytes, but its int16 sums saturate (255 * 127 * 2 > 32767), so it cannot be used. Instead
- * the even and the odd bytes are widened in place: a panel row's 32 bytes hold 8 channels of 4 k, and the two
- * vpmaddwd over even and odd k both end up with one int32 a channel. The widening of the weights (6 shifts a
- * panel row) is shared by 4 rows, that of the left operand (2) by the 16 channels.
- * Tile: 4 rows x 1 panel = 8 sums, 4 widened weights, 2 of the left operand, 1 mask: 15 of 16 registers.
- * A step of k is 8 vpmaddwd and vpaddd and 2 more for each row, and 6 shifts: 46 micro-operations at 4 rows, on 3
- * ports, in which it reads 80 bytes. Skylake takes in 4 micro-operations a cycle, which one row feels: 24 in 6 cycles.
- * Haswell and Broadwell have one port for vpmaddwd and the shifts but vpslldq: 24 cycles at 4 rows.
- * 16.7 MAC a cycle stand against 16 of float32 FMA with four times the bytes of weights.
+ * vpmaddubsw takes bytes, but its int16 sums saturate (255 * 127 * 2 > 32767), so it cannot be used. Instead the even
+ * and the odd bytes are widened in place. A panel row's 32 bytes hold 8 channels of 4 k, so the two vpmaddwd over even
+ * and odd k both end up with one int32 a channel. The widening of the weights (6 shifts a panel row) is shared by 4
+ * rows, that of the left operand (2) by the 16 channels. Tile: 4 rows x 1 panel = 8 sums, 4 widened weights, 2 of the
+ * left operand, 1 mask: 15 of 16 registers. A step of k is 8 vpmaddwd and vpaddd and 2 more for each row, and 6 shifts:
+ * 46 micro-operations at 4 rows, on 3 ports, in which it reads 80 bytes. Skylake takes in 4 micro-operations a cycle,
+ * which one row feels: 24 in 6 cycles. Haswell and Broadwell have one port for vpmaddwd and the shifts but vpslldq: 24
+ * cycles at 4 rows. 16.7 MAC a cycle stand against 16 of float32 FMA with four times the bytes of weights.
  *
  *   bound, MAC a cycle   skylake           alderlake
  *   tile_block(R)        192R / (10R + 6)  192R / (10R + 6)

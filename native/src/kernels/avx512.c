@@ -8,12 +8,12 @@
  *   vpslldq                  1        1 [p5]
  *   vpbroadcastd zmm, m32    load     2
  *
- * As in avx2.c, the even and the odd bytes of both operands are widened in place, and the two vpmaddwd end up with
- * one int32 a channel; a panel row is one register. The widening of the weights is shared by 8 rows, that of the
- * left operand by the panels.
- * Tile: 8 rows x 2 panels = 16 sums, 4 widened weights, 2 of the left operand, 1 mask: 23 of 32 registers.
- * A step of k is 4 vpmaddwd and vpaddd for each row and panel, 2 more for each row and 3 shifts for each panel, on 2
- * ports: (10R + 6) / 2 cycles for 2 panels, 43 at 8 rows, in which it reads 160 bytes; (6R + 3) / 2 for one.
+ * As in avx2.c, the even and the odd bytes of both operands are widened in place, and the two vpmaddwd end up with one
+ * int32 a channel; a panel row is one register. The widening of the weights is shared by 8 rows, that of the left
+ * operand by the panels. Tile: 8 rows x 2 panels = 16 sums, 4 widened weights, 2 of the left operand, 1 mask: 23 of 32
+ * registers. A step of k is 4 vpmaddwd and vpaddd for each row and panel, 2 more for each row and 3 shifts for each
+ * panel, on 2 ports. For 2 panels that takes (10R + 6) / 2 cycles, 43 at 8 rows, in which it reads 160 bytes; for one
+ * (6R + 3) / 2.
  *
  *   bound, MAC a cycle   skylake-avx512
  *   tile_block(R, 2)     128R / (5R + 3)

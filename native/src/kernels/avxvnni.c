@@ -20,7 +20,7 @@
  *
  * The vector kernels are those of the next instruction set in the list.
  */
-#include "../kernels.h"
+#include "kernels.h"
 
 #include "common/inline.h"
 #include "common/registers.h"

@@ -1,7 +1,7 @@
 /*
  * From a file or memory to a model: find the data behind the header of the safetensors container.
  */
-#include "../alloc.h"
+#include "../base/alloc.h"
 #include "reader.h"
 
 #include <errno.h>
@@ -31,16 +31,18 @@ static dynq_status find_data(dynq_model *model, const unsigned char *bytes, size
   return DYNQ_OK;
 }
 
-/* The model takes over the mapping, which may be NULL. */
-static dynq_status open_image(void *mapping, const void *bytes, size_t size, dynq_model **model) {
+static void unmap(const void *bytes, size_t size) { (void)munmap((void *)(uintptr_t)bytes, size); }
+
+/* Takes over a mapping. */
+static dynq_status open_image(const void *bytes, size_t size, bool is_mapped, dynq_model **model) {
   dynq_model *m = dynq_alloc(sizeof *m);
   if (m == NULL) {
-    if (mapping != NULL) {
-      (void)munmap(mapping, size);
+    if (is_mapped) {
+      unmap(bytes, size);
     }
     return dynq_fail_memory(sizeof *m);
   }
-  *m = (dynq_model){.mapping = mapping, .mapping_bytes = mapping != NULL ? size : 0};
+  *m = (dynq_model){.image = bytes, .image_bytes = size, .is_mapped = is_mapped};
   dynq_status status = find_data(m, bytes, size);
   status = status == DYNQ_OK ? dynq_plan_read(m) : status;
   if (status != DYNQ_OK) {
@@ -92,7 +94,7 @@ dynq_status dynq_model_open(const char *path, dynq_model **model) {
   }
   dynq_status status = map_file(path, file, &mapping, &size);
   (void)close(file); /* the mapping stays */
-  status = status == DYNQ_OK ? open_image(mapping, mapping, size, model) : status;
+  status = status == DYNQ_OK ? open_image(mapping, size, true, model) : status;
   return name_file(status, path);
 }
 
@@ -103,7 +105,7 @@ dynq_status dynq_model_open_memory(const void *bytes, size_t size, dynq_model **
   if ((uintptr_t)bytes % ALIGN != 0) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "bytes is not aligned to %d bytes", ALIGN);
   }
-  return open_image(NULL, bytes, size, model);
+  return open_image(bytes, size, false, model);
 }
 
 void dynq_model_close(dynq_model *model) {
@@ -114,8 +116,8 @@ void dynq_model_close(dynq_model *model) {
     dynq_weight_free(model->tensors[i].weight);
   }
   dynq_pool_free(&model->pool);
-  if (model->mapping != NULL) {
-    (void)munmap(model->mapping, model->mapping_bytes);
+  if (model->is_mapped) {
+    unmap(model->image, model->image_bytes);
   }
   dynq_free(model);
 }

@@ -1,5 +1,5 @@
 /*
- * What a caller passes to dynq_model_run against what the model takes.
+ * Checks what a caller passes to dynq_model_run against what the model takes.
  */
 #include "model.h"
 

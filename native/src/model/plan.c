@@ -2,13 +2,13 @@
  * Reads the plan, as docs/model-format.md describes it. The bytes may be anything: every count, offset, size and
  * number is checked before it is used, and what is taken in memory is bounded by a multiple of the plan's own size.
  */
-#include "../alloc.h"
+#include "../base/alloc.h"
 #include "reader.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { VERSION = 1, HEAD_BYTES = 32, CHECKED_FROM = 16 };
+enum { VERSION = 3, HEAD_BYTES = 32, CHECKED_FROM = 16 };
 
 /* ---- Tensors ---- */
 
@@ -75,13 +75,32 @@ static dynq_status read_weight(dynq_reader *r, dynq_plan_tensor *t) {
   return status == DYNQ_ERROR_INVALID_ARGUMENT ? dynq_read_damaged(r, "packed weight: %s", dynq_last_error()) : status;
 }
 
+/* Sizes of a state: each is 1 or more, and a session can count its bytes. */
+static dynq_status read_state(dynq_reader *r, dynq_plan_tensor *t) {
+  size_t floats = 1;
+  DYNQ_TRY(read_shape(r, t));
+  if (t->dtype != DYNQ_FLOAT32 || t->rank != 3) {
+    return dynq_read_damaged(r, "a state is %s of %zu dimensions; expected float32 of 3", dynq_dtype_name(t->dtype),
+                             t->rank);
+  }
+  for (size_t i = 0; i < t->rank; i++) {
+    floats =
+        t->dims[i] < 1 || (uint64_t)t->dims[i] > PTRDIFF_MAX ? SIZE_MAX : dynq_size_mul(floats, (size_t)t->dims[i]);
+  }
+  return floats <= PTRDIFF_MAX / 8 ? DYNQ_OK
+                                   : dynq_read_damaged(r, "a state of %lld x %lld x %lld", (long long)t->dims[0],
+                                                       (long long)t->dims[1], (long long)t->dims[2]);
+}
+
 static dynq_status read_tensor(dynq_reader *r, dynq_plan_tensor *t) {
   uint32_t kind = 0;
   DYNQ_TRY(dynq_read_text(r, &t->name, NULL));
   DYNQ_TRY(dynq_read_u8(r, &kind));
+  t->last_reader = DYNQ_NONE;
   t->kind = (dynq_tensor_kind)kind;
   switch (kind) {
   case DYNQ_COMPUTED:
+  case DYNQ_PARAMETER:
     return DYNQ_OK;
   case DYNQ_INPUT:
     return read_shape(r, t);
@@ -89,8 +108,10 @@ static dynq_status read_tensor(dynq_reader *r, dynq_plan_tensor *t) {
     return read_constant(r, t);
   case DYNQ_PACKED_WEIGHT:
     return read_weight(r, t);
+  case DYNQ_STATE:
+    return read_state(r, t);
   }
-  return dynq_read_damaged(r, "'%.80s' is of kind %lu; expected 0 to 3", t->name, (unsigned long)kind);
+  return dynq_read_damaged(r, "'%.80s' is of kind %lu; expected 0 to 5", t->name, (unsigned long)kind);
 }
 
 static dynq_status read_tensors(dynq_reader *r) {
@@ -133,6 +154,27 @@ static dynq_status read_inputs(dynq_reader *r) {
              : dynq_read_damaged(r, "%zu tensors are inputs; the list has %zu", declared, m->input_count);
 }
 
+static dynq_status list_states(dynq_reader *r, bool any) {
+  dynq_model *m = r->model;
+  r->part = "states";
+  r->index = 0;
+  for (size_t i = 0; i < m->tensor_count; i++) {
+    m->state_count += m->tensors[i].kind == DYNQ_STATE;
+  }
+  if (any != (m->state_count != 0)) {
+    return dynq_read_damaged(r, "%zu states in a plan of version %s", m->state_count, any ? "3" : "1 or 2");
+  }
+  DYNQ_TRY(dynq_pool_array(&m->pool, m->state_count, sizeof *m->states, &m->states));
+  for (size_t i = 0, at = 0; i < m->tensor_count; i++) {
+    if (m->tensors[i].kind == DYNQ_STATE) {
+      const size_t most = (size_t)m->tensors[i].dims[1];
+      m->most_positions = at == 0 || most < m->most_positions ? most : m->most_positions;
+      m->states[at++] = (uint32_t)i;
+    }
+  }
+  return DYNQ_OK;
+}
+
 static dynq_status read_outputs(dynq_reader *r) {
   dynq_model *m = r->model;
   r->part = "outputs";
@@ -144,10 +186,7 @@ static dynq_status read_outputs(dynq_reader *r) {
     dynq_plan_output *output = &m->outputs[r->index];
     DYNQ_TRY(dynq_read_text(r, &output->name, NULL));
     DYNQ_TRY(dynq_read_reference(r, false, &output->tensor));
-    const dynq_plan_tensor *t = &m->tensors[output->tensor];
-    if (t->kind == DYNQ_PACKED_WEIGHT) {
-      return dynq_read_damaged(r, "'%.80s' is a packed weight", t->name);
-    }
+    DYNQ_TRY(dynq_read_result(r, output->tensor));
   }
   return DYNQ_OK;
 }
@@ -178,15 +217,15 @@ static dynq_status sort_names(dynq_reader *r, const char *part, named *names, si
 
 static dynq_status index_names(dynq_reader *r) {
   dynq_model *m = r->model;
-  const size_t most = m->tensor_count > m->node_count ? m->tensor_count : m->node_count;
+  const size_t most = m->tensor_count > m->all_node_count ? m->tensor_count : m->all_node_count;
   named *names = dynq_alloc(dynq_size_mul(most, sizeof *names));
   if (names == NULL) {
     return dynq_fail_memory(dynq_size_mul(most, sizeof *names));
   }
-  for (size_t i = 0; i < m->node_count; i++) {
-    names[i] = (named){m->nodes[i].name, (uint32_t)i};
+  for (size_t i = 0; i < m->all_node_count; i++) {
+    names[i] = (named){dynq_model_node_at(m, i)->name, (uint32_t)i};
   }
-  dynq_status status = sort_names(r, "node", names, m->node_count);
+  dynq_status status = sort_names(r, "node", names, m->all_node_count);
   for (size_t i = 0; i < m->tensor_count; i++) {
     names[i] = (named){m->tensors[i].name, (uint32_t)i};
   }
@@ -197,6 +236,19 @@ static dynq_status index_names(dynq_reader *r) {
   }
   dynq_free(names);
   return status;
+}
+
+const dynq_plan_node *dynq_model_node_at(const dynq_model *model, size_t index) {
+  size_t low = 0, high = model->body_count;
+  if (index < model->node_count) {
+    return &model->nodes[index];
+  }
+  while (high - low > 1) { /* the last body that begins at the node or before has it: those before may be empty */
+    const size_t middle = low + (high - low) / 2;
+    low = model->bodies[middle].first <= index ? middle : low;
+    high = model->bodies[middle].first <= index ? high : middle;
+  }
+  return &model->bodies[low].nodes[index - model->bodies[low].first];
 }
 
 uint32_t dynq_model_find(const dynq_model *model, const char *name) {
@@ -217,15 +269,14 @@ uint32_t dynq_model_find(const dynq_model *model, const char *name) {
 
 /* zlib's: polynomial 0xedb88320, reflected. */
 static uint32_t crc32(const unsigned char *p, size_t count) {
-  uint32_t table[256], crc = UINT32_MAX;
-  for (uint32_t i = 0; i < 256; i++) {
-    table[i] = i;
-    for (int bit = 0; bit < 8; bit++) {
-      table[i] = table[i] >> 1 ^ ((table[i] & 1) != 0 ? 0xedb88320u : 0);
-    }
-  }
+  static const uint32_t table[16] = {0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4,
+                                     0x4db26158, 0x5005713c, 0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c,
+                                     0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c};
+  uint32_t crc = UINT32_MAX;
   for (size_t i = 0; i < count; i++) {
-    crc = table[(crc ^ p[i]) & 0xff] ^ crc >> 8;
+    crc ^= p[i];
+    crc = table[crc & 15] ^ crc >> 4;
+    crc = table[crc & 15] ^ crc >> 4;
   }
   return ~crc;
 }
@@ -236,8 +287,8 @@ static dynq_status check_head(const dynq_model *m, size_t *plan_bytes) {
   }
   const uint64_t version = dynq_little_endian(m->data + 8, 4), bytes = dynq_little_endian(m->data + 16, 8),
                  data_bytes = dynq_little_endian(m->data + 24, 8);
-  if (version != VERSION) {
-    return dynq_fail(DYNQ_ERROR_FORMAT, "the plan is of version %lu; dynq %s reads version %d%s",
+  if (version < 1 || version > VERSION) {
+    return dynq_fail(DYNQ_ERROR_FORMAT, "the plan is of version %lu; dynq %s reads versions 1 to %d%s",
                      (unsigned long)version, DYNQ_VERSION, VERSION, version > VERSION ? ": install a newer dynq" : "");
   }
   if (bytes < HEAD_BYTES || bytes > m->data_bytes) {
@@ -259,6 +310,7 @@ static dynq_status check_head(const dynq_model *m, size_t *plan_bytes) {
 dynq_status dynq_plan_read(dynq_model *model) {
   size_t bytes = 0;
   DYNQ_TRY(check_head(model, &bytes));
+  const uint64_t version = dynq_little_endian(model->data + 8, 4);
   dynq_reader r = {.model = model, .at = model->data + HEAD_BYTES, .end = model->data + bytes, .part = "symbols"};
   DYNQ_TRY(dynq_read_count(&r, 4, "symbols", &model->symbol_count));
   DYNQ_TRY(dynq_pool_array(&model->pool, model->symbol_count, sizeof *model->symbols, &model->symbols));
@@ -268,8 +320,12 @@ dynq_status dynq_plan_read(dynq_model *model) {
   r.index = 0;
   DYNQ_TRY(read_tensors(&r));
   DYNQ_TRY(read_inputs(&r));
-  DYNQ_TRY(dynq_read_nodes(&r));
+  DYNQ_TRY(list_states(&r, version > 2));
+  DYNQ_TRY(dynq_read_nodes(&r, &model->nodes, &model->node_count));
+  model->all_node_count = model->node_count;
   DYNQ_TRY(read_outputs(&r));
+  DYNQ_TRY(dynq_read_bodies(&r, version > 1));
+  DYNQ_TRY(dynq_check_written(&r));
   DYNQ_TRY(index_names(&r));
   r.part = "byte";
   r.index = (size_t)(r.at - model->data);

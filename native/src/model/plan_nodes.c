@@ -18,15 +18,52 @@ static dynq_status read_list(dynq_reader *r, size_t least, size_t most, const ch
   return DYNQ_OK;
 }
 
+/* Every tensor but a constant belongs to one graph. */
+static dynq_status check_graph(const dynq_reader *r, const dynq_plan_tensor *t) {
+  const bool constant = t->kind == DYNQ_CONSTANT || t->kind == DYNQ_PACKED_WEIGHT;
+  if (constant || (t->written && t->graph == r->graph)) {
+    return DYNQ_OK;
+  }
+  return dynq_read_damaged(r, "'%.80s' is of another body", t->name);
+}
+
+dynq_status dynq_read_result(const dynq_reader *r, uint32_t tensor) {
+  dynq_plan_tensor *t = &r->model->tensors[tensor];
+  if (t->kind == DYNQ_PACKED_WEIGHT || t->kind == DYNQ_STATE) {
+    return dynq_read_damaged(r, "'%.80s' is a %s", t->name, t->kind == DYNQ_STATE ? "state" : "packed weight");
+  }
+  t->is_result = true;
+  return t->kind == DYNQ_COMPUTED && !t->written ? dynq_read_damaged(r, "'%.80s' is computed by no node", t->name)
+                                                 : check_graph(r, t);
+}
+
+/* One node appends to a state, and it is the model's own. */
+static dynq_status check_state(const dynq_reader *r, const dynq_op *op, size_t i, dynq_plan_tensor *t) {
+  const bool expected = (dynq_op_input_flags(op, i) & DYNQ_OPERAND_STATE) != 0;
+  if (expected != (t->kind == DYNQ_STATE)) {
+    return dynq_read_damaged(r, "%s: input %zu, '%.80s', is %s", op->name, i, t->name,
+                             expected ? "no state" : "a state; expected a tensor");
+  }
+  if (expected && (t->written || r->graph != 0)) {
+    return dynq_read_damaged(r, "%s: the state '%.80s' is %s", op->name, t->name,
+                             t->written ? "another input's already" : "read in a body");
+  }
+  t->written |= expected;
+  return DYNQ_OK;
+}
+
 static dynq_status check_node_input(const dynq_reader *r, const dynq_op *op, size_t i, uint32_t tensor) {
   if (tensor == DYNQ_NONE) {
     return i >= op->min_inputs ? DYNQ_OK : dynq_read_damaged(r, "%s: input %zu is left out", op->name, i);
   }
-  const dynq_plan_tensor *t = &r->model->tensors[tensor];
+  dynq_plan_tensor *t = &r->model->tensors[tensor];
   if (t->kind == DYNQ_COMPUTED && !t->written) {
     return dynq_read_damaged(r, "%s: '%.80s' is read before it is computed", op->name, t->name);
   }
-  if ((t->kind == DYNQ_PACKED_WEIGHT) != dynq_op_bit(op->weight_inputs, i)) {
+  DYNQ_TRY(check_state(r, op, i, t));
+  DYNQ_TRY(check_graph(r, t));
+  t->last_reader = (uint32_t)r->index;
+  if ((t->kind == DYNQ_PACKED_WEIGHT) != ((dynq_op_input_flags(op, i) & DYNQ_OPERAND_PACKED) != 0)) {
     return dynq_read_damaged(r, "%s: input %zu, '%.80s', is %s", op->name, i, t->name,
                              t->kind == DYNQ_PACKED_WEIGHT ? "a packed weight; expected a tensor"
                                                            : "a tensor; expected a packed weight");
@@ -36,7 +73,7 @@ static dynq_status check_node_input(const dynq_reader *r, const dynq_op *op, siz
 
 static dynq_status check_node_outputs(const dynq_reader *r, const dynq_plan_node *node) {
   size_t read = 0;
-  if (node->op->is_view && node->outputs[0] == DYNQ_NONE) {
+  if ((node->op->flags & DYNQ_OP_VIEW) != 0 && node->outputs[0] == DYNQ_NONE) {
     return dynq_read_damaged(r, "output 0 of %s is not read", node->op->name);
   }
   for (size_t i = 0; i < node->output_count; i++) {
@@ -47,6 +84,7 @@ static dynq_status check_node_outputs(const dynq_reader *r, const dynq_plan_node
                                  t->written && t->kind == DYNQ_COMPUTED ? "computed already" : "not computed");
       }
       t->written = true;
+      t->graph = r->graph;
       read++;
     }
   }
@@ -56,6 +94,7 @@ static dynq_status check_node_outputs(const dynq_reader *r, const dynq_plan_node
 static dynq_status read_attribute_value(dynq_reader *r, dynq_attribute_type type, dynq_attribute *a) {
   switch (type) {
   case DYNQ_ATTRIBUTE_INT:
+  case DYNQ_ATTRIBUTE_BODY:
     return dynq_read_i64(r, &a->i);
   case DYNQ_ATTRIBUTE_FLOAT:
     return dynq_read_f32(r, &a->f);
@@ -82,19 +121,11 @@ static dynq_status read_attribute_value(dynq_reader *r, dynq_attribute_type type
     return DYNQ_OK;
   }
   }
-  return dynq_read_damaged(r, "an attribute of type %d; expected 1 to 5", (int)type);
-}
-
-static size_t known_attributes(const dynq_op *op) {
-  size_t count = 0;
-  while (count < DYNQ_OP_MAX_ATTRIBUTES && op->attributes[count].name != NULL) {
-    count++;
-  }
-  return count;
+  return dynq_read_damaged(r, "an attribute of type %d; expected 1 to 6", (int)type);
 }
 
 static dynq_status read_attributes(dynq_reader *r, dynq_plan_node *node) {
-  const size_t known = known_attributes(node->op);
+  const size_t known = node->op->attribute_count;
   dynq_attribute *attributes = NULL;
   size_t count = 0;
   DYNQ_TRY(dynq_read_count(r, 5, "attributes", &count));
@@ -133,7 +164,7 @@ static dynq_status read_node(dynq_reader *r, dynq_plan_node *node) {
     return dynq_read_damaged(r, "'%.60s' is of op '%.60s', which dynq %s does not have", node->name, op, DYNQ_VERSION);
   }
   DYNQ_TRY(read_list(r, node->op->min_inputs, node->op->max_inputs, "inputs", &node->input_count, &inputs));
-  DYNQ_TRY(read_list(r, node->op->min_outputs, node->op->max_outputs, "outputs", &node->output_count, &outputs));
+  DYNQ_TRY(read_list(r, 1, node->op->max_outputs, "outputs", &node->output_count, &outputs));
   node->inputs = inputs;
   node->outputs = outputs;
   for (size_t i = 0; i < node->input_count; i++) {
@@ -143,19 +174,25 @@ static dynq_status read_node(dynq_reader *r, dynq_plan_node *node) {
   return read_attributes(r, node);
 }
 
-dynq_status dynq_read_nodes(dynq_reader *r) {
-  dynq_model *m = r->model;
+dynq_status dynq_read_nodes(dynq_reader *r, dynq_plan_node **nodes, size_t *count) {
   r->part = "nodes";
   r->index = 0;
-  DYNQ_TRY(dynq_read_count(r, 20, "nodes", &m->node_count));
-  DYNQ_TRY(dynq_pool_array(&m->pool, m->node_count, sizeof *m->nodes, &m->nodes));
+  DYNQ_TRY(dynq_read_count(r, 20, "nodes", count));
+  DYNQ_TRY(dynq_pool_array(&r->model->pool, *count, sizeof **nodes, nodes));
   r->part = "node";
-  for (r->index = 0; r->index < m->node_count; r->index++) {
-    DYNQ_TRY(read_node(r, &m->nodes[r->index]));
+  for (r->index = 0; r->index < *count; r->index++) {
+    DYNQ_TRY(read_node(r, &(*nodes)[r->index]));
   }
+  return DYNQ_OK;
+}
+
+dynq_status dynq_check_written(dynq_reader *r) {
+  const dynq_model *m = r->model;
   for (r->part = "tensor", r->index = 0; r->index < m->tensor_count; r->index++) {
-    if (m->tensors[r->index].kind == DYNQ_COMPUTED && !m->tensors[r->index].written) {
-      return dynq_read_damaged(r, "'%.80s' is computed by no node", m->tensors[r->index].name);
+    const dynq_plan_tensor *t = &m->tensors[r->index];
+    if ((t->kind == DYNQ_COMPUTED || t->kind == DYNQ_PARAMETER) && !t->written) {
+      return dynq_read_damaged(r, "'%.80s' is %s", t->name,
+                               t->kind == DYNQ_COMPUTED ? "computed by no node" : "an input of no body");
     }
   }
   return DYNQ_OK;

@@ -12,6 +12,7 @@ typedef struct dynq_reader {
   const unsigned char *at, *end;
   const char *part; /* for messages: what is read, and which of them */
   size_t index;
+  uint32_t graph; /* whose nodes are read: 0 for the model's, 1 + b for those of body b */
 } dynq_reader;
 
 /* Fails: "damaged plan, node 5: ...". */
@@ -32,7 +33,13 @@ dynq_status dynq_read_data(dynq_reader *r, size_t bytes, const char *what, const
 /* The number of a tensor. */
 dynq_status dynq_read_reference(dynq_reader *r, bool may_be_none, uint32_t *tensor);
 
-/* The section of nodes. */
-dynq_status dynq_read_nodes(dynq_reader *r);
+/* A list of nodes; nothing but `*nodes` and `*count` is set, and what tensors say of them. */
+dynq_status dynq_read_nodes(dynq_reader *r, dynq_plan_node **nodes, size_t *count);
+/* Makes a tensor an output of the graph that is read. */
+dynq_status dynq_read_result(const dynq_reader *r, uint32_t tensor);
+/* The section of bodies, if the plan has one, and whether they fit the nodes that run them. */
+dynq_status dynq_read_bodies(dynq_reader *r, bool any);
+/* Fails if a tensor is computed by no node. */
+dynq_status dynq_check_written(dynq_reader *r);
 
 #endif

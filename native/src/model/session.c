@@ -1,17 +1,29 @@
 /*
  * The public functions around a run: what a model is, sessions, and what can be asked after a run.
  */
-#include "../alloc.h"
-#include "../threads.h"
+#include "../base/alloc.h"
+#include "../base/threads.h"
 #include "model.h"
 
 #include <string.h>
 
 /* ---- Models ---- */
 
+dynq_status dynq_model_bytes(const dynq_model *model, const void **bytes, size_t *size) {
+  if (model == NULL || bytes == NULL || size == NULL) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s is NULL",
+                     model == NULL   ? "model"
+                     : bytes == NULL ? "bytes"
+                                     : "size");
+  }
+  *bytes = model->image;
+  *size = model->image_bytes;
+  return DYNQ_OK;
+}
+
 size_t dynq_model_input_count(const dynq_model *model) { return model->input_count; }
 size_t dynq_model_output_count(const dynq_model *model) { return model->output_count; }
-size_t dynq_model_node_count(const dynq_model *model) { return model->node_count; }
+size_t dynq_model_node_count(const dynq_model *model) { return model->all_node_count; }
 
 static dynq_status check_index(const dynq_model *model, size_t index, size_t count, const void *to, const char *what) {
   if (model == NULL || to == NULL) {
@@ -39,35 +51,47 @@ dynq_status dynq_model_output_name(const dynq_model *model, size_t index, const 
 }
 
 dynq_status dynq_model_node(const dynq_model *model, size_t index, const char **name, const char **op) {
-  DYNQ_TRY(check_index(model, index, model != NULL ? model->node_count : 0, name, "name"));
+  DYNQ_TRY(check_index(model, index, model != NULL ? model->all_node_count : 0, name, "name"));
   if (op == NULL) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "op is NULL");
   }
-  *name = model->nodes[index].name;
-  *op = model->nodes[index].op->name;
+  const dynq_plan_node *node = dynq_model_node_at(model, index);
+  *name = node->name;
+  *op = node->op->name;
   return DYNQ_OK;
 }
 
 /* ---- Sessions ---- */
 
 dynq_status dynq_session_new(const dynq_model *model, const dynq_threads *threads, dynq_session **session) {
+  return dynq_session_new_with(model, &(dynq_session_options){.threads = threads}, session);
+}
+
+dynq_status dynq_session_new_with(const dynq_model *model, const dynq_session_options *options,
+                                  dynq_session **session) {
+  const dynq_session_options chosen = options != NULL ? *options : (dynq_session_options){0};
   size_t count;
   if (model == NULL || session == NULL) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s is NULL", model == NULL ? "model" : "session");
   }
-  DYNQ_TRY(dynq_threads_count(threads, &count));
-  const size_t times = dynq_size_mul(model->node_count, sizeof(uint64_t));
+  DYNQ_TRY(dynq_threads_count(chosen.threads, &count));
+  const size_t times = dynq_size_mul(model->all_node_count, sizeof(uint64_t));
   const size_t sizes = dynq_size_mul(model->symbol_count, sizeof(size_t));
-  const size_t bytes = dynq_size_add(sizeof(dynq_session), dynq_size_add(times, sizes));
+  const size_t states = dynq_size_mul(model->state_count, sizeof(float *));
+  const size_t bytes = dynq_size_add(sizeof(dynq_session), dynq_size_add(dynq_size_add(times, sizes), states));
   dynq_session *s = dynq_alloc(bytes);
   if (s == NULL) {
     return dynq_fail_memory(bytes);
   }
   memset(s, 0, bytes);
   s->model = model;
-  s->threads = threads;
+  s->threads = chosen.threads;
+  s->max_bytes = chosen.max_bytes;
+  s->interrupt.poll = chosen.poll;
+  s->interrupt.context = chosen.poll_context;
   s->times = (uint64_t *)(void *)(s + 1);
-  s->sizes = (size_t *)(void *)((char *)(s + 1) + times);
+  s->kept.data = (float **)(void *)((char *)(s + 1) + times);
+  s->sizes = (size_t *)(void *)((char *)(s + 1) + times + states);
   *session = s;
   return DYNQ_OK;
 }
@@ -80,8 +104,20 @@ void dynq_session_free(dynq_session *session) {
     dynq_shape_plan_free(session->plans[i]);
   }
   dynq_shape_plan_free(session->retired);
+  dynq_steps_clear(session);
+  dynq_blocks_trim(&session->blocks, UINT64_MAX);
+  dynq_free(session->block_of);
   dynq_free(session->arena);
+  dynq_kept_free(session);
   dynq_free(session);
+}
+
+dynq_status dynq_session_cancel(dynq_session *session) {
+  if (session == NULL) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "session is NULL");
+  }
+  atomic_store(&session->interrupt.requested, true);
+  return DYNQ_OK;
 }
 
 dynq_status dynq_session_keep_all(dynq_session *session, int keep) {
@@ -137,8 +173,14 @@ dynq_status dynq_session_tensor(const dynq_session *session, const char *name, d
 
 dynq_status dynq_session_node_time(const dynq_session *session, size_t index, uint64_t *nanoseconds) {
   DYNQ_TRY(check_ran(session, nanoseconds, "nanoseconds"));
-  DYNQ_TRY(check_index(session->model, index, session->model->node_count, nanoseconds, "nanoseconds"));
+  DYNQ_TRY(check_index(session->model, index, session->model->all_node_count, nanoseconds, "nanoseconds"));
   *nanoseconds = session->times[index];
+  return DYNQ_OK;
+}
+
+dynq_status dynq_session_sizes_vary(const dynq_session *session, int *vary) {
+  DYNQ_TRY(check_ran(session, vary, "vary"));
+  *vary = session->plans[0]->stop < session->model->node_count;
   return DYNQ_OK;
 }
 

@@ -46,16 +46,16 @@ EACH_DTYPE(min, <)
 
 static dynq_status infer(dynq_op_node *node) {
   size_t axis, rank = 0, dims[DYNQ_MAX_RANK];
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_NUMERIC));
-  const dynq_op_tensor *x = node->inputs[0];
-  DYNQ_TRY(dynq_op_axis_attribute(node, 0, 0, x->rank, &axis));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(ArgMax, data), DYNQ_SET_NUMERIC));
+  const dynq_op_tensor *x = DYNQ_INPUT(node, ArgMax, data);
+  DYNQ_TRY(dynq_op_axis_attribute(node, DYNQ_ATTR(ArgMax, axis), x->rank, &axis));
   if (x->dims[axis] == 0) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "axis %zu has size 0; expected an element to choose", axis);
   }
   for (size_t d = 0; d < x->rank; d++) {
     if (d != axis) {
       dims[rank++] = x->dims[d];
-    } else if (dynq_op_int(node, 1, 1) != 0) {
+    } else if (dynq_op_int(node, DYNQ_ATTR(ArgMax, keepdims)) != 0) {
       dims[rank++] = 1;
     }
   }
@@ -66,42 +66,28 @@ static dynq_status infer(dynq_op_node *node) {
 typedef void (*search)(const void *arg, size_t begin, size_t end);
 
 static dynq_status run(const dynq_op_node *node, const search *searches) {
-  const dynq_op_tensor *x = node->inputs[0], *out = node->outputs[0];
+  const dynq_op_tensor *x = DYNQ_INPUT(node, ArgMax, data), *out = node->outputs[0];
   size_t axis;
-  DYNQ_TRY(dynq_op_axis_attribute(node, 0, 0, x->rank, &axis));
+  DYNQ_TRY(dynq_op_axis_attribute(node, DYNQ_ATTR(ArgMax, axis), x->rank, &axis));
   const arg_job job = {x->data, out->data, x->dims[axis], dynq_op_product(x, axis + 1, x->rank),
-                       dynq_op_int(node, 2, 0) != 0};
+                       dynq_op_int(node, DYNQ_ATTR(ArgMax, select_last_index)) != 0};
   dynq_op_parallel(node, out->count, x->count * sizeof(float), searches[x->dtype], &job);
   return DYNQ_OK;
 }
 
-#define LOOPS(name)                                                                                                    \
-  {[DYNQ_FLOAT32] = name##_float32,                                                                                    \
-   [DYNQ_INT64] = name##_int64,                                                                                        \
-   [DYNQ_INT32] = name##_int32,                                                                                        \
-   [DYNQ_UINT8] = name##_uint8,                                                                                        \
-   [DYNQ_INT8] = name##_int8}
-
 static dynq_status run_max(const dynq_op_node *node) {
-  static const search searches[] = LOOPS(max);
+  static const search searches[] = DYNQ_FOR_NUMERIC(max);
   return run(node, searches);
 }
 
 static dynq_status run_min(const dynq_op_node *node) {
-  static const search searches[] = LOOPS(min);
+  static const search searches[] = DYNQ_FOR_NUMERIC(min);
   return run(node, searches);
 }
 
-#define ARG(op_name, function)                                                                                         \
-  const dynq_op dynq_op_##op_name = {.name = #op_name,                                                                 \
-                                     .min_inputs = 1,                                                                  \
-                                     .max_inputs = 1,                                                                  \
-                                     .min_outputs = 1,                                                                 \
-                                     .max_outputs = 1,                                                                 \
-                                     .attributes = {{"axis", DYNQ_ATTRIBUTE_INT},                                      \
-                                                    {"keepdims", DYNQ_ATTRIBUTE_INT},                                  \
-                                                    {"select_last_index", DYNQ_ATTRIBUTE_INT}},                        \
-                                     .infer = infer,                                                                   \
-                                     .run = function}
-ARG(ArgMax, run_max);
-ARG(ArgMin, run_min);
+DYNQ_SAME_IN(ArgMax, data, ArgMin, data);
+DYNQ_SAME_ATTR(ArgMax, ArgMin, axis);
+DYNQ_SAME_ATTR(ArgMax, ArgMin, keepdims);
+DYNQ_SAME_ATTR(ArgMax, ArgMin, select_last_index);
+const dynq_op_code dynq_op_ArgMax = {infer, run_max};
+const dynq_op_code dynq_op_ArgMin = {infer, run_min};

@@ -55,17 +55,9 @@ DYNQ_PAIRS(prelu_float32, float, float, float, dynq_one_nan(a < 0.0f ? b * a : a
 DYNQ_PAIRS(prelu_int64, int64_t, int64_t, int64_t, (a < 0 ? WRAP64(b, *, a) : a))
 DYNQ_PAIRS(prelu_int32, int32_t, int32_t, int32_t, (a < 0 ? WRAP32(b, *, a) : a))
 
-/* Indexed by dtype. */
-#define LOOPS(name)                                                                                                    \
-  {[DYNQ_FLOAT32] = name##_float32,                                                                                    \
-   [DYNQ_INT64] = name##_int64,                                                                                        \
-   [DYNQ_INT32] = name##_int32,                                                                                        \
-   [DYNQ_UINT8] = name##_uint8,                                                                                        \
-   [DYNQ_INT8] = name##_int8}
-
 static dynq_status infer(dynq_op_node *node) {
-  DYNQ_TRY(dynq_op_expect_same(node, 0, DYNQ_SET_NUMERIC));
-  return dynq_pairs_shape(node, node->inputs[0]->dtype);
+  DYNQ_TRY(dynq_op_expect_same(node, DYNQ_IN(Add, A), DYNQ_SET_NUMERIC));
+  return dynq_pairs_shape(node, DYNQ_INPUT(node, Add, A)->dtype);
 }
 
 static dynq_status refuse_zeros(const dynq_op_tensor *divisor) {
@@ -80,43 +72,34 @@ static dynq_status refuse_zeros(const dynq_op_tensor *divisor) {
 }
 
 static dynq_status run_add(const dynq_op_node *node) {
-  static const dynq_walk_inner loops[] = LOOPS(add);
-  return dynq_pairs_run(node, loops[node->inputs[0]->dtype], NULL);
+  static const dynq_walk_inner loops[] = DYNQ_FOR_NUMERIC(add);
+  return dynq_pairs_run(node, loops[DYNQ_INPUT(node, Add, A)->dtype], NULL);
 }
 
 static dynq_status run_sub(const dynq_op_node *node) {
-  static const dynq_walk_inner loops[] = LOOPS(sub);
-  return dynq_pairs_run(node, loops[node->inputs[0]->dtype], NULL);
+  static const dynq_walk_inner loops[] = DYNQ_FOR_NUMERIC(sub);
+  return dynq_pairs_run(node, loops[DYNQ_INPUT(node, Sub, A)->dtype], NULL);
 }
 
 static dynq_status run_mul(const dynq_op_node *node) {
-  static const dynq_walk_inner loops[] = LOOPS(mul);
-  return dynq_pairs_run(node, loops[node->inputs[0]->dtype], NULL);
+  static const dynq_walk_inner loops[] = DYNQ_FOR_NUMERIC(mul);
+  return dynq_pairs_run(node, loops[DYNQ_INPUT(node, Mul, A)->dtype], NULL);
 }
 
 static dynq_status run_div(const dynq_op_node *node) {
-  static const dynq_walk_inner loops[] = LOOPS(div);
-  DYNQ_TRY(node->outputs[0]->count != 0 ? refuse_zeros(node->inputs[1]) : DYNQ_OK);
-  return dynq_pairs_run(node, loops[node->inputs[0]->dtype], NULL);
+  static const dynq_walk_inner loops[] = DYNQ_FOR_NUMERIC(div);
+  DYNQ_TRY(node->outputs[0]->count != 0 ? refuse_zeros(DYNQ_INPUT(node, Div, B)) : DYNQ_OK);
+  return dynq_pairs_run(node, loops[DYNQ_INPUT(node, Div, A)->dtype], NULL);
 }
 
-#define ARITHMETIC(op_name, function)                                                                                  \
-  const dynq_op dynq_op_##op_name = {.name = #op_name,                                                                 \
-                                     .min_inputs = 2,                                                                  \
-                                     .max_inputs = 2,                                                                  \
-                                     .min_outputs = 1,                                                                 \
-                                     .max_outputs = 1,                                                                 \
-                                     .in_place = 3,                                                                    \
-                                     .infer = infer,                                                                   \
-                                     .run = function}
-ARITHMETIC(Add, run_add);
-ARITHMETIC(Sub, run_sub);
-ARITHMETIC(Mul, run_mul);
-ARITHMETIC(Div, run_div);
+const dynq_op_code dynq_op_Add = {infer, run_add};
+const dynq_op_code dynq_op_Sub = {infer, run_sub};
+const dynq_op_code dynq_op_Mul = {infer, run_mul};
+const dynq_op_code dynq_op_Div = {infer, run_div};
 
 static dynq_status infer_mod(dynq_op_node *node) {
   DYNQ_TRY(infer(node));
-  const int64_t fmod_is = dynq_op_int(node, 0, 0);
+  const int64_t fmod_is = dynq_op_int(node, DYNQ_ATTR(Mod, fmod));
   if (fmod_is != 0 && fmod_is != 1) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "fmod is %lld; expected 0 or 1", (long long)fmod_is);
   }
@@ -124,28 +107,21 @@ static dynq_status infer_mod(dynq_op_node *node) {
 }
 
 static dynq_status run_mod(const dynq_op_node *node) {
-  static const dynq_walk_inner modulos[] = LOOPS(mod);
-  static const dynq_walk_inner remainders[] = LOOPS(fmod);
-  DYNQ_TRY(node->outputs[0]->count != 0 ? refuse_zeros(node->inputs[1]) : DYNQ_OK);
-  return dynq_pairs_run(node, (dynq_op_int(node, 0, 0) == 0 ? modulos : remainders)[node->inputs[0]->dtype], NULL);
+  static const dynq_walk_inner modulos[] = DYNQ_FOR_NUMERIC(mod);
+  static const dynq_walk_inner remainders[] = DYNQ_FOR_NUMERIC(fmod);
+  DYNQ_TRY(node->outputs[0]->count != 0 ? refuse_zeros(DYNQ_INPUT(node, Mod, B)) : DYNQ_OK);
+  const bool is_modulo = dynq_op_int(node, DYNQ_ATTR(Mod, fmod)) == 0;
+  return dynq_pairs_run(node, (is_modulo ? modulos : remainders)[DYNQ_INPUT(node, Mod, A)->dtype], NULL);
 }
 
-const dynq_op dynq_op_Mod = {.name = "Mod",
-                             .min_inputs = 2,
-                             .max_inputs = 2,
-                             .min_outputs = 1,
-                             .max_outputs = 1,
-                             .in_place = 3,
-                             .attributes = {{"fmod", DYNQ_ATTRIBUTE_INT}},
-                             .infer = infer_mod,
-                             .run = run_mod};
+const dynq_op_code dynq_op_Mod = {infer_mod, run_mod};
 
 /* The slope is broadcast to x, and not x to the slope. */
 static dynq_status infer_prelu(dynq_op_node *node) {
-  DYNQ_TRY(dynq_op_expect_same(node, 0, DYNQ_SET_FLOAT | DYNQ_SET_INDEX));
-  const dynq_op_tensor *x = node->inputs[0];
+  DYNQ_TRY(dynq_op_expect_same(node, DYNQ_IN(PRelu, X), DYNQ_SET_FLOAT | DYNQ_SET_INDEX));
+  const dynq_op_tensor *x = DYNQ_INPUT(node, PRelu, X);
   size_t rank, dims[DYNQ_MAX_RANK];
-  DYNQ_TRY(dynq_op_broadcast(x, node->inputs[1], &rank, dims));
+  DYNQ_TRY(dynq_op_broadcast(x, DYNQ_INPUT(node, PRelu, slope), &rank, dims));
   bool same = rank == x->rank;
   for (size_t d = 0; d < rank && same; d++) {
     same = dims[d] == x->dims[d];
@@ -158,14 +134,7 @@ static dynq_status infer_prelu(dynq_op_node *node) {
 static dynq_status run_prelu(const dynq_op_node *node) {
   static const dynq_walk_inner loops[] = {
       [DYNQ_FLOAT32] = prelu_float32, [DYNQ_INT64] = prelu_int64, [DYNQ_INT32] = prelu_int32};
-  return dynq_pairs_run(node, loops[node->inputs[0]->dtype], NULL);
+  return dynq_pairs_run(node, loops[DYNQ_INPUT(node, PRelu, X)->dtype], NULL);
 }
 
-const dynq_op dynq_op_PRelu = {.name = "PRelu",
-                               .min_inputs = 2,
-                               .max_inputs = 2,
-                               .min_outputs = 1,
-                               .max_outputs = 1,
-                               .in_place = 1,
-                               .infer = infer_prelu,
-                               .run = run_prelu};
+const dynq_op_code dynq_op_PRelu = {infer_prelu, run_prelu};

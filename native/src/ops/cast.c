@@ -69,8 +69,10 @@ static const cast_body casts[DYNQ_INT8 + 1][DYNQ_INT8 + 1] = {
     [DYNQ_INT8] = OF_INTEGER(int8),
 };
 
+DYNQ_SAME_IN(Cast, input, CastLike, input);
+
 static dynq_status run(const dynq_op_node *node) {
-  const dynq_op_tensor *x = node->inputs[0], *out = node->outputs[0];
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Cast, input), *out = node->outputs[0];
   const cast_job job = {x->data, out->data};
   dynq_op_parallel(node, out->count, out->count * sizeof(float), casts[x->dtype][out->dtype], &job);
   return DYNQ_OK;
@@ -79,38 +81,23 @@ static dynq_status run(const dynq_op_node *node) {
 /* `saturate` is about 8-bit floats and `round_mode` about one of them, which dynq does not have. */
 static dynq_status infer_cast(dynq_op_node *node) {
   dynq_dtype dtype;
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_ANY));
-  if (!node->attributes[0].present) {
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(Cast, input), DYNQ_SET_ANY));
+  if (!node->attributes[DYNQ_ATTR(Cast, to)].present) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "attribute to is left out; expected the number of an ONNX type");
   }
-  DYNQ_TRY(dynq_op_dtype_of_onnx(node->attributes[0].i, &dtype));
-  dynq_op_set_output(node, 0, dtype, node->inputs[0]->rank, node->inputs[0]->dims);
+  DYNQ_TRY(dynq_op_dtype_of_onnx(node->attributes[DYNQ_ATTR(Cast, to)].i, &dtype));
+  dynq_op_set_output(node, 0, dtype, DYNQ_INPUT(node, Cast, input)->rank, DYNQ_INPUT(node, Cast, input)->dims);
   return DYNQ_OK;
 }
 
 static dynq_status infer_cast_like(dynq_op_node *node) {
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_ANY));
-  DYNQ_TRY(dynq_op_expect(node, 1, DYNQ_SET_ANY));
-  dynq_op_set_output(node, 0, node->inputs[1]->dtype, node->inputs[0]->rank, node->inputs[0]->dims);
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(CastLike, input), DYNQ_SET_ANY));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(CastLike, target_type), DYNQ_SET_ANY));
+  const dynq_op_tensor *x = DYNQ_INPUT(node, CastLike, input);
+  dynq_op_set_output(node, 0, DYNQ_INPUT(node, CastLike, target_type)->dtype, x->rank, x->dims);
   return DYNQ_OK;
 }
 
-const dynq_op dynq_op_Cast = {
-    .name = "Cast",
-    .min_inputs = 1,
-    .max_inputs = 1,
-    .min_outputs = 1,
-    .max_outputs = 1,
-    .attributes = {{"to", DYNQ_ATTRIBUTE_INT}, {"saturate", DYNQ_ATTRIBUTE_INT}, {"round_mode", DYNQ_ATTRIBUTE_STRING}},
-    .infer = infer_cast,
-    .run = run};
+const dynq_op_code dynq_op_Cast = {infer_cast, run};
 
-const dynq_op dynq_op_CastLike = {
-    .name = "CastLike",
-    .min_inputs = 2,
-    .max_inputs = 2,
-    .min_outputs = 1,
-    .max_outputs = 1,
-    .attributes = {{"saturate", DYNQ_ATTRIBUTE_INT}, {"round_mode", DYNQ_ATTRIBUTE_STRING}},
-    .infer = infer_cast_like,
-    .run = run};
+const dynq_op_code dynq_op_CastLike = {infer_cast_like, run};

@@ -1,5 +1,5 @@
 /*
- * What the ops' infer() checks again and again.
+ * Checks that the infer() of many ops share.
  */
 #include "checks.h"
 
@@ -40,6 +40,16 @@ dynq_status dynq_op_expect_rank(const dynq_op_node *node, size_t i, size_t rank)
   return node->inputs[i]->rank == rank ? DYNQ_OK
                                        : dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "input %zu has rank %zu; expected %zu",
                                                    i, node->inputs[i]->rank, rank);
+}
+
+dynq_status dynq_op_check_lengths(const dynq_op_node *node, size_t i, size_t count) {
+  const dynq_op_tensor *t = dynq_op_input(node, i);
+  if (t == NULL || (t->dtype == DYNQ_INT64 && t->rank == 1 && t->dims[0] == count)) {
+    return DYNQ_OK;
+  }
+  return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
+                   "%s is %s of %zu dimensions and %zu elements; expected int64, one for each of %zu sequences",
+                   node->op->inputs[i].name, dynq_dtype_name(t->dtype), t->rank, t->count, count);
 }
 
 dynq_status dynq_op_static_values(const dynq_op_node *node, size_t i, size_t max, size_t *count, int64_t *values) {
@@ -83,9 +93,8 @@ dynq_status dynq_op_ints(const dynq_op_node *node, size_t attribute, size_t coun
   return DYNQ_OK;
 }
 
-dynq_status dynq_op_axis_attribute(const dynq_op_node *node, size_t attribute, int64_t otherwise, size_t rank,
-                                   size_t *axis) {
-  return dynq_op_axis(dynq_op_int(node, attribute, otherwise), rank, axis);
+dynq_status dynq_op_axis_attribute(const dynq_op_node *node, size_t attribute, size_t rank, size_t *axis) {
+  return dynq_op_axis(dynq_op_int(node, attribute), rank, axis);
 }
 
 dynq_status dynq_op_axes(size_t count, const int64_t *axes, size_t rank, size_t *at, unsigned *set) {
@@ -129,6 +138,14 @@ dynq_status dynq_op_dtype_of_onnx(int64_t number, dynq_dtype *dtype) {
 }
 
 bool dynq_op_string_is(const dynq_op_node *node, size_t attribute, const char *text) {
-  const dynq_attribute *a = &node->attributes[attribute];
-  return a->present && strcmp(a->string, text) == 0;
+  const char *given = dynq_op_string(node, attribute);
+  return given != NULL && strcmp(given, text) == 0;
+}
+
+size_t dynq_op_choice(const dynq_op_node *node, size_t attribute, size_t count, const char *const *names) {
+  size_t index = 0;
+  while (index < count && !dynq_op_string_is(node, attribute, names[index])) {
+    index++;
+  }
+  return index;
 }

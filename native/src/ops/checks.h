@@ -1,12 +1,12 @@
 /*
- * What the ops' infer() checks again and again.
+ * Checks that the infer() of many ops share.
  */
 #ifndef DYNQ_CHECKS_H
 #define DYNQ_CHECKS_H
 
-#include "../alloc.h"
-#include "../model/op.h"
-#include "../status.h"
+#include "../base/alloc.h"
+#include "../base/status.h"
+#include "op.h"
 
 /* Sets of dtypes. */
 #define DYNQ_SET(dtype) (1u << (unsigned)(dtype))
@@ -18,6 +18,14 @@
 #define DYNQ_SET_NUMERIC (DYNQ_SET_FLOAT | DYNQ_SET_INTEGER)
 #define DYNQ_SET_ANY (DYNQ_SET_NUMERIC | DYNQ_SET_BOOL)
 
+/* An array of the functions name_<dtype> of the numeric dtypes, indexed by dtype. */
+#define DYNQ_FOR_NUMERIC(name)                                                                                         \
+  {[DYNQ_FLOAT32] = name##_float32,                                                                                    \
+   [DYNQ_INT64] = name##_int64,                                                                                        \
+   [DYNQ_INT32] = name##_int32,                                                                                        \
+   [DYNQ_UINT8] = name##_uint8,                                                                                        \
+   [DYNQ_INT8] = name##_int8}
+
 /* Input i is there and its dtype is in the set. */
 dynq_status dynq_op_expect(const dynq_op_node *node, size_t i, unsigned dtypes);
 /* Inputs first to input_count are there and have the dtype of input `first`, which is in the set. */
@@ -26,20 +34,24 @@ dynq_status dynq_op_expect_same(const dynq_op_node *node, size_t first, unsigned
 dynq_status dynq_op_expect_rank(const dynq_op_node *node, size_t i, size_t rank);
 /* Input i, static, int64 or int32 of rank 0 or 1 and at most `max` elements, into `values`. */
 dynq_status dynq_op_static_values(const dynq_op_node *node, size_t i, size_t max, size_t *count, int64_t *values);
-/* The ints of an attribute, exactly `count`; `otherwise` for all where it is left out. */
+/* The ints of an attribute, exactly `count`; `otherwise` for all if it is left out. */
 dynq_status dynq_op_ints(const dynq_op_node *node, size_t attribute, size_t count, int64_t otherwise, int64_t *values);
-/* An attribute that is an axis; `otherwise` where it is left out. */
-dynq_status dynq_op_axis_attribute(const dynq_op_node *node, size_t attribute, int64_t otherwise, size_t rank,
-                                   size_t *axis);
+/* Reads an attribute that is an axis and has a default. */
+dynq_status dynq_op_axis_attribute(const dynq_op_node *node, size_t attribute, size_t rank, size_t *axis);
 /* `count` distinct axes, negative ones counted from the end: at[i] is axis i; a bit of *set for each. */
 dynq_status dynq_op_axes(size_t count, const int64_t *axes, size_t rank, size_t *at, unsigned *set);
 /* From ONNX's number of a type, as in Cast's `to`. */
 dynq_status dynq_op_dtype_of_onnx(int64_t number, dynq_dtype *dtype);
 
-/* Whether a string attribute is `text`; false where it is left out. */
-bool dynq_op_string_is(const dynq_op_node *node, size_t attribute, const char *text);
+/* Input i, where it is given, is int64 with one element for each of `count` sequences. */
+dynq_status dynq_op_check_lengths(const dynq_op_node *node, size_t i, size_t count);
 
-/* Product of dims [from, to); SIZE_MAX where it overflows, which takes another axis of size 0. */
+/* Returns whether a string attribute, or else its default, is `text`; false if it has neither. */
+bool dynq_op_string_is(const dynq_op_node *node, size_t attribute, const char *text);
+/* Returns which of `count` names it is; `count` if none. */
+size_t dynq_op_choice(const dynq_op_node *node, size_t attribute, size_t count, const char *const *names);
+
+/* Product of dims [from, to); SIZE_MAX if it overflows, which takes another axis of size 0. */
 static inline size_t dynq_op_product(const dynq_op_tensor *t, size_t from, size_t to) {
   size_t product = 1;
   for (size_t i = from; i < to; i++) {
@@ -48,7 +60,7 @@ static inline size_t dynq_op_product(const dynq_op_tensor *t, size_t from, size_
   return product;
 }
 
-/* Output 0 with the dtype and the shape of `t`. */
+/* Gives output `i` the dtype and the shape of `t`. */
 static inline dynq_status dynq_op_set_like(dynq_op_node *node, size_t i, const dynq_op_tensor *t) {
   dynq_op_set_output(node, i, t->dtype, t->rank, t->dims);
   return DYNQ_OK;

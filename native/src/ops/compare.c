@@ -22,17 +22,17 @@ DYNQ_PAIRS(or_bool, uint8_t, uint8_t, uint8_t, (uint8_t)((a != 0) | (b != 0)))
 DYNQ_PAIRS(xor_bool, uint8_t, uint8_t, uint8_t, (uint8_t)((a != 0) ^ (b != 0)))
 
 static dynq_status infer_equal(dynq_op_node *node) {
-  DYNQ_TRY(dynq_op_expect_same(node, 0, DYNQ_SET_ANY));
+  DYNQ_TRY(dynq_op_expect_same(node, DYNQ_IN(Equal, A), DYNQ_SET_ANY));
   return dynq_pairs_shape(node, DYNQ_BOOL);
 }
 
 static dynq_status infer_order(dynq_op_node *node) {
-  DYNQ_TRY(dynq_op_expect_same(node, 0, DYNQ_SET_NUMERIC));
+  DYNQ_TRY(dynq_op_expect_same(node, DYNQ_IN(Equal, A), DYNQ_SET_NUMERIC));
   return dynq_pairs_shape(node, DYNQ_BOOL);
 }
 
 static dynq_status infer_logic(dynq_op_node *node) {
-  DYNQ_TRY(dynq_op_expect_same(node, 0, DYNQ_SET_BOOL));
+  DYNQ_TRY(dynq_op_expect_same(node, DYNQ_IN(Equal, A), DYNQ_SET_BOOL));
   return dynq_pairs_shape(node, DYNQ_BOOL);
 }
 
@@ -40,15 +40,9 @@ static dynq_status infer_logic(dynq_op_node *node) {
 #define COMPARISON(op_name, check, ...)                                                                                \
   static dynq_status run_##op_name(const dynq_op_node *node) {                                                         \
     static const dynq_walk_inner loops[] = {__VA_ARGS__};                                                              \
-    return dynq_pairs_run(node, loops[node->inputs[0]->dtype], NULL);                                                  \
+    return dynq_pairs_run(node, loops[DYNQ_INPUT(node, op_name, A)->dtype], NULL);                                     \
   }                                                                                                                    \
-  const dynq_op dynq_op_##op_name = {.name = #op_name,                                                                 \
-                                     .min_inputs = 2,                                                                  \
-                                     .max_inputs = 2,                                                                  \
-                                     .min_outputs = 1,                                                                 \
-                                     .max_outputs = 1,                                                                 \
-                                     .infer = check,                                                                   \
-                                     .run = run_##op_name}
+  const dynq_op_code dynq_op_##op_name = {check, run_##op_name}
 #define NUMERIC_LOOPS(name)                                                                                            \
   [DYNQ_FLOAT32] = name##_float32, [DYNQ_INT64] = name##_int64, [DYNQ_INT32] = name##_int32,                           \
   [DYNQ_UINT8] = name##_uint8, [DYNQ_INT8] = name##_int8
@@ -104,9 +98,9 @@ CHOOSE(int32_t)
 CHOOSE(uint8_t)
 
 static dynq_status infer_where(dynq_op_node *node) {
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_BOOL));
-  DYNQ_TRY(dynq_op_expect_same(node, 1, DYNQ_SET_ANY));
-  return dynq_pairs_shape(node, node->inputs[1]->dtype);
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(Where, condition), DYNQ_SET_BOOL));
+  DYNQ_TRY(dynq_op_expect_same(node, DYNQ_IN(Where, X), DYNQ_SET_ANY));
+  return dynq_pairs_shape(node, DYNQ_INPUT(node, Where, X)->dtype);
 }
 
 static dynq_status run_where(const dynq_op_node *node) {
@@ -115,7 +109,7 @@ static dynq_status run_where(const dynq_op_node *node) {
                                           [DYNQ_UINT8] = choose_uint8_t, [DYNQ_INT8] = choose_uint8_t};
   dynq_walk walk;
   dynq_walk_begin(&walk, node->outputs[0]);
-  for (size_t i = 0; i < 3; i++) {
+  for (size_t i = DYNQ_IN(Where, condition); i <= DYNQ_IN(Where, Y); i++) {
     dynq_walk_add(&walk, node->inputs[i]);
   }
   walk.inner = loops[node->outputs[0]->dtype];
@@ -123,11 +117,4 @@ static dynq_status run_where(const dynq_op_node *node) {
   return DYNQ_OK;
 }
 
-const dynq_op dynq_op_Where = {.name = "Where",
-                               .min_inputs = 3,
-                               .max_inputs = 3,
-                               .min_outputs = 1,
-                               .max_outputs = 1,
-                               .in_place = 6,
-                               .infer = infer_where,
-                               .run = run_where};
+const dynq_op_code dynq_op_Where = {infer_where, run_where};

@@ -1,7 +1,7 @@
 /*
  * Concat and Split: parts of a tensor along one axis.
  */
-#include "../alloc.h"
+#include "../base/alloc.h"
 #include "checks.h"
 #include "walk.h"
 
@@ -9,12 +9,12 @@
 
 static dynq_status infer_concat(dynq_op_node *node) {
   size_t axis, dims[DYNQ_MAX_RANK];
-  DYNQ_TRY(dynq_op_expect_same(node, 0, DYNQ_SET_ANY));
-  const dynq_op_tensor *first = node->inputs[0];
-  if (!node->attributes[0].present) {
+  DYNQ_TRY(dynq_op_expect_same(node, DYNQ_IN(Concat, inputs), DYNQ_SET_ANY));
+  const dynq_op_tensor *first = DYNQ_INPUT(node, Concat, inputs);
+  if (!node->attributes[DYNQ_ATTR(Concat, axis)].present) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "attribute axis is left out; expected an axis");
   }
-  DYNQ_TRY(dynq_op_axis(node->attributes[0].i, first->rank, &axis));
+  DYNQ_TRY(dynq_op_axis(node->attributes[DYNQ_ATTR(Concat, axis)].i, first->rank, &axis));
   memcpy(dims, first->dims, sizeof dims);
   for (size_t i = 1; i < node->input_count; i++) {
     const dynq_op_tensor *t = node->inputs[i];
@@ -38,7 +38,7 @@ static dynq_status run_concat(const dynq_op_node *node) {
   const dynq_op_tensor *out = node->outputs[0];
   size_t axis;
   ptrdiff_t to_strides[DYNQ_MAX_RANK], from_strides[DYNQ_MAX_RANK];
-  DYNQ_TRY(dynq_op_axis(node->attributes[0].i, out->rank, &axis));
+  DYNQ_TRY(dynq_op_axis(node->attributes[DYNQ_ATTR(Concat, axis)].i, out->rank, &axis));
   if (out->count == 0) {
     return DYNQ_OK;
   }
@@ -53,36 +53,31 @@ static dynq_status run_concat(const dynq_op_node *node) {
   return DYNQ_OK;
 }
 
-const dynq_op dynq_op_Concat = {.name = "Concat",
-                                .min_inputs = 1,
-                                .max_inputs = DYNQ_OP_MAX_INPUTS,
-                                .min_outputs = 1,
-                                .max_outputs = 1,
-                                .attributes = {{"axis", DYNQ_ATTRIBUTE_INT}},
-                                .infer = infer_concat,
-                                .run = run_concat};
+const dynq_op_code dynq_op_Concat = {infer_concat, run_concat};
 
 /* ---- Split: into as many parts as the input or num_outputs says, the last of which may be no outputs ---- */
 
 /* The size of part i: as the input says, else equal ones of which the last may be smaller. */
 static size_t part_size(const dynq_op_node *node, size_t axis, size_t i) {
-  const dynq_op_tensor *x = node->inputs[0], *split = dynq_op_input(node, 1);
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Split, input), *split = DYNQ_GIVEN(node, Split, split);
   if (split != NULL) {
     return (size_t)dynq_op_value(split, i);
   }
-  const size_t size = x->dims[axis], parts = (size_t)dynq_op_int(node, 1, 1);
+  const size_t size = x->dims[axis], parts = (size_t)dynq_op_int(node, DYNQ_ATTR(Split, num_outputs));
   const size_t each = size / parts + (size % parts != 0 ? 1 : 0);
   const size_t before = each * i < size ? each * i : size;
   return size - before < each ? size - before : each;
 }
 
 static dynq_status check_split(const dynq_op_node *node, size_t axis) {
-  const dynq_op_tensor *split = node->inputs[1];
-  size_t left = node->inputs[0]->dims[axis];
-  if (split->rank != 1 || split->count < node->output_count || node->attributes[1].present) {
+  const dynq_op_tensor *split = DYNQ_INPUT(node, Split, split);
+  size_t left = DYNQ_INPUT(node, Split, input)->dims[axis];
+  if (split->rank != 1 || split->count < node->output_count ||
+      node->attributes[DYNQ_ATTR(Split, num_outputs)].present) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
                      "split has %zu sizes for %zu outputs%s; expected one for each and no num_outputs", split->count,
-                     node->output_count, node->attributes[1].present ? " and there is num_outputs" : "");
+                     node->output_count,
+                     node->attributes[DYNQ_ATTR(Split, num_outputs)].present ? " and there is num_outputs" : "");
   }
   for (size_t i = 0; i < split->count; i++) {
     const int64_t size = dynq_op_value(split, i);
@@ -99,16 +94,16 @@ static dynq_status check_split(const dynq_op_node *node, size_t axis) {
 
 static dynq_status infer_split(dynq_op_node *node) {
   size_t axis, dims[DYNQ_MAX_RANK];
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_ANY));
-  const dynq_op_tensor *x = node->inputs[0];
-  DYNQ_TRY(dynq_op_axis_attribute(node, 0, 0, x->rank, &axis));
-  if (dynq_op_input(node, 1) != NULL) {
-    DYNQ_TRY(dynq_op_expect(node, 1, DYNQ_SET_INDEX));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(Split, input), DYNQ_SET_ANY));
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Split, input);
+  DYNQ_TRY(dynq_op_axis_attribute(node, DYNQ_ATTR(Split, axis), x->rank, &axis));
+  if (DYNQ_GIVEN(node, Split, split) != NULL) {
+    DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(Split, split), DYNQ_SET_INDEX));
     DYNQ_TRY(check_split(node, axis));
-  } else if (dynq_op_int(node, 1, 0) < (int64_t)node->output_count) {
+  } else if (dynq_op_int(node, DYNQ_ATTR(Split, num_outputs)) < (int64_t)node->output_count) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
                      "num_outputs is %lld and split is left out; expected one of them, for %zu outputs",
-                     (long long)dynq_op_int(node, 1, 0), node->output_count);
+                     (long long)dynq_op_int(node, DYNQ_ATTR(Split, num_outputs)), node->output_count);
   }
   memcpy(dims, x->dims, sizeof dims);
   for (size_t i = 0; i < node->output_count; i++) {
@@ -119,10 +114,10 @@ static dynq_status infer_split(dynq_op_node *node) {
 }
 
 static dynq_status run_split(const dynq_op_node *node) {
-  const dynq_op_tensor *x = node->inputs[0];
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Split, input);
   size_t axis;
   ptrdiff_t to_strides[DYNQ_MAX_RANK], from_strides[DYNQ_MAX_RANK];
-  DYNQ_TRY(dynq_op_axis_attribute(node, 0, 0, x->rank, &axis));
+  DYNQ_TRY(dynq_op_axis_attribute(node, DYNQ_ATTR(Split, axis), x->rank, &axis));
   if (x->count == 0) {
     return DYNQ_OK;
   }
@@ -139,12 +134,4 @@ static dynq_status run_split(const dynq_op_node *node) {
   return DYNQ_OK;
 }
 
-const dynq_op dynq_op_Split = {.name = "Split",
-                               .min_inputs = 1,
-                               .max_inputs = 2,
-                               .min_outputs = 1,
-                               .max_outputs = DYNQ_OP_MAX_INPUTS,
-                               .static_inputs = 1u << 1,
-                               .attributes = {{"axis", DYNQ_ATTRIBUTE_INT}, {"num_outputs", DYNQ_ATTRIBUTE_INT}},
-                               .infer = infer_split,
-                               .run = run_split};
+const dynq_op_code dynq_op_Split = {infer_split, run_split};

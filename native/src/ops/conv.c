@@ -1,273 +1,247 @@
 /*
- * Blocks of positions, each by one thread.
- *
- * Positions are the lanes in float32 (conv_planes.c) and of quantization (conv_int8.c), or outputs and the values of a row
- * are (conv_rows.c). The order of each sum is the same.
+ * Conv, and with weights that are prepared: dynq.Conv (int8) and dynq.ConvFloat.
  */
-#include "../status.h"
-#include "../threads.h"
-#include "../work.h"
-#include "conv_run.h"
-#include "gemm.h"
-#include "walk.h"
+#include "../conv/conv.h"
+#include "checks.h"
+#include "layer_attributes.h"
+#include "window.h"
 
-#include <math.h>
+#include <string.h>
 
-enum {
-  LEAST_POSITIONS = 24,    /* of a block: fewer do not pay for reading the weights */
-  SOME_POSITIONS = 64,     /* of one that leaves a thread with others to do */
-  ROWS_ELEMENTS = 1 << 17, /* of a block's rows: they stay in L2, as do its outputs of */
-  OUTPUT_ELEMENTS = 1 << 16,
-  WEIGHT_ELEMENTS = 1 << 16, /* of a strip */
-  LANES_LEAST = 96,          /* positions of a block where they are the lanes, */
-  LANES_MOST = 16384,
-  LANES_ELEMENTS = 1 << 15, /* and of the input under it */
-  LANES_K = 320,            /* more leave L1 */
-  FEW_OUTPUTS = 16,         /* of a group: fewer leave lanes empty, */
-  FEW_POSITIONS = 64,       /* as do fewer positions, */
-  WIDE_TAPS = 16,
-  FEW_COLUMNS = 8, /* or, in int8, fewer in a row of the output */
-  MACS_PER_NANOSECOND = 32,
-  ELEMENTS_PER_NANOSECOND = 4
-};
+/* ---- What they share ---- */
 
-void dynq_conv_flatten(dynq_conv *c) {
-  const dynq_conv_axis columns = c->axis[1];
-  if (columns.in == 1 && columns.out == 1 && columns.taps == 1 && columns.first == 0) {
-    c->axis[1] = c->axis[0];
-    c->axis[0] = columns;
+DYNQ_PARAMETERS_FOLLOW(dynq_Conv);
+DYNQ_PARAMETERS_FOLLOW(dynq_ConvFloat);
+
+DYNQ_SAME_IN(Conv, X, dynq_Conv, x);
+DYNQ_SAME_IN(Conv, B, dynq_Conv, bias);
+DYNQ_SAME_IN(Conv, X, dynq_ConvFloat, x);
+DYNQ_SAME_IN(Conv, B, dynq_ConvFloat, bias);
+
+static dynq_status read_images(const dynq_op_node *node, dynq_conv *conv) {
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Conv, X);
+  DYNQ_TRY(dynq_op_check_f32(node, DYNQ_IN(Conv, X), "x", 3));
+  if (x->rank > 4) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "x has %zu dimensions; expected 3 (N, C, W) or 4 (N, C, H, W)",
+                     x->rank);
   }
+  *conv = (dynq_conv){.kernels = node->kernels,
+                      .images = x->dims[0],
+                      .groups = 1,
+                      .channels = x->dims[1],
+                      .x = x->data,
+                      .y = node->outputs[0]->data};
+  return DYNQ_OK;
 }
 
-size_t dynq_conv_k(const dynq_conv *c) {
-  return dynq_size_mul(dynq_size_mul(c->axis[0].taps, c->axis[1].taps), c->channels);
-}
-
-static size_t span_of(const dynq_conv_axis *a, size_t n) {
-  return a->taps == 0
-             ? 0
-             : dynq_size_add(dynq_size_mul(n - 1, a->stride), dynq_size_add(dynq_size_mul(a->taps - 1, a->step), 1));
-}
-
-/* ---- What is done ---- */
-
-/* Blocks of about `most` positions: whole rows of the output where several rows go into one, whole images where several
- * images do. */
-static void choose_blocks(dynq_conv_plan *r, size_t most) {
-  const size_t rows = r->c->axis[0].positions, columns = r->c->axis[1].positions;
-  r->blocks[1] = dynq_conv_parts(columns, most);
-  r->block[1] = dynq_conv_parts(columns, r->blocks[1]);
-  r->blocks[0] = r->blocks[1] > 1 ? rows : dynq_conv_parts(rows, dynq_conv_clamp(most / columns, 1, rows));
-  r->block[0] = dynq_conv_parts(rows, r->blocks[0]);
-  const bool whole = r->blocks[0] * r->blocks[1] == 1 && !r->positions_are_lanes && !r->c->per_image;
-  r->image_blocks =
-      whole ? dynq_conv_parts(r->c->images, dynq_conv_clamp(most / (rows * columns), 1, r->c->images)) : r->c->images;
-  r->block_images = dynq_conv_parts(r->c->images, r->image_blocks);
-}
-
-/* Rows of a block's positions lie in the transposed input, equally far from each other. */
-static bool rows_in_place(const dynq_conv_plan *r) {
-  const dynq_conv_axis *a = r->c->axis;
-  const bool one_run = a[0].taps <= 1 && (a[1].taps <= 1 || a[1].step == 1);
-  return one_run && r->block_images == 1 &&
-         (r->block[0] == 1 || r->block[1] == 1 ||
-          dynq_size_mul(a[0].stride, span_of(&a[1], r->block[1])) == dynq_size_mul(r->block[1], a[1].stride));
-}
-
-static void plan_memory(dynq_conv_plan *r) {
-  const dynq_conv *c = r->c;
-  const bool int8 = c->packed != NULL;
-  const size_t positions = r->block_images * r->block[0] * r->block[1];
-  if (r->positions_are_lanes && !int8) {
-    dynq_conv_planes_plan(r);
-    r->y_bytes = dynq_conv_floats(dynq_conv_planes_outputs(r), 1);
-  } else {
-    if (r->positions_are_lanes) {
-      dynq_conv_int8_plan(r);
-    } else {
-      const size_t places = dynq_size_mul(span_of(&c->axis[0], r->block[0]), span_of(&c->axis[1], r->block[1]));
-      r->window_bytes = dynq_conv_floats(places, c->channels);
-      r->rows_bytes = r->copied ? dynq_conv_floats(positions, r->k) : 0;
-    }
-    r->y_bytes = dynq_conv_floats(positions, int8 ? c->outputs : r->strip);
-    r->tile_bytes = dynq_conv_floats(dynq_conv_parts(positions, DYNQ_PANEL) * DYNQ_PANEL, r->strip);
-    r->lhs_bytes = int8 ? dynq_lhs_bytes(positions, r->k) : 0;
+/* Splits x's channels and the outputs among the groups; a group takes w_channels. */
+static dynq_status set_groups(const dynq_op_node *node, size_t attribute, size_t w_channels, size_t outputs,
+                              dynq_conv *conv) {
+  const int64_t group = dynq_op_int(node, attribute);
+  if (group < 1 || outputs % (size_t)group != 0 || dynq_size_mul(w_channels, (size_t)group) != conv->channels) {
+    return dynq_fail(
+        DYNQ_ERROR_INVALID_ARGUMENT,
+        "x has %zu channels, the weight %zu outputs of %zu channels, group is %lld; they do not go together",
+        conv->channels, outputs, w_channels, (long long)group);
   }
-  const size_t inputs = dynq_size_add(r->offset_bytes, dynq_size_add(r->window_bytes, r->rows_bytes)),
-               outputs = dynq_size_add(r->y_bytes, r->tile_bytes);
-  r->memory_each = dynq_size_add(dynq_size_add(inputs, outputs), r->lhs_bytes);
-  r->image_bytes = int8 && c->per_image ? dynq_conv_round_up(dynq_size_mul(c->images, sizeof *r->images)) : 0;
+  conv->groups = (size_t)group;
+  conv->channels = w_channels;
+  conv->outputs = outputs / (size_t)group;
+  return DYNQ_OK;
 }
 
-/* Where lanes are full; weights with zero-points need sums of the rows, which conv_rows.c has. */
-static bool positions_are_lanes(const dynq_conv_plan *r) {
-  const dynq_conv *c = r->c;
-  const size_t positions = c->axis[0].positions * c->axis[1].positions;
-  if (c->packed != NULL) {
-    const dynq_conv_axis *a = c->axis;
-    const bool one_run = a[0].taps <= 1 && (a[1].taps <= 1 || a[1].step == 1); /* rows need not be written out */
-    return r->k != 0 && a[1].positions >= FEW_COLUMNS && c->packed->info.zero_point == NULL &&
-           (!one_run || a[1].stride == 1);
+static dynq_status set_windows(const dynq_op_node *node, const size_t *kernel, dynq_conv *conv) {
+  dynq_window w;
+  DYNQ_TRY(dynq_window_of(node, kernel, false, &w));
+  for (size_t d = 0; d < 2; d++) {
+    conv->axis[d] = (dynq_conv_axis){.in = w.in[d],
+                                     .positions = w.out[d],
+                                     .stride = w.stride[d],
+                                     .taps = w.kernel[d],
+                                     .step = w.dilation[d],
+                                     .first = -(ptrdiff_t)w.before[d],
+                                     .out = w.out[d],
+                                     .out_stride = 1};
   }
-  return (positions >= FEW_POSITIONS && r->k <= LANES_K) || (c->outputs < FEW_OUTPUTS && positions > c->outputs);
+  return DYNQ_OK;
 }
 
-/* False where there is nothing to write. */
-static bool plan(dynq_conv_plan *r, const dynq_conv *c, size_t threads) {
-  *r = (dynq_conv_plan){
-      .c = c, .k = dynq_conv_k(c), .panels = dynq_conv_parts(c->outputs, DYNQ_PANEL), .group_blocks = c->groups};
-  const size_t positions = dynq_size_mul(c->axis[0].positions, c->axis[1].positions);
-  const size_t all = dynq_size_mul(dynq_size_mul(c->images, c->groups), positions);
-  if (all == 0 || c->outputs == 0) {
-    return false;
+static dynq_status set_bias(const dynq_op_node *node, dynq_conv *conv) {
+  const dynq_op_tensor *bias = DYNQ_GIVEN(node, Conv, B);
+  const size_t outputs = conv->groups * conv->outputs;
+  if (bias != NULL) {
+    DYNQ_TRY(dynq_op_check_shape(bias, "bias", 1, &outputs));
+    conv->bias = bias->data;
   }
-  const size_t speed = c->packed != NULL ? c->kernels->gemm->macs_per_nanosecond : MACS_PER_NANOSECOND;
-  const size_t elements = dynq_size_mul(all, r->k), macs = dynq_size_mul(elements, c->outputs);
-  const size_t worth = dynq_work_parts(threads, dynq_size_mul(all, r->panels),
-                                       dynq_size_add(macs / speed, elements / ELEMENTS_PER_NANOSECOND));
-  r->positions_are_lanes = positions_are_lanes(r);
-  const size_t share = worth > 1 ? all / (4 * worth) : all; /* of each block, so that no thread waits long */
-  if (r->positions_are_lanes && c->packed == NULL) {
-    const size_t each = dynq_size_mul(c->channels, c->axis[0].stride * c->axis[1].stride);
-    const size_t inputs = dynq_conv_clamp(LANES_ELEMENTS / dynq_size_add(each, 1), LANES_LEAST, LANES_MOST);
-    const size_t outputs = dynq_conv_clamp(OUTPUT_ELEMENTS / c->outputs, LANES_LEAST, LANES_MOST);
-    const size_t most = inputs < outputs ? inputs : outputs;
-    choose_blocks(r, dynq_conv_clamp(share, LANES_LEAST, most));
-    r->parts = 1;
-    if (r->blocks[0] * r->blocks[1] == 1) {
-      r->group_blocks = dynq_conv_parts(c->groups, dynq_conv_clamp(share / positions, 1, c->groups));
-    }
-  } else {
-    size_t most = dynq_conv_clamp(ROWS_ELEMENTS / (r->k + 1), LEAST_POSITIONS, DYNQ_CONV_POSITIONS);
-    if (c->packed != NULL) {
-      most = dynq_conv_clamp(OUTPUT_ELEMENTS / c->outputs, LEAST_POSITIONS, most);
-    }
-    if (r->positions_are_lanes) { /* whole vectors; many of those whose windows overlap by far, which are one block's */
-      most = c->axis[1].taps >= WIDE_TAPS ? dynq_conv_clamp(most, 4 * DYNQ_PANEL, DYNQ_CONV_POSITIONS) : most;
-      most = (most + DYNQ_PANEL - 1) / DYNQ_PANEL * DYNQ_PANEL;
-    }
-    const size_t even = all / worth < SOME_POSITIONS ? all / worth : SOME_POSITIONS; /* each block reads the weights */
-    choose_blocks(r, dynq_conv_clamp(share > even ? share : even, LEAST_POSITIONS, most));
-    r->copied = !rows_in_place(r);
-    r->strip = dynq_conv_clamp(WEIGHT_ELEMENTS / (r->k + 1) / DYNQ_PANEL * DYNQ_PANEL, 2 * DYNQ_PANEL, DYNQ_CONV_STRIP);
-    const size_t blocks = dynq_size_mul(dynq_size_mul(r->image_blocks, r->group_blocks), r->blocks[0] * r->blocks[1]);
-    r->parts = blocks >= worth ? 1 : dynq_conv_clamp(dynq_conv_parts(worth, blocks), 1, r->panels);
-  }
-  r->tasks = dynq_size_mul(dynq_size_mul(dynq_size_mul(r->image_blocks, r->group_blocks), r->blocks[0] * r->blocks[1]),
-                           r->parts);
-  r->workers = worth < r->tasks ? worth : r->tasks;
-  plan_memory(r);
-  return true;
+  return DYNQ_OK;
 }
 
-static dynq_conv_block block_of(const dynq_conv_plan *r, size_t index) {
-  const dynq_conv *c = r->c;
-  dynq_conv_block b;
-  dynq_share(r->panels, r->parts, index % r->parts, &b.panel, &b.panel_end);
-  index /= r->parts;
-  for (size_t d = 2; d-- > 0;) {
-    size_t end;
-    dynq_share(c->axis[d].positions, r->blocks[d], index % r->blocks[d], &b.begin[d], &end);
-    b.n[d] = end - b.begin[d];
-    b.place[d] = c->axis[d].first + (ptrdiff_t)(b.begin[d] * c->axis[d].stride);
-    b.span[d] = span_of(&c->axis[d], b.n[d]);
-    index /= r->blocks[d];
-  }
-  dynq_share(c->groups, r->group_blocks, index % r->group_blocks, &b.group, &b.groups);
-  b.groups -= b.group;
-  dynq_share(c->images, r->image_blocks, index / r->group_blocks, &b.image, &b.images);
-  b.images -= b.image;
-  return b;
+static void set_output(dynq_op_node *node, const dynq_conv *conv) {
+  const size_t rank = DYNQ_INPUT(node, Conv, X)->rank, rows = conv->axis[0].out, columns = conv->axis[1].out;
+  const size_t dims[4] = {conv->images, conv->groups * conv->outputs, rank == 3 ? columns : rows, columns};
+  dynq_op_set_output(node, 0, DYNQ_FLOAT32, rank, dims);
 }
 
-/* ---- All of it ---- */
+/* ---- Conv ---- */
 
-static void task(void *arg, size_t worker) {
-  dynq_conv_plan *r = arg;
-  char *memory = r->memory + worker * r->memory_each;
-  if (r->positions_are_lanes) {
-    dynq_conv_planes_begin(r, memory);
+static dynq_status find_conv(const dynq_op_node *node, dynq_conv *conv) {
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Conv, X), *w = DYNQ_INPUT(node, Conv, W);
+  DYNQ_TRY(read_images(node, conv));
+  DYNQ_TRY(dynq_op_check_f32(node, DYNQ_IN(Conv, W), "W", 3));
+  if (w->rank != x->rank) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "x has %zu dimensions and W %zu; expected as many", x->rank, w->rank);
   }
-  for (size_t i = atomic_fetch_add(&r->next, 1); i < r->tasks; i = atomic_fetch_add(&r->next, 1)) {
-    const dynq_conv_block b = block_of(r, i);
-    if (r->positions_are_lanes && r->c->packed == NULL) {
-      dynq_conv_planes_run(r, &b, memory);
-    } else if (!(r->positions_are_lanes ? dynq_conv_int8_run : dynq_conv_rows)(r, &b, memory)) {
-      atomic_store(&r->nonfinite, true);
-    }
-  }
+  DYNQ_TRY(set_groups(node, DYNQ_ATTR(Conv, group), w->dims[1], w->dims[0], conv));
+  DYNQ_TRY(set_windows(node, w->dims + 2, conv));
+  return set_bias(node, conv);
 }
 
-size_t dynq_conv_bytes(const dynq_conv *conv, size_t count) {
-  dynq_conv_plan r;
-  return plan(&r, conv, count) ? dynq_size_add(r.image_bytes, dynq_size_mul(r.workers, r.memory_each)) : 0;
+static dynq_status infer_conv(dynq_op_node *node) {
+  dynq_conv conv;
+  DYNQ_TRY(find_conv(node, &conv));
+  set_output(node, &conv);
+  dynq_conv_flatten(&conv);
+  node->scratch_bytes = dynq_size_add(dynq_conv_panel_bytes(&conv), dynq_conv_bytes(&conv, node->thread_count));
+  return DYNQ_OK;
 }
 
-dynq_status dynq_conv_run(const dynq_conv *c, void *memory, const dynq_threads *threads, size_t count) {
-  dynq_conv_plan r;
-  if (!plan(&r, c, count)) {
+static dynq_status run_conv(const dynq_op_node *node) {
+  dynq_conv conv;
+  DYNQ_TRY(find_conv(node, &conv));
+  dynq_conv_flatten(&conv);
+  if (node->outputs[0]->count == 0) {
     return DYNQ_OK;
   }
-  r.memory = (char *)memory + r.image_bytes;
-  r.images = memory;
-  const size_t plane = c->axis[0].in * c->axis[1].in;
-  for (size_t i = 0; r.image_bytes != 0 && i < c->images; i++) {
-    r.images[i] = (dynq_lhs_source){.x = c->x + i * c->channels * plane, .x_stride = plane, .scheme = c->scheme};
-    dynq_lhs_use_tensor_range(&r.images[i], c->kernels, threads, count, c->channels, plane);
-  }
-  if (c->fixed) {
-    r.fixed.scheme = c->scheme;
-    dynq_lhs_use_range(&r.fixed, c->kernels, c->lo, c->hi);
-  }
-  dynq_parallel(threads, r.workers, task, &r, r.workers);
-  return atomic_load(&r.nonfinite) ? dynq_fail(DYNQ_NONFINITE, "x holds a NaN or an infinity") : DYNQ_OK;
+  const size_t columns = conv.axis[1].taps, kernel = conv.axis[0].taps * columns;
+  const dynq_conv_weights weights = {
+      .from = DYNQ_INPUT(node, Conv, W)->data,
+      .strides = {conv.outputs * conv.channels * kernel, conv.channels * kernel, kernel},
+      .columns = columns,
+      .tap_step = {1, 1},
+  };
+  dynq_conv_pack(&conv, &weights, node->threads, node->thread_count, node->scratch);
+  conv.weight = node->scratch;
+  return dynq_conv_run(&conv, (char *)node->scratch + dynq_conv_panel_bytes(&conv), node->threads, node->thread_count);
 }
 
-/* ---- Weights ---- */
+const dynq_op_code dynq_op_Conv = {infer_conv, run_conv};
 
-size_t dynq_conv_panels(const dynq_conv *c) {
-  return dynq_size_mul(dynq_size_mul(c->groups, dynq_conv_parts(c->outputs, DYNQ_PANEL) * DYNQ_PANEL), dynq_conv_k(c));
-}
+/* ---- dynq.ConvFloat ---- */
 
-size_t dynq_conv_panel_bytes(const dynq_conv *conv) { return dynq_conv_floats(dynq_conv_panels(conv), 1); }
-
-typedef struct pack_job {
-  const dynq_conv *c;
-  const dynq_conv_weights *w;
-  size_t panels;
-  float *to;
-} pack_job;
-
-static void pack_panels(const void *arg, size_t begin, size_t end) {
-  const pack_job *job = arg;
-  const dynq_conv *c = job->c;
-  const dynq_conv_weights *w = job->w;
-  const size_t k = dynq_conv_k(c);
-  for (size_t i = begin; i < end; i++) {
-    const size_t output = i % job->panels * DYNQ_PANEL;
-    const size_t width = c->outputs - output < DYNQ_PANEL ? c->outputs - output : DYNQ_PANEL;
-    const float *group = w->from + i / job->panels * w->strides[0] + output * w->strides[1];
-    float *to = job->to + i * k * DYNQ_PANEL;
-    memset(to, 0, k * DYNQ_PANEL * sizeof *to);
-    for (size_t row = 0; row < c->axis[0].taps; row++) {
-      const size_t line = (w->tap_first[0] + row * (size_t)w->tap_step[0]) * w->columns;
-      for (size_t column = 0; column < c->axis[1].taps; column++) {
-        const float *tap = group + (line + w->tap_first[1] + column * (size_t)w->tap_step[1]);
-        for (size_t channel = 0; channel < c->channels; channel++, to += DYNQ_PANEL) {
-          for (size_t j = 0; j < width; j++) {
-            to[j] = tap[channel * w->strides[2] + j * w->strides[1]];
-          }
-        }
-      }
-    }
+/* Sets `narrow` if the weight has 8 bits; the conv's weight is then left open. */
+static dynq_status find_float(const dynq_op_node *node, dynq_conv *conv, dynq_conv_narrow *narrow) {
+  const dynq_op_tensor *w = DYNQ_INPUT(node, dynq_ConvFloat, weight), *scale = DYNQ_GIVEN(node, dynq_ConvFloat, scale);
+  const int64_t group = dynq_op_int(node, DYNQ_ATTR(dynq_ConvFloat, group));
+  const int64_t outputs = dynq_op_int(node, DYNQ_ATTR(dynq_ConvFloat, channels));
+  DYNQ_TRY(read_images(node, conv));
+  if (!node->attributes[DYNQ_ATTR(dynq_ConvFloat, channels)].present) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "attribute channels is left out; expected the number of outputs");
   }
+  if (group < 1 || outputs < 0 || conv->channels % (size_t)group != 0) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "group is %lld and channels %lld, x has %zu channels",
+                     (long long)group, (long long)outputs, conv->channels);
+  }
+  DYNQ_TRY(set_groups(node, DYNQ_ATTR(dynq_ConvFloat, group), conv->channels / (size_t)group, (size_t)outputs, conv));
+  DYNQ_TRY(set_windows(node, NULL, conv));
+  /* Files of earlier versions have the last panel of a group filled up with zeros. */
+  const size_t dims[2] = {conv->groups, dynq_size_mul(conv->outputs, dynq_conv_k(conv))};
+  const size_t old[4] = {conv->groups, (conv->outputs + DYNQ_PANEL - 1) / DYNQ_PANEL, dynq_conv_k(conv), DYNQ_PANEL};
+  const dynq_dtype dtype = scale != NULL ? DYNQ_INT8 : DYNQ_FLOAT32;
+  conv->padded = w->rank == 4 && scale == NULL;
+  if (w->dtype != dtype || w->rank != (conv->padded ? 4 : 2) ||
+      memcmp(w->dims, conv->padded ? old : dims, w->rank * sizeof dims[0]) != 0) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "the weight: expected %s (%zu, %zu)", dynq_dtype_name(dtype), dims[0],
+                     dims[1]);
+  }
+  *narrow = (dynq_conv_narrow){0};
+  if (scale != NULL) {
+    const size_t all = dynq_size_mul(conv->groups, conv->outputs);
+    DYNQ_TRY(dynq_op_check_shape(scale, "scale", 1, &all));
+    *narrow = (dynq_conv_narrow){w->data, scale->data};
+  } else {
+    conv->weight = w->data;
+  }
+  DYNQ_TRY(
+      dynq_op_activation(node, DYNQ_ATTR(dynq_ConvFloat, activation), &conv->activation, &conv->alpha, &conv->beta));
+  DYNQ_TRY(dynq_op_clamp(node, DYNQ_ATTR(dynq_ConvFloat, min), &conv->min, &conv->max));
+  return set_bias(node, conv);
 }
 
-void dynq_conv_pack(const dynq_op_node *node, const dynq_conv *conv, const dynq_conv_weights *weights, float *to) {
-  if (dynq_conv_panels(conv) == 0) {
-    return;
-  }
-  const pack_job job = {conv, weights, dynq_conv_parts(conv->outputs, DYNQ_PANEL), to};
-  dynq_op_parallel(node, conv->groups * job.panels, dynq_size_mul(dynq_conv_panels(conv), sizeof *to), pack_panels,
-                   &job);
+static bool has_scale(const dynq_op_node *node) { return DYNQ_GIVEN(node, dynq_ConvFloat, scale) != NULL; }
+
+static dynq_status infer_float(dynq_op_node *node) {
+  dynq_conv conv;
+  dynq_conv_narrow narrow;
+  DYNQ_TRY(find_float(node, &conv, &narrow));
+  set_output(node, &conv);
+  dynq_conv_flatten(&conv);
+  node->scratch_bytes =
+      dynq_size_add(has_scale(node) ? dynq_conv_panel_bytes(&conv) : 0, dynq_conv_bytes(&conv, node->thread_count));
+  return DYNQ_OK;
 }
+
+static dynq_status run_float(const dynq_op_node *node) {
+  dynq_conv conv;
+  dynq_conv_narrow narrow;
+  DYNQ_TRY(find_float(node, &conv, &narrow));
+  dynq_conv_flatten(&conv);
+  if (!has_scale(node)) {
+    return dynq_conv_run(&conv, node->scratch, node->threads, node->thread_count);
+  }
+  if (node->outputs[0]->count == 0) {
+    return DYNQ_OK;
+  }
+  dynq_conv_widen(&conv, &narrow, node->threads, node->thread_count, node->scratch);
+  conv.weight = node->scratch;
+  return dynq_conv_run(&conv, (char *)node->scratch + dynq_conv_panel_bytes(&conv), node->threads, node->thread_count);
+}
+
+const dynq_op_code dynq_op_dynq_ConvFloat = {infer_float, run_float};
+
+/* ---- dynq.Conv ---- */
+
+_Static_assert(DYNQ_ATTR(dynq_Conv, hi) == DYNQ_ATTR(dynq_Conv, lo) + 1, "as dynq_op_range has them");
+
+static dynq_status find_int8(const dynq_op_node *node, dynq_conv *conv) {
+  const dynq_weight *w = DYNQ_INPUT(node, dynq_Conv, weight)->weight;
+  DYNQ_TRY(read_images(node, conv));
+  DYNQ_TRY(set_windows(node, NULL, conv));
+  if (dynq_conv_k(conv) != w->info.k) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
+                     "x has %zu channels and the kernel %zu x %zu places; the weight has K = %zu", conv->channels,
+                     conv->axis[0].taps, conv->axis[1].taps, w->info.k);
+  }
+  conv->packed = w;
+  conv->outputs = w->info.n;
+  static const char *const granularities[] = {"row", "image"};
+  const size_t granularity = dynq_op_choice(node, DYNQ_ATTR(dynq_Conv, granularity), 2, granularities);
+  conv->per_image = granularity == 1;
+  if (granularity == 2) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "granularity is '%.40s'; expected row or image",
+                     dynq_op_string(node, DYNQ_ATTR(dynq_Conv, granularity)));
+  }
+  DYNQ_TRY(dynq_op_range(node, DYNQ_ATTR(dynq_Conv, lo), &conv->fixed, &conv->lo, &conv->hi));
+  conv->per_image = conv->per_image && !conv->fixed;
+  DYNQ_TRY(dynq_op_activation(node, DYNQ_ATTR(dynq_Conv, activation), &conv->activation, &conv->alpha, &conv->beta));
+  DYNQ_TRY(dynq_op_clamp(node, DYNQ_ATTR(dynq_Conv, min), &conv->min, &conv->max));
+  DYNQ_TRY(dynq_op_scheme(node, DYNQ_ATTR(dynq_Conv, scheme), &conv->scheme));
+  return set_bias(node, conv);
+}
+
+static dynq_status infer_int8(dynq_op_node *node) {
+  dynq_conv conv;
+  DYNQ_TRY(find_int8(node, &conv));
+  set_output(node, &conv);
+  dynq_conv_flatten(&conv);
+  node->scratch_bytes = dynq_conv_bytes(&conv, node->thread_count);
+  return DYNQ_OK;
+}
+
+static dynq_status run_int8(const dynq_op_node *node) {
+  dynq_conv conv;
+  DYNQ_TRY(find_int8(node, &conv));
+  dynq_conv_flatten(&conv);
+  return dynq_conv_run(&conv, node->scratch, node->threads, node->thread_count);
+}
+
+const dynq_op_code dynq_op_dynq_Conv = {infer_int8, run_int8};

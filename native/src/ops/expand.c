@@ -1,17 +1,17 @@
 /*
  * Expand and Tile: a tensor repeated.
  */
-#include "../alloc.h"
+#include "../base/alloc.h"
 #include "checks.h"
 #include "walk.h"
 
 static dynq_status infer_expand(dynq_op_node *node) {
   dynq_op_tensor asked = {.dtype = DYNQ_INT64};
   size_t rank, dims[DYNQ_MAX_RANK];
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_ANY));
-  DYNQ_TRY(dynq_op_static_shape(node, 1, &asked.rank, asked.dims));
-  DYNQ_TRY(dynq_op_broadcast(node->inputs[0], &asked, &rank, dims));
-  dynq_op_set_output(node, 0, node->inputs[0]->dtype, rank, dims);
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(Expand, input), DYNQ_SET_ANY));
+  DYNQ_TRY(dynq_op_static_shape(node, DYNQ_IN(Expand, shape), &asked.rank, asked.dims));
+  DYNQ_TRY(dynq_op_broadcast(DYNQ_INPUT(node, Expand, input), &asked, &rank, dims));
+  dynq_op_set_output(node, 0, DYNQ_INPUT(node, Expand, input)->dtype, rank, dims);
   return DYNQ_OK;
 }
 
@@ -20,21 +20,14 @@ static dynq_status run_expand(const dynq_op_node *node) {
   return DYNQ_OK;
 }
 
-const dynq_op dynq_op_Expand = {.name = "Expand",
-                                .min_inputs = 2,
-                                .max_inputs = 2,
-                                .min_outputs = 1,
-                                .max_outputs = 1,
-                                .static_inputs = 1u << 1,
-                                .infer = infer_expand,
-                                .run = run_expand};
+const dynq_op_code dynq_op_Expand = {infer_expand, run_expand};
 
 static dynq_status infer_tile(dynq_op_node *node) {
   int64_t repeats[DYNQ_MAX_RANK];
   size_t count, dims[DYNQ_MAX_RANK];
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_ANY));
-  DYNQ_TRY(dynq_op_static_values(node, 1, DYNQ_MAX_RANK, &count, repeats));
-  const dynq_op_tensor *x = node->inputs[0];
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(Tile, input), DYNQ_SET_ANY));
+  DYNQ_TRY(dynq_op_static_values(node, DYNQ_IN(Tile, repeats), DYNQ_MAX_RANK, &count, repeats));
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Tile, input);
   if (count != x->rank) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "repeats has %zu elements; the tensor has %zu dimensions", count,
                      x->rank);
@@ -51,7 +44,7 @@ static dynq_status infer_tile(dynq_op_node *node) {
 
 /* Each axis becomes two: the repeats, of which the input has one with stride 0, and its own. */
 static dynq_status run_tile(const dynq_op_node *node) {
-  const dynq_op_tensor *x = node->inputs[0], *out = node->outputs[0];
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Tile, input), *out = node->outputs[0];
   size_t dims[DYNQ_WALK_RANK];
   ptrdiff_t own[DYNQ_MAX_RANK], of_out[DYNQ_MAX_RANK], from[DYNQ_WALK_RANK], to[DYNQ_WALK_RANK];
   if (out->count == 0) {
@@ -71,11 +64,4 @@ static dynq_status run_tile(const dynq_op_node *node) {
   return DYNQ_OK;
 }
 
-const dynq_op dynq_op_Tile = {.name = "Tile",
-                              .min_inputs = 2,
-                              .max_inputs = 2,
-                              .min_outputs = 1,
-                              .max_outputs = 1,
-                              .static_inputs = 1u << 1,
-                              .infer = infer_tile,
-                              .run = run_tile};
+const dynq_op_code dynq_op_Tile = {infer_tile, run_tile};

@@ -20,29 +20,31 @@ dynq_status dynq_check_indices(const dynq_op_tensor *indices, size_t size) {
   return DYNQ_OK;
 }
 
-/* ---- Gather: whole slices ---- */
-
-static dynq_status infer_gather(dynq_op_node *node) {
-  size_t axis, rank = 0, dims[2 * DYNQ_MAX_RANK];
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_ANY));
-  DYNQ_TRY(dynq_op_expect(node, 1, DYNQ_SET_INDEX));
-  const dynq_op_tensor *x = node->inputs[0], *indices = node->inputs[1];
-  DYNQ_TRY(dynq_op_axis_attribute(node, 0, 0, x->rank, &axis));
-  for (size_t d = 0; d < axis; d++) {
-    dims[rank++] = x->dims[d];
-  }
-  for (size_t d = 0; d < indices->rank; d++) {
-    dims[rank++] = indices->dims[d];
-  }
-  for (size_t d = axis + 1; d < x->rank; d++) {
-    dims[rank++] = x->dims[d];
-  }
+/* Gives the output the dims of x before axis `before`, the first `count` of the indices, and those of x from `after`. */
+static dynq_status set_output(dynq_op_node *node, const dynq_op_tensor *x, size_t before, size_t count,
+                              const dynq_op_tensor *indices, size_t after) {
+  size_t dims[DYNQ_MAX_RANK];
+  const size_t rest = x->rank - after, rank = before + count + rest;
   if (rank > DYNQ_MAX_RANK) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "the output has %zu dimensions; at most %d are supported", rank,
                      DYNQ_MAX_RANK);
   }
+  memcpy(dims, x->dims, before * sizeof *dims);
+  memcpy(dims + before, indices->dims, count * sizeof *dims);
+  memcpy(dims + before + count, x->dims + after, rest * sizeof *dims);
   dynq_op_set_output(node, 0, x->dtype, rank, dims);
   return DYNQ_OK;
+}
+
+/* ---- Gather: whole slices ---- */
+
+static dynq_status infer_gather(dynq_op_node *node) {
+  size_t axis;
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(Gather, data), DYNQ_SET_ANY));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(Gather, indices), DYNQ_SET_INDEX));
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Gather, data), *indices = DYNQ_INPUT(node, Gather, indices);
+  DYNQ_TRY(dynq_op_axis_attribute(node, DYNQ_ATTR(Gather, axis), x->rank, &axis));
+  return set_output(node, x, axis, indices->rank, indices, axis + 1);
 }
 
 typedef struct gather_job {
@@ -64,9 +66,10 @@ static void gather_slices(const void *arg, size_t begin, size_t end) {
 }
 
 static dynq_status run_gather(const dynq_op_node *node) {
-  const dynq_op_tensor *x = node->inputs[0], *indices = node->inputs[1], *out = node->outputs[0];
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Gather, data), *indices = DYNQ_INPUT(node, Gather, indices),
+                       *out = node->outputs[0];
   size_t axis;
-  DYNQ_TRY(dynq_op_axis_attribute(node, 0, 0, x->rank, &axis));
+  DYNQ_TRY(dynq_op_axis_attribute(node, DYNQ_ATTR(Gather, axis), x->rank, &axis));
   DYNQ_TRY(dynq_check_indices(indices, x->dims[axis]));
   if (out->count == 0) {
     return DYNQ_OK;
@@ -77,14 +80,7 @@ static dynq_status run_gather(const dynq_op_node *node) {
   return DYNQ_OK;
 }
 
-const dynq_op dynq_op_Gather = {.name = "Gather",
-                                .min_inputs = 2,
-                                .max_inputs = 2,
-                                .min_outputs = 1,
-                                .max_outputs = 1,
-                                .attributes = {{"axis", DYNQ_ATTRIBUTE_INT}},
-                                .infer = infer_gather,
-                                .run = run_gather};
+const dynq_op_code dynq_op_Gather = {infer_gather, run_gather};
 
 /* ---- GatherElements: an index for each element ---- */
 
@@ -104,10 +100,11 @@ dynq_status dynq_check_element_indices(const dynq_op_tensor *x, const dynq_op_te
 
 static dynq_status infer_gather_elements(dynq_op_node *node) {
   size_t axis;
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_ANY));
-  DYNQ_TRY(dynq_op_expect(node, 1, DYNQ_SET_INDEX));
-  const dynq_op_tensor *x = node->inputs[0], *indices = node->inputs[1];
-  DYNQ_TRY(dynq_op_axis_attribute(node, 0, 0, x->rank, &axis));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(GatherElements, data), DYNQ_SET_ANY));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(GatherElements, indices), DYNQ_SET_INDEX));
+  const dynq_op_tensor *x = DYNQ_INPUT(node, GatherElements, data),
+                       *indices = DYNQ_INPUT(node, GatherElements, indices);
+  DYNQ_TRY(dynq_op_axis_attribute(node, DYNQ_ATTR(GatherElements, axis), x->rank, &axis));
   DYNQ_TRY(dynq_check_element_indices(x, indices, axis));
   dynq_op_set_output(node, 0, x->dtype, indices->rank, indices->dims);
   return DYNQ_OK;
@@ -124,11 +121,12 @@ static void gather_elements(const void *context, size_t n, char *const *at, cons
 }
 
 static dynq_status run_gather_elements(const dynq_op_node *node) {
-  const dynq_op_tensor *x = node->inputs[0], *indices = node->inputs[1];
+  const dynq_op_tensor *x = DYNQ_INPUT(node, GatherElements, data),
+                       *indices = DYNQ_INPUT(node, GatherElements, indices);
   size_t axis;
   ptrdiff_t strides[DYNQ_MAX_RANK];
   dynq_walk walk;
-  DYNQ_TRY(dynq_op_axis_attribute(node, 0, 0, x->rank, &axis));
+  DYNQ_TRY(dynq_op_axis_attribute(node, DYNQ_ATTR(GatherElements, axis), x->rank, &axis));
   DYNQ_TRY(dynq_check_indices(indices, x->dims[axis]));
   dynq_strides(x, strides);
   const dynq_element_axis along = {x->dims[axis], strides[axis], dynq_dtype_size(x->dtype),
@@ -143,14 +141,7 @@ static dynq_status run_gather_elements(const dynq_op_node *node) {
   return DYNQ_OK;
 }
 
-const dynq_op dynq_op_GatherElements = {.name = "GatherElements",
-                                        .min_inputs = 2,
-                                        .max_inputs = 2,
-                                        .min_outputs = 1,
-                                        .max_outputs = 1,
-                                        .attributes = {{"axis", DYNQ_ATTRIBUTE_INT}},
-                                        .infer = infer_gather_elements,
-                                        .run = run_gather_elements};
+const dynq_op_code dynq_op_GatherElements = {infer_gather_elements, run_gather_elements};
 
 /* ---- GatherND: tuples of indices ---- */
 
@@ -168,11 +159,10 @@ dynq_status dynq_check_tuples(const dynq_op_tensor *x, const dynq_op_tensor *ind
 }
 
 static dynq_status infer_gather_nd(dynq_op_node *node) {
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_ANY));
-  DYNQ_TRY(dynq_op_expect(node, 1, DYNQ_SET_INDEX));
-  const dynq_op_tensor *x = node->inputs[0], *indices = node->inputs[1];
-  const int64_t batch = dynq_op_int(node, 0, 0);
-  size_t rank = 0, dims[2 * DYNQ_MAX_RANK];
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(GatherND, data), DYNQ_SET_ANY));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(GatherND, indices), DYNQ_SET_INDEX));
+  const dynq_op_tensor *x = DYNQ_INPUT(node, GatherND, data), *indices = DYNQ_INPUT(node, GatherND, indices);
+  const int64_t batch = dynq_op_int(node, DYNQ_ATTR(GatherND, batch_dims));
   if (indices->rank == 0 || x->rank == 0 || batch < 0 || (uint64_t)batch >= indices->rank ||
       (uint64_t)batch >= x->rank) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
@@ -191,18 +181,7 @@ static dynq_status infer_gather_nd(dynq_op_node *node) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "the last axis of the indices has size %zu; expected 1 to %zu", width,
                      x->rank - first);
   }
-  for (size_t d = 0; d + 1 < indices->rank; d++) {
-    dims[rank++] = indices->dims[d];
-  }
-  for (size_t d = first + width; d < x->rank; d++) {
-    dims[rank++] = x->dims[d];
-  }
-  if (rank > DYNQ_MAX_RANK) {
-    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "the output has %zu dimensions; at most %d are supported", rank,
-                     DYNQ_MAX_RANK);
-  }
-  dynq_op_set_output(node, 0, x->dtype, rank, dims);
-  return DYNQ_OK;
+  return set_output(node, x, 0, indices->rank - 1, indices, first + width);
 }
 
 typedef struct gather_nd_job {
@@ -221,8 +200,10 @@ static void gather_tuples(const void *arg, size_t begin, size_t end) {
 }
 
 static dynq_status run_gather_nd(const dynq_op_node *node) {
-  const dynq_op_tensor *x = node->inputs[0], *indices = node->inputs[1], *out = node->outputs[0];
-  const size_t first = (size_t)dynq_op_int(node, 0, 0), width = indices->dims[indices->rank - 1];
+  const dynq_op_tensor *x = DYNQ_INPUT(node, GatherND, data), *indices = DYNQ_INPUT(node, GatherND, indices),
+                       *out = node->outputs[0];
+  const size_t first = (size_t)dynq_op_int(node, DYNQ_ATTR(GatherND, batch_dims)),
+               width = indices->dims[indices->rank - 1];
   DYNQ_TRY(dynq_check_tuples(x, indices, first));
   if (out->count == 0) {
     return DYNQ_OK;
@@ -239,11 +220,4 @@ static dynq_status run_gather_nd(const dynq_op_node *node) {
   return DYNQ_OK;
 }
 
-const dynq_op dynq_op_GatherND = {.name = "GatherND",
-                                  .min_inputs = 2,
-                                  .max_inputs = 2,
-                                  .min_outputs = 1,
-                                  .max_outputs = 1,
-                                  .attributes = {{"batch_dims", DYNQ_ATTRIBUTE_INT}},
-                                  .infer = infer_gather_nd,
-                                  .run = run_gather_nd};
+const dynq_op_code dynq_op_GatherND = {infer_gather_nd, run_gather_nd};

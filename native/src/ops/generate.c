@@ -1,7 +1,7 @@
 /*
  * Ops that make tensors from few numbers: Range, ConstantOfShape, EyeLike, OneHot; and Trilu, which keeps a triangle.
  */
-#include "../fp_environment.h"
+#include "../base/fp_environment.h"
 #include "checks.h"
 #include "walk.h"
 
@@ -10,7 +10,7 @@
 
 /* ---- Range ---- */
 
-/* Elements from `start` on before `limit`; SIZE_MAX where delta is 0 or there are too many. */
+/* Elements from `start` on before `limit`; SIZE_MAX if delta is 0 or there are too many. */
 static size_t range_of_floats(float start, float limit, float delta) {
   const fp_state fp = fp_enter();
   const double count = ceil(((double)limit - (double)start) / (double)delta);
@@ -31,32 +31,33 @@ static size_t range_of_integers(int64_t start, int64_t limit, int64_t delta) {
 }
 
 static dynq_status infer_range(dynq_op_node *node) {
-  DYNQ_TRY(dynq_op_expect_same(node, 0, DYNQ_SET_FLOAT | DYNQ_SET_INDEX));
-  for (size_t i = 0; i < 3; i++) {
+  DYNQ_TRY(dynq_op_expect_same(node, DYNQ_IN(Range, start), DYNQ_SET_FLOAT | DYNQ_SET_INDEX));
+  for (size_t i = 0; i < node->input_count; i++) {
     if (node->inputs[i]->count != 1 || node->inputs[i]->rank > 1) {
       return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "input %zu has %zu elements; expected a scalar", i,
                        node->inputs[i]->count);
     }
   }
+  const dynq_op_tensor *start = DYNQ_INPUT(node, Range, start), *limit = DYNQ_INPUT(node, Range, limit);
+  const dynq_op_tensor *delta = DYNQ_INPUT(node, Range, delta);
   size_t count;
-  if (node->inputs[0]->dtype == DYNQ_FLOAT32) {
-    count = range_of_floats(*(const float *)node->inputs[0]->data, *(const float *)node->inputs[1]->data,
-                            *(const float *)node->inputs[2]->data);
+  if (start->dtype == DYNQ_FLOAT32) {
+    count = range_of_floats(*(const float *)start->data, *(const float *)limit->data, *(const float *)delta->data);
   } else {
-    count = range_of_integers(dynq_op_value(node->inputs[0], 0), dynq_op_value(node->inputs[1], 0),
-                              dynq_op_value(node->inputs[2], 0));
+    count = range_of_integers(dynq_op_value(start, 0), dynq_op_value(limit, 0), dynq_op_value(delta, 0));
   }
   if (count == SIZE_MAX) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "start, limit and delta do not make a range: delta is 0, a number is "
                                                   "not finite, or there are too many elements");
   }
-  dynq_op_set_output(node, 0, node->inputs[0]->dtype, 1, &count);
+  dynq_op_set_output(node, 0, start->dtype, 1, &count);
   return DYNQ_OK;
 }
 
 static void fill_range(const void *arg, size_t begin, size_t end) {
   const dynq_op_node *node = arg;
-  const dynq_op_tensor *start = node->inputs[0], *delta = node->inputs[2], *out = node->outputs[0];
+  const dynq_op_tensor *start = DYNQ_INPUT(node, Range, start), *delta = DYNQ_INPUT(node, Range, delta),
+                       *out = node->outputs[0];
   for (size_t i = begin; i < end; i++) {
     if (out->dtype == DYNQ_FLOAT32) {
       ((float *)out->data)[i] = *(const float *)start->data + (float)i * *(const float *)delta->data;
@@ -77,24 +78,16 @@ static dynq_status run_range(const dynq_op_node *node) {
 }
 
 /* `stash_type` is about 16-bit floats, which dynq does not have. */
-const dynq_op dynq_op_Range = {.name = "Range",
-                               .min_inputs = 3,
-                               .max_inputs = 3,
-                               .min_outputs = 1,
-                               .max_outputs = 1,
-                               .static_inputs = 7,
-                               .attributes = {{"stash_type", DYNQ_ATTRIBUTE_INT}},
-                               .infer = infer_range,
-                               .run = run_range};
+const dynq_op_code dynq_op_Range = {infer_range, run_range};
 
 /* ---- ConstantOfShape: `value` is a second input here, of one element ---- */
 
 static dynq_status infer_constant(dynq_op_node *node) {
   size_t rank, dims[DYNQ_MAX_RANK];
-  DYNQ_TRY(dynq_op_static_shape(node, 0, &rank, dims));
-  const dynq_op_tensor *value = dynq_op_input(node, 1);
+  DYNQ_TRY(dynq_op_static_shape(node, DYNQ_IN(ConstantOfShape, input), &rank, dims));
+  const dynq_op_tensor *value = DYNQ_GIVEN(node, ConstantOfShape, value);
   if (value != NULL) {
-    DYNQ_TRY(dynq_op_expect(node, 1, DYNQ_SET_ANY));
+    DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(ConstantOfShape, value), DYNQ_SET_ANY));
   }
   if (value != NULL && value->count != 1) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "the value has %zu elements; expected 1", value->count);
@@ -105,21 +98,14 @@ static dynq_status infer_constant(dynq_op_node *node) {
 
 static dynq_status run_constant(const dynq_op_node *node) {
   static const float zero = 0.0f;
-  const dynq_op_tensor *out = node->outputs[0], *value = dynq_op_input(node, 1);
+  const dynq_op_tensor *out = node->outputs[0], *value = DYNQ_GIVEN(node, ConstantOfShape, value);
   const size_t size = dynq_dtype_size(out->dtype);
   const ptrdiff_t to_stride = (ptrdiff_t)size, from_stride = 0;
   dynq_copy_box(node, size, 1, &out->count, out->data, &to_stride, value != NULL ? value->data : &zero, &from_stride);
   return DYNQ_OK;
 }
 
-const dynq_op dynq_op_ConstantOfShape = {.name = "ConstantOfShape",
-                                         .min_inputs = 1,
-                                         .max_inputs = 2,
-                                         .min_outputs = 1,
-                                         .max_outputs = 1,
-                                         .static_inputs = 1,
-                                         .infer = infer_constant,
-                                         .run = run_constant};
+const dynq_op_code dynq_op_ConstantOfShape = {infer_constant, run_constant};
 
 /* ---- EyeLike ---- */
 
@@ -138,20 +124,20 @@ static void one_of(dynq_dtype dtype, void *p) {
 }
 
 static dynq_status infer_eye(dynq_op_node *node) {
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_ANY));
-  DYNQ_TRY(dynq_op_expect_rank(node, 0, 2));
-  dynq_dtype dtype = node->inputs[0]->dtype;
-  if (node->attributes[0].present) {
-    DYNQ_TRY(dynq_op_dtype_of_onnx(node->attributes[0].i, &dtype));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(EyeLike, input), DYNQ_SET_ANY));
+  DYNQ_TRY(dynq_op_expect_rank(node, DYNQ_IN(EyeLike, input), 2));
+  dynq_dtype dtype = DYNQ_INPUT(node, EyeLike, input)->dtype;
+  if (node->attributes[DYNQ_ATTR(EyeLike, dtype)].present) {
+    DYNQ_TRY(dynq_op_dtype_of_onnx(node->attributes[DYNQ_ATTR(EyeLike, dtype)].i, &dtype));
   }
-  dynq_op_set_output(node, 0, dtype, 2, node->inputs[0]->dims);
+  dynq_op_set_output(node, 0, dtype, 2, DYNQ_INPUT(node, EyeLike, input)->dims);
   return DYNQ_OK;
 }
 
 static dynq_status run_eye(const dynq_op_node *node) {
   const dynq_op_tensor *out = node->outputs[0];
   const size_t rows = out->dims[0], columns = out->dims[1], size = dynq_dtype_size(out->dtype);
-  const int64_t k = dynq_op_int(node, 1, 0);
+  const int64_t k = dynq_op_int(node, DYNQ_ATTR(EyeLike, k));
   if (out->count == 0) {
     return DYNQ_OK;
   }
@@ -166,14 +152,7 @@ static dynq_status run_eye(const dynq_op_node *node) {
   return DYNQ_OK;
 }
 
-const dynq_op dynq_op_EyeLike = {.name = "EyeLike",
-                                 .min_inputs = 1,
-                                 .max_inputs = 1,
-                                 .min_outputs = 1,
-                                 .max_outputs = 1,
-                                 .attributes = {{"dtype", DYNQ_ATTRIBUTE_INT}, {"k", DYNQ_ATTRIBUTE_INT}},
-                                 .infer = infer_eye,
-                                 .run = run_eye};
+const dynq_op_code dynq_op_EyeLike = {infer_eye, run_eye};
 
 /* ---- OneHot: an index out of [-depth, depth) has no 1; floats are cut to integers ---- */
 
@@ -187,32 +166,34 @@ static int64_t integer_at(const dynq_op_tensor *t, size_t i) {
 
 static dynq_status infer_one_hot(dynq_op_node *node) {
   size_t axis, dims[DYNQ_MAX_RANK];
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_NUMERIC));
-  DYNQ_TRY(dynq_op_expect(node, 1, DYNQ_SET_NUMERIC));
-  DYNQ_TRY(dynq_op_expect(node, 2, DYNQ_SET_ANY));
-  const dynq_op_tensor *indices = node->inputs[0];
-  const int64_t depth = node->inputs[1]->count == 1 ? integer_at(node->inputs[1], 0) : -1;
-  if (depth < 0 || node->inputs[2]->count != 2 || indices->rank == DYNQ_MAX_RANK) {
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(OneHot, indices), DYNQ_SET_NUMERIC));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(OneHot, depth), DYNQ_SET_NUMERIC));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(OneHot, values), DYNQ_SET_ANY));
+  const dynq_op_tensor *indices = DYNQ_INPUT(node, OneHot, indices), *values = DYNQ_INPUT(node, OneHot, values);
+  const dynq_op_tensor *number = DYNQ_INPUT(node, OneHot, depth);
+  const int64_t depth = number->count == 1 ? integer_at(number, 0) : -1;
+  if (depth < 0 || values->count != 2 || indices->rank == DYNQ_MAX_RANK) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
                      "indices of rank %zu, depth %lld, %zu values; expected at most rank "
                      "%d, one depth of 0 or more, and 2 values",
-                     indices->rank, (long long)depth, node->inputs[2]->count, DYNQ_MAX_RANK - 1);
+                     indices->rank, (long long)depth, values->count, DYNQ_MAX_RANK - 1);
   }
-  DYNQ_TRY(dynq_op_axis_attribute(node, 0, -1, indices->rank + 1, &axis));
+  DYNQ_TRY(dynq_op_axis_attribute(node, DYNQ_ATTR(OneHot, axis), indices->rank + 1, &axis));
   for (size_t d = 0; d < indices->rank + 1; d++) {
     dims[d] = d < axis ? indices->dims[d] : d == axis ? (size_t)depth : indices->dims[d - 1];
   }
-  dynq_op_set_output(node, 0, node->inputs[2]->dtype, indices->rank + 1, dims);
+  dynq_op_set_output(node, 0, values->dtype, indices->rank + 1, dims);
   return DYNQ_OK;
 }
 
 static dynq_status run_one_hot(const dynq_op_node *node) {
-  const dynq_op_tensor *indices = node->inputs[0], *values = node->inputs[2], *out = node->outputs[0];
+  const dynq_op_tensor *indices = DYNQ_INPUT(node, OneHot, indices), *values = DYNQ_INPUT(node, OneHot, values),
+                       *out = node->outputs[0];
   const size_t size = dynq_dtype_size(out->dtype);
   const ptrdiff_t to_stride = (ptrdiff_t)size, from_stride = 0;
   const char *off = values->data, *on = off + size;
   size_t axis;
-  DYNQ_TRY(dynq_op_axis_attribute(node, 0, -1, out->rank, &axis));
+  DYNQ_TRY(dynq_op_axis_attribute(node, DYNQ_ATTR(OneHot, axis), out->rank, &axis));
   if (out->count == 0) {
     return DYNQ_OK;
   }
@@ -228,30 +209,23 @@ static dynq_status run_one_hot(const dynq_op_node *node) {
   return DYNQ_OK;
 }
 
-const dynq_op dynq_op_OneHot = {.name = "OneHot",
-                                .min_inputs = 3,
-                                .max_inputs = 3,
-                                .min_outputs = 1,
-                                .max_outputs = 1,
-                                .static_inputs = 1u << 1,
-                                .attributes = {{"axis", DYNQ_ATTRIBUTE_INT}},
-                                .infer = infer_one_hot,
-                                .run = run_one_hot};
+const dynq_op_code dynq_op_OneHot = {infer_one_hot, run_one_hot};
 
 /* ---- Trilu ---- */
 
 static dynq_status infer_trilu(dynq_op_node *node) {
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_ANY));
-  if (node->inputs[0]->rank < 2) {
-    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "input 0 has rank %zu; expected 2 or more", node->inputs[0]->rank);
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(Trilu, input), DYNQ_SET_ANY));
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Trilu, input), *k = DYNQ_GIVEN(node, Trilu, k);
+  if (x->rank < 2) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "input 0 has rank %zu; expected 2 or more", x->rank);
   }
-  if (dynq_op_input(node, 1) != NULL) {
-    DYNQ_TRY(dynq_op_expect(node, 1, DYNQ_SET_INDEX));
-    if (node->inputs[1]->count != 1) {
-      return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "k has %zu elements; expected 1", node->inputs[1]->count);
+  if (k != NULL) {
+    DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(Trilu, k), DYNQ_SET_INDEX));
+    if (k->count != 1) {
+      return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "k has %zu elements; expected 1", k->count);
     }
   }
-  return dynq_op_set_like(node, 0, node->inputs[0]);
+  return dynq_op_set_like(node, 0, x);
 }
 
 typedef struct trilu_job {
@@ -262,7 +236,7 @@ typedef struct trilu_job {
   bool upper;
 } trilu_job;
 
-/* Of row r the columns from r + k on are kept, or, lower, those up to and with r + k. */
+/* Keeps the columns of row r from r + k on, or, if lower, those up to and with r + k. */
 static void trilu_rows(const void *arg, size_t begin, size_t end) {
   const trilu_job *job = arg;
   const size_t size = job->size, columns = job->columns;
@@ -284,24 +258,18 @@ static void trilu_rows(const void *arg, size_t begin, size_t end) {
 }
 
 static dynq_status run_trilu(const dynq_op_node *node) {
-  const dynq_op_tensor *x = node->inputs[0], *out = node->outputs[0];
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Trilu, input), *diagonal = DYNQ_GIVEN(node, Trilu, k);
+  const dynq_op_tensor *out = node->outputs[0];
+  const bool upper = dynq_op_int(node, DYNQ_ATTR(Trilu, upper)) != 0;
   const size_t rows = x->dims[x->rank - 2], columns = x->dims[x->rank - 1];
-  int64_t k = dynq_op_input(node, 1) != NULL ? dynq_op_value(node->inputs[1], 0) : 0;
+  int64_t k = diagonal != NULL ? dynq_op_value(diagonal, 0) : 0;
   const int64_t wide = (int64_t)rows, high = (int64_t)columns;
   k = k < -wide - 1 ? -wide - 1 : k > high + 1 ? high + 1 : k; /* no further diagonal makes a difference */
-  const trilu_job job = {x->data, out->data, rows, columns, dynq_dtype_size(x->dtype), k, dynq_op_int(node, 0, 1) != 0};
+  const trilu_job job = {x->data, out->data, rows, columns, dynq_dtype_size(x->dtype), k, upper};
   if (out->count != 0) {
     dynq_op_parallel(node, out->count / columns, out->count * sizeof(float), trilu_rows, &job);
   }
   return DYNQ_OK;
 }
 
-const dynq_op dynq_op_Trilu = {.name = "Trilu",
-                               .min_inputs = 1,
-                               .max_inputs = 2,
-                               .min_outputs = 1,
-                               .max_outputs = 1,
-                               .in_place = 1,
-                               .attributes = {{"upper", DYNQ_ATTRIBUTE_INT}},
-                               .infer = infer_trilu,
-                               .run = run_trilu};
+const dynq_op_code dynq_op_Trilu = {infer_trilu, run_trilu};

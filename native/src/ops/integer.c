@@ -5,7 +5,7 @@
  * Both sides become int16 with their zero-points taken away, so that each product is one of two 16-bit numbers and the
  * inner loop, along a row of the output, is one that a compiler vectorises.
  */
-#include "batch.h"
+#include "matrices.h"
 #include "walk.h"
 #include "window.h"
 
@@ -94,7 +94,7 @@ typedef struct matmul_job {
 } matmul_job;
 
 static dynq_status find_matmul(const dynq_op_node *node, matmul_job *job) {
-  const dynq_op_tensor *a = node->inputs[0], *b = node->inputs[1];
+  const dynq_op_tensor *a = DYNQ_INPUT(node, MatMulInteger, A), *b = DYNQ_INPUT(node, MatMulInteger, B);
   if (a->rank == 0 || b->rank == 0) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "a has rank %zu and b %zu; expected 1 or more", a->rank, b->rank);
   }
@@ -104,13 +104,14 @@ static dynq_status find_matmul(const dynq_op_node *node, matmul_job *job) {
 
 static dynq_status infer_matmul(dynq_op_node *node) {
   matmul_job job;
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_BYTES));
-  DYNQ_TRY(dynq_op_expect(node, 1, DYNQ_SET_BYTES));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(MatMulInteger, A), DYNQ_SET_BYTES));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(MatMulInteger, B), DYNQ_SET_BYTES));
   DYNQ_TRY(find_matmul(node, &job));
-  DYNQ_TRY(check_zero_point(node, 2, 0, job.batch.m));
-  DYNQ_TRY(check_zero_point(node, 3, 1, job.batch.n));
+  DYNQ_TRY(check_zero_point(node, DYNQ_IN(MatMulInteger, a_zero_point), DYNQ_IN(MatMulInteger, A), job.batch.m));
+  DYNQ_TRY(check_zero_point(node, DYNQ_IN(MatMulInteger, b_zero_point), DYNQ_IN(MatMulInteger, B), job.batch.n));
   dynq_batch_set_output(node, &job.batch, DYNQ_INT32);
-  node->scratch_bytes = dynq_size_add(bytes_of_widened(node->inputs[0]), bytes_of_widened(node->inputs[1]));
+  node->scratch_bytes = dynq_size_add(bytes_of_widened(DYNQ_INPUT(node, MatMulInteger, A)),
+                                      bytes_of_widened(DYNQ_INPUT(node, MatMulInteger, B)));
   return DYNQ_OK;
 }
 
@@ -118,8 +119,8 @@ static void multiply_rows(const void *arg, size_t begin, size_t end) {
   const matmul_job *job = arg;
   const size_t m = job->batch.m, n = job->batch.n, k = job->batch.k;
   for (size_t row = begin; row < end; row++) {
-    const int16_t *a = job->wide_a + (dynq_batch_matrix(&job->batch, &job->a, row / m) * m + row % m) * k;
-    const int16_t *b = job->wide_b + dynq_batch_matrix(&job->batch, &job->b, row / m) * k * n;
+    const int16_t *a = job->wide_a + (dynq_batch_matrix(&job->batch, job->batch.a_steps, row / m) * m + row % m) * k;
+    const int16_t *b = job->wide_b + dynq_batch_matrix(&job->batch, job->batch.b_steps, row / m) * k * n;
     uint32_t *to = (uint32_t *)job->node->outputs[0]->data + row * n;
     memset(to, 0, n * sizeof *to);
     for (size_t i = 0; i < k; i++) {
@@ -132,28 +133,20 @@ static dynq_status run_matmul(const dynq_op_node *node) {
   matmul_job job;
   DYNQ_TRY(find_matmul(node, &job));
   job.wide_a = node->scratch;
-  job.wide_b = (int16_t *)(void *)((char *)node->scratch + bytes_of_widened(node->inputs[0]));
+  job.wide_b = (int16_t *)(void *)((char *)node->scratch + bytes_of_widened(DYNQ_INPUT(node, MatMulInteger, A)));
   if (node->outputs[0]->count == 0) {
     return DYNQ_OK;
   }
-  widen_input(node, 0, 2, job.batch.k, job.wide_a);
-  widen_input(node, 1, 3, 1, job.wide_b);
+  widen_input(node, DYNQ_IN(MatMulInteger, A), DYNQ_IN(MatMulInteger, a_zero_point), job.batch.k, job.wide_a);
+  widen_input(node, DYNQ_IN(MatMulInteger, B), DYNQ_IN(MatMulInteger, b_zero_point), 1, job.wide_b);
   const size_t rows = node->outputs[0]->count / job.batch.n;
   dynq_op_parallel(node, rows, dynq_size_mul(node->outputs[0]->count, job.batch.k), multiply_rows, &job);
   return DYNQ_OK;
 }
 
-const dynq_op dynq_op_MatMulInteger = {.name = "MatMulInteger",
-                                       .min_inputs = 2,
-                                       .max_inputs = 4,
-                                       .min_outputs = 1,
-                                       .max_outputs = 1,
-                                       .infer = infer_matmul,
-                                       .run = run_matmul};
+const dynq_op_code dynq_op_MatMulInteger = {infer_matmul, run_matmul};
 
 /* ---- ConvInteger ---- */
-
-enum { GROUP = DYNQ_WINDOW_ATTRIBUTE_COUNT };
 
 typedef struct conv_job {
   const dynq_op_node *node;
@@ -163,8 +156,8 @@ typedef struct conv_job {
 } conv_job;
 
 static dynq_status find_conv(const dynq_op_node *node, conv_job *job) {
-  const dynq_op_tensor *x = node->inputs[0], *w = node->inputs[1];
-  const int64_t group = dynq_op_int(node, GROUP, 1);
+  const dynq_op_tensor *x = DYNQ_INPUT(node, ConvInteger, x), *w = DYNQ_INPUT(node, ConvInteger, w);
+  const int64_t group = dynq_op_int(node, DYNQ_ATTR(ConvInteger, group));
   *job = (conv_job){.node = node};
   if (w->rank != x->rank || w->rank < 3 || w->rank > 4) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
@@ -184,15 +177,16 @@ static dynq_status find_conv(const dynq_op_node *node, conv_job *job) {
 
 static dynq_status infer_conv(dynq_op_node *node) {
   conv_job job;
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_BYTES));
-  DYNQ_TRY(dynq_op_expect(node, 1, DYNQ_SET_BYTES));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(ConvInteger, x), DYNQ_SET_BYTES));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(ConvInteger, w), DYNQ_SET_BYTES));
   DYNQ_TRY(find_conv(node, &job));
-  DYNQ_TRY(check_zero_point(node, 2, 0, 1));
-  DYNQ_TRY(check_zero_point(node, 3, 1, job.outputs));
+  DYNQ_TRY(check_zero_point(node, DYNQ_IN(ConvInteger, x_zero_point), DYNQ_IN(ConvInteger, x), 1));
+  DYNQ_TRY(check_zero_point(node, DYNQ_IN(ConvInteger, w_zero_point), DYNQ_IN(ConvInteger, w), job.outputs));
   const dynq_window *w = &job.window;
-  const size_t dims[4] = {node->inputs[0]->dims[0], job.outputs, w->spatial == 1 ? w->out[1] : w->out[0], w->out[1]};
-  dynq_op_set_output(node, 0, DYNQ_INT32, node->inputs[0]->rank, dims);
-  node->scratch_bytes = dynq_size_add(bytes_of_widened(node->inputs[0]), bytes_of_widened(node->inputs[1]));
+  const dynq_op_tensor *x = DYNQ_INPUT(node, ConvInteger, x);
+  const size_t dims[4] = {x->dims[0], job.outputs, w->spatial == 1 ? w->out[1] : w->out[0], w->out[1]};
+  dynq_op_set_output(node, 0, DYNQ_INT32, x->rank, dims);
+  node->scratch_bytes = dynq_size_add(bytes_of_widened(x), bytes_of_widened(DYNQ_INPUT(node, ConvInteger, w)));
   return DYNQ_OK;
 }
 
@@ -230,23 +224,16 @@ static dynq_status run_conv(const dynq_op_node *node) {
   conv_job job;
   DYNQ_TRY(find_conv(node, &job));
   job.wide_x = node->scratch;
-  job.wide_w = (int16_t *)(void *)((char *)node->scratch + bytes_of_widened(node->inputs[0]));
+  job.wide_w = (int16_t *)(void *)((char *)node->scratch + bytes_of_widened(DYNQ_INPUT(node, ConvInteger, x)));
   const size_t kernel = job.window.kernel[0] * job.window.kernel[1], count = node->outputs[0]->count;
   if (count == 0) {
     return DYNQ_OK;
   }
-  widen_input(node, 0, 2, 1, job.wide_x);
-  widen_input(node, 1, 3, job.channels * kernel, job.wide_w);
+  widen_input(node, DYNQ_IN(ConvInteger, x), DYNQ_IN(ConvInteger, x_zero_point), 1, job.wide_x);
+  widen_input(node, DYNQ_IN(ConvInteger, w), DYNQ_IN(ConvInteger, w_zero_point), job.channels * kernel, job.wide_w);
   dynq_op_parallel(node, count / (job.window.out[0] * job.window.out[1]),
                    dynq_size_mul(count, dynq_size_mul(job.channels, kernel)), convolve_planes, &job);
   return DYNQ_OK;
 }
 
-const dynq_op dynq_op_ConvInteger = {.name = "ConvInteger",
-                                     .min_inputs = 2,
-                                     .max_inputs = 4,
-                                     .min_outputs = 1,
-                                     .max_outputs = 1,
-                                     .attributes = {DYNQ_WINDOW_ATTRIBUTES, {"group", DYNQ_ATTRIBUTE_INT}},
-                                     .infer = infer_conv,
-                                     .run = run_conv};
+const dynq_op_code dynq_op_ConvInteger = {infer_conv, run_conv};

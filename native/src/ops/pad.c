@@ -12,33 +12,27 @@ enum { FAR = INT32_MAX }; /* no pad is larger: sums of sizes and pads stay far f
 
 static dynq_status mode_of(const dynq_op_node *node, pad_mode *mode) {
   static const char *const names[] = {"constant", "reflect", "edge", "wrap"};
-  *mode = PAD_CONSTANT;
-  if (!node->attributes[0].present) {
-    return DYNQ_OK;
-  }
-  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-    if (dynq_op_string_is(node, 0, names[i])) {
-      *mode = (pad_mode)i;
-      return DYNQ_OK;
-    }
-  }
-  return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "mode is '%.40s'; expected constant, reflect, edge or wrap",
-                   node->attributes[0].string);
+  const size_t index = dynq_op_choice(node, DYNQ_ATTR(Pad, mode), sizeof names / sizeof names[0], names);
+  *mode = (pad_mode)index;
+  return index < sizeof names / sizeof names[0]
+             ? DYNQ_OK
+             : dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "mode is '%.40s'; expected constant, reflect, edge or wrap",
+                         dynq_op_string(node, DYNQ_ATTR(Pad, mode)));
 }
 
-/* What is added before and after each axis of input 0. */
+/* Finds how much is added before and after each axis of input 0. */
 static dynq_status find_pads(const dynq_op_node *node, int64_t *before, int64_t *after) {
-  const dynq_op_tensor *x = node->inputs[0];
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Pad, data);
   int64_t pads[2 * DYNQ_MAX_RANK], axes[DYNQ_MAX_RANK];
   size_t count, axis_count = x->rank, at[DYNQ_MAX_RANK];
   unsigned set;
-  DYNQ_TRY(dynq_op_static_values(node, 1, 2 * x->rank, &count, pads));
+  DYNQ_TRY(dynq_op_static_values(node, DYNQ_IN(Pad, pads), 2 * x->rank, &count, pads));
   for (size_t d = 0; d < x->rank; d++) {
     axes[d] = (int64_t)d;
     before[d] = after[d] = 0;
   }
-  if (dynq_op_input(node, 3) != NULL) {
-    DYNQ_TRY(dynq_op_static_values(node, 3, x->rank, &axis_count, axes));
+  if (DYNQ_GIVEN(node, Pad, axes) != NULL) {
+    DYNQ_TRY(dynq_op_static_values(node, DYNQ_IN(Pad, axes), x->rank, &axis_count, axes));
   }
   if (count != 2 * axis_count) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "pads has %zu elements; expected two for each of %zu axes", count,
@@ -56,10 +50,10 @@ static dynq_status infer(dynq_op_node *node) {
   int64_t before[DYNQ_MAX_RANK], after[DYNQ_MAX_RANK];
   size_t dims[DYNQ_MAX_RANK];
   pad_mode mode;
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_ANY));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(Pad, data), DYNQ_SET_ANY));
   DYNQ_TRY(mode_of(node, &mode));
   DYNQ_TRY(find_pads(node, before, after));
-  const dynq_op_tensor *x = node->inputs[0];
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Pad, data);
   for (size_t d = 0; d < x->rank; d++) {
     if (x->dims[d] > INT64_MAX / 2 || before[d] < -FAR || before[d] > FAR || after[d] < -FAR || after[d] > FAR) {
       return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "the pads of axis %zu are %lld and %lld; at most %d are supported",
@@ -72,11 +66,11 @@ static dynq_status infer(dynq_op_node *node) {
     }
     dims[d] = (size_t)size;
   }
-  if (dynq_op_input(node, 2) != NULL) {
-    DYNQ_TRY(dynq_op_expect(node, 2, DYNQ_SET(x->dtype)));
-    if (node->inputs[2]->count != 1) {
-      return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "constant_value has %zu elements; expected 1",
-                       node->inputs[2]->count);
+  const dynq_op_tensor *value = DYNQ_GIVEN(node, Pad, constant_value);
+  if (value != NULL) {
+    DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(Pad, constant_value), DYNQ_SET(x->dtype)));
+    if (value->count != 1) {
+      return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "constant_value has %zu elements; expected 1", value->count);
     }
   }
   dynq_op_set_output(node, 0, x->dtype, x->rank, dims);
@@ -173,7 +167,8 @@ static void pad_rows(const void *arg, size_t begin, size_t end) {
 
 static dynq_status run(const dynq_op_node *node) {
   static const int64_t zero = 0;
-  const dynq_op_tensor *x = node->inputs[0], *out = node->outputs[0], *value = dynq_op_input(node, 2);
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Pad, data), *out = node->outputs[0],
+                       *value = DYNQ_GIVEN(node, Pad, constant_value);
   int64_t after[DYNQ_MAX_RANK];
   pad_job job = {.x = x,
                  .out = out,
@@ -193,12 +188,4 @@ static dynq_status run(const dynq_op_node *node) {
   return DYNQ_OK;
 }
 
-const dynq_op dynq_op_Pad = {.name = "Pad",
-                             .min_inputs = 2,
-                             .max_inputs = 4,
-                             .min_outputs = 1,
-                             .max_outputs = 1,
-                             .static_inputs = 1u << 1 | 1u << 3,
-                             .attributes = {{"mode", DYNQ_ATTRIBUTE_STRING}},
-                             .infer = infer,
-                             .run = run};
+const dynq_op_code dynq_op_Pad = {infer, run};

@@ -4,10 +4,9 @@
 #ifndef DYNQ_PAIRS_H
 #define DYNQ_PAIRS_H
 
+#include "../base/elements.h"
 #include "checks.h"
 #include "walk.h"
-
-#include <math.h>
 
 /* static void NAME(...): out = EXPRESSION of a and b for each pair. OUT, A and B are types. The three first loops are
  * those that a compiler vectorises: both without gaps, or one of them a constant. */
@@ -47,15 +46,12 @@
     }                                                                                                                  \
   }
 
-/* The one NaN that dynq writes, for any NaN. */
-static inline float dynq_one_nan(float y) { return y != y ? NAN : y; }
-
 /* Output 0: `dtype` and the shape that inputs 0 to input_count are broadcast to. */
 dynq_status dynq_pairs_shape(dynq_op_node *node, dynq_dtype dtype);
 /* Output 0 = inner of a and b, broadcast. */
 void dynq_pairs_walk(const dynq_op_node *node, dynq_walk_inner inner, const void *context, const dynq_op_tensor *a,
                      const dynq_op_tensor *b);
-/* Of inputs 0 and 1. */
+/* Runs `inner` over inputs 0 and 1. */
 dynq_status dynq_pairs_run(const dynq_op_node *node, dynq_walk_inner inner, const void *context);
 
 #endif

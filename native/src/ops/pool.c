@@ -1,26 +1,27 @@
 /*
  * MaxPool, AveragePool, GlobalMaxPool and GlobalAveragePool. A window's elements are taken row by row: the sum of an
  * average is built in this order; of equal values the first is the largest, and a NaN is larger than all. A window of
- * pads alone has the least value of its type, the index -1, and the average NaN. A global average is that of ReduceMean.
+ * pads alone has the least value of its type, the index -1, and the average NaN. A global average is that of
+ * ReduceMean.
  */
+#include "../base/interrupt.h"
 #include "pairs.h"
 #include "window.h"
 
 #include <string.h>
 
-enum {
-  CEIL_MODE = DYNQ_WINDOW_ATTRIBUTE_COUNT,
-  COUNT_INCLUDE_PAD,                 /* AveragePool */
-  STORAGE_ORDER = COUNT_INCLUDE_PAD, /* MaxPool */
-};
-
 typedef struct pool_job {
   dynq_window window;
+  const dynq_kernels *kernels;
   const void *x;
   void *y;
   int64_t *index;
   bool column_major, include_pads;
 } pool_job;
+
+enum { LONG_ROW = 65536 }; /* values for a row of windows that are worth a look at interrupts */
+
+static size_t at_most(size_t a, size_t b) { return a < b ? a : b; }
 
 /* Row `row` of all planes of the output. One kernel element after another is taken into the whole row, which is the
  * order of each of its outputs. */
@@ -31,11 +32,11 @@ typedef struct pool_job {
     T *out = (T *)job->y + row * w->out[1];                                                                            \
     const size_t step = w->stride[1];                                                                                  \
     size_t r, last_row, line;                                                                                          \
+    const bool takes_long = w->out[1] * at_most(w->kernel[1], w->in[1]) >= LONG_ROW;                                   \
     dynq_window_range(w, 0, row % w->out[0], &r, &last_row, &line);                                                    \
-    for (; r < last_row; r++, line += w->dilation[0]) {                                                                \
-      for (size_t c = 0; c < w->kernel[1]; c++) {                                                                      \
-        size_t begin, end, place;                                                                                      \
-        dynq_window_places(w, 1, c, &begin, &end, &place);                                                             \
+    for (; r < last_row && !(takes_long && dynq_interrupted()); r++, line += w->dilation[0]) {                         \
+      size_t begin, end, place, c = dynq_window_next(w, 1, 0, &begin, &end, &place);                                   \
+      for (; c < w->kernel[1]; c = dynq_window_next(w, 1, c + 1, &begin, &end, &place)) {                              \
         DYNQ_INDEPENDENT for (size_t i = begin; i < end; i++) {                                                        \
           const T a = plane[line * w->in[1] + place + (i - begin) * step], b = out[i];                                 \
           out[i] = STATEMENT;                                                                                          \
@@ -43,10 +44,32 @@ typedef struct pool_job {
       }                                                                                                                \
     }                                                                                                                  \
   }
-TAKE_IN(take_float32, float, ((a != a || b != b) ? NAN : a > b ? a : b))
 TAKE_IN(take_uint8, uint8_t, (a > b ? a : b))
 TAKE_IN(take_int8, int8_t, (a > b ? a : b))
-TAKE_IN(add_float32, float, (a + b))
+
+/* Row `row` of all planes of a float output. */
+static void pool_row(const pool_job *job, size_t row, bool sum) {
+  const dynq_window *w = &job->window;
+  const bool takes_long = w->out[1] * at_most(w->kernel[1], w->in[1]) >= LONG_ROW;
+  size_t begin, end, line;
+  dynq_window_range(w, 0, row % w->out[0], &begin, &end, &line);
+  dynq_pooling p = {.columns = w->out[1],
+                    .in = w->in[1],
+                    .stride = w->stride[1],
+                    .taps = w->kernel[1],
+                    .step = w->dilation[1],
+                    .first = -(ptrdiff_t)w->before[1],
+                    .x = (const float *)job->x + (row / w->out[0] * w->in[0] + line) * w->in[1],
+                    .x_stride = w->dilation[0] * w->in[1],
+                    .sum = sum,
+                    .y = (float *)job->y + row * w->out[1]};
+  for (; begin < end && !(takes_long && dynq_interrupted()); begin += p.lines, p.x += p.lines * p.x_stride) {
+    p.lines = takes_long ? 1 : end - begin;
+    job->kernels->vector.pool(&p);
+  }
+}
+
+static void take_float32(const pool_job *job, size_t row) { pool_row(job, row, false); }
 
 #define MAX_ROWS(name, T, LEAST, take)                                                                                 \
   static void name(const void *arg, size_t begin, size_t end) {                                                        \
@@ -63,7 +86,7 @@ MAX_ROWS(max_float32, float, -INFINITY, take_float32)
 MAX_ROWS(max_uint8, uint8_t, 0, take_uint8)
 MAX_ROWS(max_int8, int8_t, INT8_MIN, take_int8)
 
-/* Where the largest are: whole planes, one output after another. */
+/* Finds where the largest are: whole planes, one output after another. */
 #define MAX_PLACES(name, T, IS_LARGER)                                                                                 \
   static void name(const void *arg, size_t begin, size_t end) {                                                        \
     const pool_job *job = arg;                                                                                         \
@@ -96,8 +119,8 @@ MAX_PLACES(places_float32, float, best == best && !(a <= best))
 MAX_PLACES(places_uint8, uint8_t, a > best)
 MAX_PLACES(places_int8, int8_t, a > best)
 
-/* How many elements window `index` of axis d covers; with pads: those that were asked for, since with ceil_mode a window
- * may reach beyond them. */
+/* Counts the elements that window `index` of axis d covers; with pads: those that were asked for, since with ceil_mode
+ * a window may reach beyond them. */
 static size_t covered(const dynq_window *w, size_t d, size_t index, bool include_pads) {
   size_t begin, end, first;
   if (include_pads) {
@@ -111,14 +134,17 @@ static size_t covered(const dynq_window *w, size_t d, size_t index, bool include
 
 static void average_rows(const void *arg, size_t begin, size_t end) {
   const pool_job *job = arg;
-  const size_t n = job->window.out[1];
+  const dynq_window *w = &job->window;
+  const size_t n = w->out[1], reach = (w->kernel[1] - 1) * w->dilation[1];
   for (size_t row = begin; row < end; row++) {
     float *y = (float *)job->y + row * n;
     memset(y, 0, n * sizeof *y);
-    add_float32(job, row);
+    pool_row(job, row, true);
     const size_t rows = covered(&job->window, 0, row % job->window.out[0], job->include_pads);
     for (size_t i = 0; i < n; i++) {
-      y[i] = dynq_one_nan(y[i] / (float)(rows * covered(&job->window, 1, i, job->include_pads)));
+      const bool whole = i * w->stride[1] >= w->before[1] && i * w->stride[1] + reach < w->before[1] + w->in[1];
+      const size_t columns = whole ? w->kernel[1] : covered(w, 1, i, job->include_pads);
+      y[i] = dynq_one_nan(y[i] / (float)(rows * columns));
     }
   }
 }
@@ -126,21 +152,23 @@ static void average_rows(const void *arg, size_t begin, size_t end) {
 /* ---- Windows ---- */
 
 static dynq_status read_pool(const dynq_op_node *node, pool_job *job) {
-  const int64_t ceil_mode = dynq_op_int(node, CEIL_MODE, 0);
-  *job = (pool_job){.x = node->inputs[0]->data};
+  const int64_t ceil_mode = dynq_op_int(node, DYNQ_ATTR(MaxPool, ceil_mode));
+  *job = (pool_job){.kernels = node->kernels, .x = DYNQ_INPUT(node, MaxPool, X)->data};
   return dynq_window_of(node, NULL, ceil_mode != 0, &job->window);
 }
 
+DYNQ_SAME_ATTR(MaxPool, AveragePool, ceil_mode);
+
 static void set_shapes(dynq_op_node *node, const dynq_window *w) {
-  const dynq_op_tensor *x = node->inputs[0];
+  const dynq_op_tensor *x = DYNQ_INPUT(node, MaxPool, X);
   const size_t dims[4] = {x->dims[0], x->dims[1], w->spatial == 1 ? w->out[1] : w->out[0], w->out[1]};
   dynq_op_set_output(node, 0, x->dtype, x->rank, dims);
-  dynq_op_set_output(node, 1, DYNQ_INT64, x->rank, dims);
+  dynq_op_set_output(node, DYNQ_OUT(MaxPool, Indices), DYNQ_INT64, x->rank, dims);
 }
 
 static dynq_status infer_max(dynq_op_node *node) {
   pool_job job;
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_FLOAT | DYNQ_SET_BYTES));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(MaxPool, X), DYNQ_SET_FLOAT | DYNQ_SET_BYTES));
   DYNQ_TRY(read_pool(node, &job));
   set_shapes(node, &job.window);
   return DYNQ_OK;
@@ -148,7 +176,7 @@ static dynq_status infer_max(dynq_op_node *node) {
 
 static dynq_status infer_average(dynq_op_node *node) {
   pool_job job;
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_FLOAT));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(AveragePool, X), DYNQ_SET_FLOAT));
   DYNQ_TRY(read_pool(node, &job));
   set_shapes(node, &job.window);
   return DYNQ_OK;
@@ -156,7 +184,8 @@ static dynq_status infer_average(dynq_op_node *node) {
 
 /* Bytes of float32 that all windows read, as a measure of the work. */
 static size_t work_of(const dynq_window *w, size_t count) {
-  return dynq_size_mul(count, dynq_size_mul(sizeof(float), dynq_size_mul(w->kernel[0], w->kernel[1])));
+  const size_t each = at_most(w->kernel[0], w->in[0]) * at_most(w->kernel[1], w->in[1]); /* both fit into 31 bits */
+  return dynq_size_mul(count, dynq_size_mul(sizeof(float), each));
 }
 
 typedef void (*pool_body)(const void *arg, size_t begin, size_t end);
@@ -165,7 +194,8 @@ static dynq_status run_max(const dynq_op_node *node) {
   static const pool_body rows[] = {[DYNQ_FLOAT32] = max_float32, [DYNQ_UINT8] = max_uint8, [DYNQ_INT8] = max_int8};
   static const pool_body places[] = {
       [DYNQ_FLOAT32] = places_float32, [DYNQ_UINT8] = places_uint8, [DYNQ_INT8] = places_int8};
-  const dynq_op_tensor *x = node->inputs[0], *y = dynq_op_output(node, 0), *index = dynq_op_output(node, 1);
+  const dynq_op_tensor *x = DYNQ_INPUT(node, MaxPool, X), *y = DYNQ_OUTPUT(node, MaxPool, Y);
+  const dynq_op_tensor *index = DYNQ_OUTPUT(node, MaxPool, Indices);
   pool_job job;
   DYNQ_TRY(read_pool(node, &job));
   dynq_window_flatten(&job.window);
@@ -175,7 +205,7 @@ static dynq_status run_max(const dynq_op_node *node) {
   }
   if (index != NULL) {
     job.index = index->data;
-    job.column_major = dynq_op_int(node, STORAGE_ORDER, 0) != 0;
+    job.column_major = dynq_op_int(node, DYNQ_ATTR(MaxPool, storage_order)) != 0;
     dynq_op_parallel(node, index->count, work_of(&job.window, index->count), places[x->dtype], &job);
   }
   return DYNQ_OK;
@@ -187,39 +217,24 @@ static dynq_status run_average(const dynq_op_node *node) {
   DYNQ_TRY(read_pool(node, &job));
   dynq_window_flatten(&job.window);
   job.y = y->data;
-  job.include_pads = dynq_op_int(node, COUNT_INCLUDE_PAD, 0) != 0;
+  job.include_pads = dynq_op_int(node, DYNQ_ATTR(AveragePool, count_include_pad)) != 0;
   if (y->count != 0) {
     dynq_op_parallel(node, y->count / job.window.out[1], work_of(&job.window, y->count), average_rows, &job);
   }
   return DYNQ_OK;
 }
 
-const dynq_op dynq_op_MaxPool = {
-    .name = "MaxPool",
-    .min_inputs = 1,
-    .max_inputs = 1,
-    .min_outputs = 1,
-    .max_outputs = 2,
-    .attributes = {DYNQ_WINDOW_ATTRIBUTES, {"ceil_mode", DYNQ_ATTRIBUTE_INT}, {"storage_order", DYNQ_ATTRIBUTE_INT}},
-    .infer = infer_max,
-    .run = run_max};
+const dynq_op_code dynq_op_MaxPool = {infer_max, run_max};
 
-const dynq_op dynq_op_AveragePool = {.name = "AveragePool",
-                                     .min_inputs = 1,
-                                     .max_inputs = 1,
-                                     .min_outputs = 1,
-                                     .max_outputs = 1,
-                                     .attributes = {DYNQ_WINDOW_ATTRIBUTES,
-                                                    {"ceil_mode", DYNQ_ATTRIBUTE_INT},
-                                                    {"count_include_pad", DYNQ_ATTRIBUTE_INT}},
-                                     .infer = infer_average,
-                                     .run = run_average};
+const dynq_op_code dynq_op_AveragePool = {infer_average, run_average};
 
 /* ---- Whole planes ---- */
 
+DYNQ_SAME_IN(GlobalMaxPool, X, GlobalAveragePool, X);
+
 static dynq_status infer_global(dynq_op_node *node) {
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_FLOAT));
-  const dynq_op_tensor *x = node->inputs[0];
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(GlobalMaxPool, X), DYNQ_SET_FLOAT));
+  const dynq_op_tensor *x = DYNQ_INPUT(node, GlobalMaxPool, X);
   size_t dims[DYNQ_MAX_RANK] = {1, 1, 1, 1, 1, 1, 1, 1};
   if (x->rank < 2) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "input 0 has rank %zu; expected 2 or more", x->rank);
@@ -230,7 +245,7 @@ static dynq_status infer_global(dynq_op_node *node) {
 }
 
 static void reduce_planes(const dynq_op_node *node, dynq_reduction reduction, size_t begin, size_t end) {
-  const dynq_op_tensor *x = node->inputs[0];
+  const dynq_op_tensor *x = DYNQ_INPUT(node, GlobalMaxPool, X);
   const size_t n = dynq_op_product(x, 2, x->rank);
   float *y = node->outputs[0]->data;
   for (size_t i = begin; i < end; i++) {
@@ -248,27 +263,16 @@ static void reduce_max(const void *arg, size_t begin, size_t end) {
 }
 
 static dynq_status run_global_average(const dynq_op_node *node) {
-  dynq_op_parallel(node, node->outputs[0]->count, node->inputs[0]->count * sizeof(float), reduce_average, node);
+  dynq_op_parallel(node, node->outputs[0]->count, DYNQ_INPUT(node, GlobalAveragePool, X)->count * sizeof(float),
+                   reduce_average, node);
   return DYNQ_OK;
 }
 
 static dynq_status run_global_max(const dynq_op_node *node) {
-  dynq_op_parallel(node, node->outputs[0]->count, node->inputs[0]->count * sizeof(float), reduce_max, node);
+  dynq_op_parallel(node, node->outputs[0]->count, DYNQ_INPUT(node, GlobalMaxPool, X)->count * sizeof(float), reduce_max,
+                   node);
   return DYNQ_OK;
 }
 
-const dynq_op dynq_op_GlobalAveragePool = {.name = "GlobalAveragePool",
-                                           .min_inputs = 1,
-                                           .max_inputs = 1,
-                                           .min_outputs = 1,
-                                           .max_outputs = 1,
-                                           .infer = infer_global,
-                                           .run = run_global_average};
-
-const dynq_op dynq_op_GlobalMaxPool = {.name = "GlobalMaxPool",
-                                       .min_inputs = 1,
-                                       .max_inputs = 1,
-                                       .min_outputs = 1,
-                                       .max_outputs = 1,
-                                       .infer = infer_global,
-                                       .run = run_global_max};
+const dynq_op_code dynq_op_GlobalAveragePool = {infer_global, run_global_average};
+const dynq_op_code dynq_op_GlobalMaxPool = {infer_global, run_global_max};

@@ -1,9 +1,11 @@
 /*
- * Pow, for exponents that leave one exact way to compute: 0.5 (the square root; of -infinity +infinity, of -0 +0) and
- * integers n. x^n for n >= 0 takes the bits of n from the lowest: r = 1 at first, for a bit that is set r = r * s (r = s
- * the first time), then s = s * s, where s is x at first; x^-n is 1 / x^n. So x^2 is x * x and x^3 is x * (x * x). Other
- * exponents are refused. Integers wrap and take exponents >= 0.
+ * Pow. Two kinds of exponents have an exact way in float32: 0.5 (the square root; of -infinity +infinity, of -0 +0) and
+ * integers n. x^n for n >= 0 takes the bits of n from the lowest, with r = 1 and s = x at first. A bit that is set
+ * makes r = r * s (r = s the first time); then s = s * s. x^-n is 1 / x^n. So x^2 is x * x and x^3 is x * (x * x). Any
+ * other exponent y gives e^(y ln x) in double precision, rounded once to float32: within 0.51 ulp. Integers wrap and
+ * take exponents >= 0.
  */
+#include "doubles.h"
 #include "pairs.h"
 
 #define LARGEST_EXPONENT 2147483647.0
@@ -30,9 +32,38 @@ static inline double number_at(dynq_dtype dtype, const char *p) {
   return (double)*(const int8_t *)(const void *)p;
 }
 
+/* ---- Exponents that are neither 0.5 nor whole ---- */
+
+static float power_real(float x, double exponent) {
+  const double size = fabs((double)x);
+  if (size == 1.0 && (x > 0.0f || isinf(exponent))) {
+    return 1.0f;
+  }
+  if (x != x || exponent != exponent) {
+    return NAN;
+  }
+  if (isinf(exponent)) {
+    return (size > 1.0) == (exponent > 0.0) ? INFINITY : 0.0f;
+  }
+  if (size == 0.0 || isinf(size)) {
+    return (size == 0.0) == (exponent < 0.0) ? INFINITY : 0.0f;
+  }
+  if (x < 0.0f && exponent != rint(exponent)) {
+    return NAN;
+  }
+  return (float)dynq_exponential(exponent * dynq_logarithm(size)); /* a whole exponent that comes here is even */
+}
+
+static inline bool is_whole(double exponent) {
+  return fabs(exponent) <= LARGEST_EXPONENT && exponent == rint(exponent);
+}
+
 static inline float power_float(float x, double exponent) {
   if (exponent == 0.5) {
     return x == -INFINITY ? INFINITY : dynq_one_nan(sqrtf(x) + 0.0f);
+  }
+  if (!is_whole(exponent)) {
+    return power_real(x, exponent);
   }
   uint64_t bits = (uint64_t)fabs(exponent);
   float r = 1.0f, s = x;
@@ -100,27 +131,26 @@ ONE_EXPONENT(cube, dynq_one_nan(a *(a *a)))
 ONE_EXPONENT(root, (a == -INFINITY ? INFINITY : dynq_one_nan(sqrtf(a) + 0.0f)))
 
 static dynq_status infer(dynq_op_node *node) {
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_NUMERIC));
-  DYNQ_TRY(dynq_op_expect(node, 1, DYNQ_SET_NUMERIC));
-  return dynq_pairs_shape(node, node->inputs[0]->dtype);
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(Pow, X), DYNQ_SET_NUMERIC));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(Pow, Y), DYNQ_SET_NUMERIC));
+  return dynq_pairs_shape(node, DYNQ_INPUT(node, Pow, X)->dtype);
 }
 
+/* Refuses what has no power among integers. */
 static dynq_status check_exponents(const dynq_op_tensor *base, const dynq_op_tensor *exponent) {
-  const bool integers = base->dtype != DYNQ_FLOAT32;
   const size_t size = dynq_dtype_size(exponent->dtype);
-  for (size_t i = 0; i < exponent->count; i++) {
+  for (size_t i = 0; i < exponent->count && base->dtype != DYNQ_FLOAT32; i++) {
     const double e = number_at(exponent->dtype, (const char *)exponent->data + i * size);
-    const bool whole = fabs(e) <= LARGEST_EXPONENT && e == rint(e);
-    if (integers ? !(whole && e >= 0.0) : !(whole || e == 0.5)) {
-      return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "element %zu of the exponent is %.9g; expected %s", i, e,
-                       integers ? "a whole number >= 0" : "0.5 or a whole number");
+    if (!is_whole(e) || e < 0.0) {
+      return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "element %zu of the exponent is %.9g; expected a whole number >= 0",
+                       i, e);
     }
   }
   return DYNQ_OK;
 }
 
 static dynq_status run(const dynq_op_node *node) {
-  const dynq_op_tensor *base = node->inputs[0], *exponent = node->inputs[1], *out = node->outputs[0];
+  const dynq_op_tensor *base = DYNQ_INPUT(node, Pow, X), *exponent = DYNQ_INPUT(node, Pow, Y), *out = node->outputs[0];
   const pow_dtypes dtypes = {base->dtype, exponent->dtype};
   dynq_walk_inner inner = power_any;
   if (out->count == 0) {
@@ -134,11 +164,4 @@ static dynq_status run(const dynq_op_node *node) {
   return dynq_pairs_run(node, inner, &dtypes);
 }
 
-const dynq_op dynq_op_Pow = {.name = "Pow",
-                             .min_inputs = 2,
-                             .max_inputs = 2,
-                             .min_outputs = 1,
-                             .max_outputs = 1,
-                             .in_place = 1,
-                             .infer = infer,
-                             .run = run};
+const dynq_op_code dynq_op_Pow = {infer, run};

@@ -1,88 +1,56 @@
 /*
- * Resize, nearest and linear.
+ * Resize: its attributes and sizes, nearest and linear. resize_taps.c has what takes more than two neighbours.
  *
- * Where an element of the output lies in the input is computed for each axis by itself, in float64, as ONNX's reference
- * does, and becomes a table: two neighbours and the weight of the second. Linear: an output is the sum, in float32, over
- * the rows that it lies between, in the order of their axes, of weight * ((1 - f) * left + f * right), where a row's
- * weight is the product of those of its axes from the first on; neighbours of weight 0 are left out.
+ * The place of an output in the input is computed for each axis by itself, in float64, as ONNX's reference does. It
+ * becomes a table: two neighbours and the weight of the second. Linear: an output is a sum in float32 of weight * ((1 -
+ * f) * left + f * right), over the rows that it lies between, in the order of their axes. A row's weight is the product
+ * of those of its axes from the first on; neighbours of weight 0 are left out.
  */
-#include "checks.h"
+#include "resize.h"
 #include "pairs.h"
 
+#include <math.h>
 #include <string.h>
 
-enum { SCALES_INPUT = 2, SIZES_INPUT };
-enum {
-  ANTIALIAS,
-  AXES,
-  COORDINATES,
-  CUBIC_COEFF,
-  EXCLUDE_OUTSIDE,
-  EXTRAPOLATION,
-  POLICY,
-  MODE,
-  NEAREST_MODE,
-};
 enum { MOST_ROWS = 1 << (DYNQ_MAX_RANK - 1), LARGEST = INT32_MAX };
 
-typedef enum coordinates {
-  HALF_PIXEL,
-  HALF_PIXEL_SYMMETRIC,
-  PYTORCH_HALF_PIXEL,
-  ALIGN_CORNERS,
-  ASYMMETRIC
-} coordinates;
-typedef enum nearest_mode { PREFER_FLOOR, PREFER_CEIL, FLOOR, CEIL } nearest_mode;
-
-/* Where one place of an axis of the output lies: between two of the input, or on `low`, with weight 0 of `high`. */
+/* A place of an axis of the output: it lies between two of the input, or on `low`, with weight 0 of `high`. */
 typedef struct neighbours {
   int32_t low, high;
   float weight;
 } neighbours;
 
-typedef struct resize {
-  bool linear;
-  coordinates coordinates;
-  nearest_mode nearest;
-  double scale[DYNQ_MAX_RANK];
-  size_t out[DYNQ_MAX_RANK];
-} resize;
-
 /* ---- Attributes and sizes ---- */
 
-/* Which of `count` names an attribute is; the first where it is left out. */
+/* Finds which of `count` names an attribute is. */
 static dynq_status one_of(const dynq_op_node *node, size_t attribute, size_t count, const char *const *names,
                           size_t *which) {
-  *which = 0;
-  for (size_t i = 0; i < count && node->attributes[attribute].present; i++) {
-    if (dynq_op_string_is(node, attribute, names[i])) {
-      *which = i;
-      return DYNQ_OK;
-    }
-  }
-  return node->attributes[attribute].present
-             ? dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s is '%.40s', which is not supported",
-                         node->op->attributes[attribute].name, node->attributes[attribute].string)
-             : DYNQ_OK;
+  *which = dynq_op_choice(node, attribute, count, names);
+  return *which < count ? DYNQ_OK
+                        : dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s is '%.40s', which is not supported",
+                                    node->op->attributes[attribute].name, dynq_op_string(node, attribute));
 }
 
-static dynq_status read_modes(const dynq_op_node *node, resize *r, size_t *policy) {
-  static const char *const modes[] = {"nearest", "linear"};
-  static const char *const all[] = {"half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners",
-                                    "asymmetric"};
+static dynq_status read_modes(const dynq_op_node *node, dynq_resize *r, size_t *policy) {
+  static const char *const modes[] = {"nearest", "linear", "cubic"};
+  static const char *const all[] = {"half_pixel",    "half_pixel_symmetric", "pytorch_half_pixel",
+                                    "align_corners", "asymmetric",           "tf_crop_and_resize"};
   static const char *const nearest[] = {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"};
   static const char *const policies[] = {"stretch", "not_larger", "not_smaller"};
   size_t which;
-  DYNQ_TRY(one_of(node, MODE, 2, modes, &which));
-  r->linear = which == 1;
-  DYNQ_TRY(one_of(node, COORDINATES, 5, all, &which));
-  r->coordinates = (coordinates)which;
-  DYNQ_TRY(one_of(node, NEAREST_MODE, 4, nearest, &which));
-  r->nearest = (nearest_mode)which;
-  DYNQ_TRY(one_of(node, POLICY, 3, policies, policy));
-  if (dynq_op_int(node, ANTIALIAS, 0) != 0 || dynq_op_int(node, EXCLUDE_OUTSIDE, 0) != 0) {
-    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "antialias is %lld, exclude_outside %lld; only 0 is supported",
-                     (long long)dynq_op_int(node, ANTIALIAS, 0), (long long)dynq_op_int(node, EXCLUDE_OUTSIDE, 0));
+  DYNQ_TRY(one_of(node, DYNQ_ATTR(Resize, mode), 3, modes, &which));
+  r->mode = (dynq_resize_mode)which;
+  DYNQ_TRY(one_of(node, DYNQ_ATTR(Resize, coordinate_transformation_mode), 6, all, &which));
+  r->coordinates = (dynq_coordinates)which;
+  DYNQ_TRY(one_of(node, DYNQ_ATTR(Resize, nearest_mode), 4, nearest, &which));
+  r->nearest = (dynq_nearest)which;
+  DYNQ_TRY(one_of(node, DYNQ_ATTR(Resize, keep_aspect_ratio_policy), 3, policies, policy));
+  r->antialias = dynq_op_int(node, DYNQ_ATTR(Resize, antialias)) != 0;
+  r->exclude_outside = r->mode == DYNQ_CUBIC && dynq_op_int(node, DYNQ_ATTR(Resize, exclude_outside)) != 0;
+  r->cubic_coefficient = (double)dynq_op_float(node, DYNQ_ATTR(Resize, cubic_coeff_a));
+  r->extrapolation = dynq_op_float(node, DYNQ_ATTR(Resize, extrapolation_value));
+  if (r->antialias && r->mode == DYNQ_NEAREST) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "antialias is set with mode nearest; expected linear or cubic");
   }
   return DYNQ_OK;
 }
@@ -92,14 +60,15 @@ static bool is_given(const dynq_op_node *node, size_t i) {
 }
 
 /* Scales of the axes `at` by the input `scales`. */
-static dynq_status use_scales(const dynq_op_node *node, resize *r, size_t count, const size_t *at) {
-  const dynq_op_tensor *x = node->inputs[0], *scales = node->inputs[SCALES_INPUT];
+static dynq_status use_scales(const dynq_op_node *node, dynq_resize *r, size_t count, const size_t *at) {
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Resize, X), *scales = DYNQ_INPUT(node, Resize, scales);
   if (scales->count != count) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "scales has %zu elements; expected %zu", scales->count, count);
   }
   for (size_t i = 0; i < count; i++) {
-    const double scale = (double)((const float *)scales->data)[i], out = scale * (double)x->dims[at[i]];
-    if (!(scale > 0.0 && out <= (double)LARGEST)) {
+    const double scale = (double)((const float *)scales->data)[i];
+    const double out = scale * (double)x->dims[at[i]]; /* of a crop, too, as all that implement it have it */
+    if (!(scale > 0.0 && out >= 0.0 && out <= (double)LARGEST)) {
       return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "scale %zu is %g; expected one over 0, and at most %d elements", i,
                        scale, (int)LARGEST);
     }
@@ -110,12 +79,12 @@ static dynq_status use_scales(const dynq_op_node *node, resize *r, size_t count,
 }
 
 /* By the input `sizes`; with a policy other than stretch all axes get the scale of the one that binds. */
-static dynq_status use_sizes(const dynq_op_node *node, resize *r, size_t count, const size_t *at, size_t policy) {
-  const dynq_op_tensor *x = node->inputs[0];
+static dynq_status use_sizes(const dynq_op_node *node, dynq_resize *r, size_t count, const size_t *at, size_t policy) {
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Resize, X);
   int64_t sizes[DYNQ_MAX_RANK];
   size_t given;
   double common = 0.0;
-  DYNQ_TRY(dynq_op_static_values(node, SIZES_INPUT, DYNQ_MAX_RANK, &given, sizes));
+  DYNQ_TRY(dynq_op_static_values(node, DYNQ_IN(Resize, sizes), DYNQ_MAX_RANK, &given, sizes));
   if (given != count) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "sizes has %zu elements; expected %zu", given, count);
   }
@@ -141,15 +110,39 @@ static dynq_status use_sizes(const dynq_op_node *node, resize *r, size_t count, 
   return DYNQ_OK;
 }
 
-static dynq_status find_resize(const dynq_op_node *node, resize *r) {
-  const dynq_op_tensor *x = node->inputs[0];
-  const dynq_attribute *axes = &node->attributes[AXES];
+/* The crop of the axes `at`: where they start and end, in parts of them. */
+static dynq_status use_roi(const dynq_op_node *node, dynq_resize *r, size_t count, const size_t *at) {
+  const dynq_op_tensor *roi = DYNQ_GIVEN(node, Resize, roi);
+  if (r->coordinates != DYNQ_CROP) {
+    return DYNQ_OK;
+  }
+  if (roi == NULL || roi->dtype != DYNQ_FLOAT32 || roi->count != 2 * count) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "roi: expected float32 of %zu elements with tf_crop_and_resize",
+                     2 * count);
+  }
+  for (size_t i = 0; i < count; i++) {
+    r->start[at[i]] = (double)((const float *)roi->data)[i];
+    r->end[at[i]] = (double)((const float *)roi->data)[count + i];
+    if (!(fabs(r->start[at[i]]) <= 1e6 && fabs(r->end[at[i]]) <= 1e6)) {
+      return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "roi is %g to %g on axis %zu; expected numbers up to 1e6",
+                       r->start[at[i]], r->end[at[i]], at[i]);
+    }
+  }
+  return DYNQ_OK;
+}
+
+static dynq_status find_resize(const dynq_op_node *node, dynq_resize *r) {
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Resize, X);
+  const dynq_attribute *axes = &node->attributes[DYNQ_ATTR(Resize, axes)];
   size_t at[DYNQ_MAX_RANK], policy, count = axes->present ? axes->count : x->rank;
   unsigned set;
   DYNQ_TRY(read_modes(node, r, &policy));
+  r->rank = x->rank;
   for (size_t d = 0; d < x->rank; d++) {
     r->scale[d] = 1.0;
-    r->out[d] = x->dims[d];
+    r->start[d] = 0.0;
+    r->end[d] = 1.0;
+    r->in[d] = r->out[d] = x->dims[d];
     at[d] = d;
     if (x->dims[d] > LARGEST) {
       return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "axis %zu has size %zu; at most %d are supported", d, x->dims[d],
@@ -163,10 +156,12 @@ static dynq_status find_resize(const dynq_op_node *node, resize *r) {
     }
     DYNQ_TRY(dynq_op_axes(count, axes->ints, x->rank, at, &set));
   }
-  if (is_given(node, SCALES_INPUT) == is_given(node, SIZES_INPUT)) {
+  DYNQ_TRY(use_roi(node, r, count, at));
+  if (is_given(node, DYNQ_IN(Resize, scales)) == is_given(node, DYNQ_IN(Resize, sizes))) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "scales and sizes are both given or both left out; expected one");
   }
-  DYNQ_TRY(is_given(node, SCALES_INPUT) ? use_scales(node, r, count, at) : use_sizes(node, r, count, at, policy));
+  DYNQ_TRY(is_given(node, DYNQ_IN(Resize, scales)) ? use_scales(node, r, count, at)
+                                                   : use_sizes(node, r, count, at, policy));
   for (size_t d = 0; d < x->rank; d++) {
     if (x->dims[d] == 0 && r->out[d] != 0) {
       return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "axis %zu has size 0 and is to have %zu elements", d, r->out[d]);
@@ -176,61 +171,70 @@ static dynq_status find_resize(const dynq_op_node *node, resize *r) {
 }
 
 static dynq_status infer(dynq_op_node *node) {
-  resize r;
+  dynq_resize r;
   size_t places = 0;
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_ANY));
-  if (is_given(node, SCALES_INPUT)) {
-    DYNQ_TRY(dynq_op_expect(node, SCALES_INPUT, DYNQ_SET_FLOAT));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(Resize, X), DYNQ_SET_ANY));
+  if (is_given(node, DYNQ_IN(Resize, scales))) {
+    DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(Resize, scales), DYNQ_SET_FLOAT));
   }
   DYNQ_TRY(find_resize(node, &r));
-  if (r.linear) {
-    DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_FLOAT));
+  if (r.mode != DYNQ_NEAREST || r.coordinates == DYNQ_CROP) {
+    DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(Resize, X), DYNQ_SET_FLOAT));
   }
-  const dynq_op_tensor *x = node->inputs[0];
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Resize, X);
   for (size_t d = 0; d < x->rank; d++) {
     places = dynq_size_add(places, r.out[d]);
   }
   dynq_op_set_output(node, 0, x->dtype, x->rank, r.out);
-  node->scratch_bytes = dynq_size_mul(places, sizeof(neighbours));
+  node->scratch_bytes =
+      dynq_resize_has_taps(&r) ? dynq_resize_taps_bytes(&r) : dynq_size_mul(places, sizeof(neighbours));
   return DYNQ_OK;
 }
 
 /* ---- Tables ---- */
 
-/* The place in the input of place `at` of the output. `width`: of the output, as the scale says, not rounded. */
-static double source_of(const resize *r, size_t d, size_t in, double at) {
-  const double scale = r->scale[d], size = (double)in, width = scale * size;
+/* The place in the input of place `at` of the output, as ONNX's text has it. Its reference implementation differs in
+ * align_corners where a scale gives no whole size, as its text does not, nor PyTorch, nor ONNX Runtime. */
+double dynq_resize_source(const dynq_resize *r, size_t d, double at) {
+  const double scale = r->scale[d], size = (double)r->in[d], out = (double)r->out[d];
   switch (r->coordinates) {
-  case ALIGN_CORNERS:
-    return width == 1.0 ? 0.0 : at * (size - 1.0) / (width - 1.0);
-  case ASYMMETRIC:
+  case DYNQ_ALIGN_CORNERS:
+    return r->out[d] == 1 ? 0.0 : at * (size - 1.0) / (out - 1.0);
+  case DYNQ_FROM_CORNER:
     return at / scale;
-  case PYTORCH_HALF_PIXEL:
-    return width == 1.0 ? -0.5 : (at + 0.5) / scale - 0.5;
-  case HALF_PIXEL_SYMMETRIC:
-    return size / 2.0 * (1.0 - (double)r->out[d] / width) + (at + 0.5) / scale - 0.5;
-  case HALF_PIXEL:
+  case DYNQ_PYTORCH_HALF_PIXEL:
+    return r->out[d] == 1 ? 0.0 : (at + 0.5) / scale - 0.5;
+  case DYNQ_HALF_PIXEL_SYMMETRIC:
+    return size / 2.0 * (1.0 - out / (scale * size)) + (at + 0.5) / scale - 0.5;
+  case DYNQ_CROP:
+    return r->out[d] == 1 ? 0.5 * (r->start[d] + r->end[d]) * (size - 1.0)
+                          : r->start[d] * (size - 1.0) + at * (r->end[d] - r->start[d]) * (size - 1.0) / (out - 1.0);
+  case DYNQ_HALF_PIXEL:
     break;
   }
   return (at + 0.5) / scale - 0.5;
+}
+
+bool dynq_resize_rounds_up(const dynq_resize *r, double part) {
+  return part != 0.0 && (r->nearest == DYNQ_PREFER_FLOOR  ? part > 0.5
+                         : r->nearest == DYNQ_PREFER_CEIL ? part >= 0.5
+                                                          : r->nearest == DYNQ_CEIL);
 }
 
 static int32_t clamp_place(double place, size_t in) {
   return place<0.0 ? 0 : place>(double)(in - 1) ? (int32_t)(in - 1) : (int32_t)place;
 }
 
-static void fill_table(const resize *r, size_t d, size_t in, neighbours *table) {
+static void fill_table(const dynq_resize *r, size_t d, neighbours *table) {
+  const size_t in = r->in[d];
   for (size_t i = 0; i < r->out[d]; i++) {
-    const double place = source_of(r, d, in, (double)i), low = floor(place), part = place - low;
-    if (r->linear) {
+    const double place = dynq_resize_source(r, d, (double)i), low = floor(place), part = place - low;
+    if (r->mode == DYNQ_LINEAR) {
       const int32_t a = clamp_place(low, in), b = clamp_place(low + 1.0, in);
       const float weight = a == b ? 0.0f : (float)part;
       table[i] = (neighbours){a, weight == 0.0f ? a : b, weight};
     } else {
-      const bool up = part != 0.0 && (r->nearest == PREFER_FLOOR  ? part > 0.5
-                                      : r->nearest == PREFER_CEIL ? part >= 0.5
-                                                                  : r->nearest == CEIL);
-      const int32_t a = clamp_place(up ? low + 1.0 : low, in);
+      const int32_t a = clamp_place(dynq_resize_rounds_up(r, part) ? low + 1.0 : low, in);
       table[i] = (neighbours){a, a, 0.0f};
     }
   }
@@ -319,9 +323,9 @@ static void resize_rows(const void *arg, size_t begin, size_t end) {
 }
 
 static dynq_status run(const dynq_op_node *node) {
-  const dynq_op_tensor *x = node->inputs[0], *out = node->outputs[0];
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Resize, X), *out = node->outputs[0];
   resize_job job = {.x = x, .out = out};
-  resize r;
+  dynq_resize r;
   neighbours *table = node->scratch;
   DYNQ_TRY(find_resize(node, &r));
   if (out->count == 0) {
@@ -331,9 +335,13 @@ static dynq_status run(const dynq_op_node *node) {
     memcpy(out->data, x->data, dynq_dtype_size(x->dtype));
     return DYNQ_OK;
   }
-  job.linear = r.linear;
+  if (dynq_resize_has_taps(&r)) {
+    dynq_resize_taps_run(node, &r, x->data, out->data, node->scratch);
+    return DYNQ_OK;
+  }
+  job.linear = r.mode == DYNQ_LINEAR;
   for (size_t d = 0; d < x->rank; d++) {
-    fill_table(&r, d, x->dims[d], table);
+    fill_table(&r, d, table);
     job.tables[d] = table;
     table += r.out[d];
   }
@@ -341,22 +349,4 @@ static dynq_status run(const dynq_op_node *node) {
   return DYNQ_OK;
 }
 
-/* `cubic_coeff_a` is about the mode cubic, `extrapolation_value` and roi about tf_crop_and_resize, which are refused. */
-const dynq_op dynq_op_Resize = {
-    .name = "Resize",
-    .min_inputs = 1,
-    .max_inputs = 4,
-    .min_outputs = 1,
-    .max_outputs = 1,
-    .static_inputs = 1u << SCALES_INPUT | 1u << SIZES_INPUT,
-    .attributes = {[ANTIALIAS] = {"antialias", DYNQ_ATTRIBUTE_INT},
-                   [AXES] = {"axes", DYNQ_ATTRIBUTE_INTS},
-                   [COORDINATES] = {"coordinate_transformation_mode", DYNQ_ATTRIBUTE_STRING},
-                   [CUBIC_COEFF] = {"cubic_coeff_a", DYNQ_ATTRIBUTE_FLOAT},
-                   [EXCLUDE_OUTSIDE] = {"exclude_outside", DYNQ_ATTRIBUTE_INT},
-                   [EXTRAPOLATION] = {"extrapolation_value", DYNQ_ATTRIBUTE_FLOAT},
-                   [POLICY] = {"keep_aspect_ratio_policy", DYNQ_ATTRIBUTE_STRING},
-                   [MODE] = {"mode", DYNQ_ATTRIBUTE_STRING},
-                   [NEAREST_MODE] = {"nearest_mode", DYNQ_ATTRIBUTE_STRING}},
-    .infer = infer,
-    .run = run};
+const dynq_op_code dynq_op_Resize = {infer, run};

@@ -7,8 +7,9 @@
 #include <string.h>
 
 static dynq_status find_axes(const dynq_op_node *node, size_t *batch, size_t *time) {
-  DYNQ_TRY(dynq_op_axis_attribute(node, 0, 1, node->inputs[0]->rank, batch));
-  DYNQ_TRY(dynq_op_axis_attribute(node, 1, 0, node->inputs[0]->rank, time));
+  const size_t rank = DYNQ_INPUT(node, ReverseSequence, input)->rank;
+  DYNQ_TRY(dynq_op_axis_attribute(node, DYNQ_ATTR(ReverseSequence, batch_axis), rank, batch));
+  DYNQ_TRY(dynq_op_axis_attribute(node, DYNQ_ATTR(ReverseSequence, time_axis), rank, time));
   return *batch + *time == 1
              ? DYNQ_OK
              : dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
@@ -17,9 +18,10 @@ static dynq_status find_axes(const dynq_op_node *node, size_t *batch, size_t *ti
 
 static dynq_status infer(dynq_op_node *node) {
   size_t batch, time;
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_ANY));
-  DYNQ_TRY(dynq_op_expect(node, 1, DYNQ_SET(DYNQ_INT64)));
-  const dynq_op_tensor *x = node->inputs[0], *lengths = node->inputs[1];
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(ReverseSequence, input), DYNQ_SET_ANY));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(ReverseSequence, sequence_lens), DYNQ_SET(DYNQ_INT64)));
+  const dynq_op_tensor *x = DYNQ_INPUT(node, ReverseSequence, input),
+                       *lengths = DYNQ_INPUT(node, ReverseSequence, sequence_lens);
   if (x->rank < 2) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "input 0 has rank %zu; expected 2 or more", x->rank);
   }
@@ -41,10 +43,11 @@ typedef struct reverse_job {
 /* Step i is place i % dims[1] of axis 1 in place i / dims[1] of axis 0. */
 static void reverse_steps(const void *arg, size_t begin, size_t end) {
   const reverse_job *job = arg;
-  const dynq_op_tensor *x = job->node->inputs[0];
+  const dynq_op_tensor *x = DYNQ_INPUT(job->node, ReverseSequence, input);
+  const dynq_op_tensor *lengths = DYNQ_INPUT(job->node, ReverseSequence, sequence_lens);
   for (size_t i = begin; i < end; i++) {
     size_t at[2] = {i / x->dims[1], i % x->dims[1]};
-    const size_t time = 1 - job->batch, length = (size_t)dynq_op_value(job->node->inputs[1], at[job->batch]);
+    const size_t time = 1 - job->batch, length = (size_t)dynq_op_value(lengths, at[job->batch]);
     at[time] = at[time] < length ? length - 1 - at[time] : at[time];
     memcpy((char *)job->node->outputs[0]->data + i * job->step,
            (const char *)x->data + (at[0] * x->dims[1] + at[1]) * job->step, job->step);
@@ -52,7 +55,8 @@ static void reverse_steps(const void *arg, size_t begin, size_t end) {
 }
 
 static dynq_status run(const dynq_op_node *node) {
-  const dynq_op_tensor *x = node->inputs[0], *lengths = node->inputs[1];
+  const dynq_op_tensor *x = DYNQ_INPUT(node, ReverseSequence, input),
+                       *lengths = DYNQ_INPUT(node, ReverseSequence, sequence_lens);
   size_t batch, time;
   DYNQ_TRY(find_axes(node, &batch, &time));
   for (size_t i = 0; i < lengths->count; i++) {
@@ -69,12 +73,4 @@ static dynq_status run(const dynq_op_node *node) {
   return DYNQ_OK;
 }
 
-const dynq_op dynq_op_ReverseSequence = {
-    .name = "ReverseSequence",
-    .min_inputs = 2,
-    .max_inputs = 2,
-    .min_outputs = 1,
-    .max_outputs = 1,
-    .attributes = {{"batch_axis", DYNQ_ATTRIBUTE_INT}, {"time_axis", DYNQ_ATTRIBUTE_INT}},
-    .infer = infer,
-    .run = run};
+const dynq_op_code dynq_op_ReverseSequence = {infer, run};

@@ -25,25 +25,22 @@ static bounds bounds_of(int64_t start, int64_t end, int64_t step, int64_t size) 
 
 /* The bounds of every axis of input 0. */
 static dynq_status find_bounds(const dynq_op_node *node, bounds *all) {
-  const dynq_op_tensor *x = node->inputs[0];
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Slice, data);
   int64_t starts[DYNQ_MAX_RANK], ends[DYNQ_MAX_RANK], axes[DYNQ_MAX_RANK], steps[DYNQ_MAX_RANK];
   size_t count, others, at[DYNQ_MAX_RANK];
   unsigned set;
-  DYNQ_TRY(dynq_op_static_values(node, 1, x->rank, &count, starts));
-  const struct {
-    const char *name;
-    int64_t *values;
-  } lists[] = {{"ends", ends}, {"axes", axes}, {"steps", steps}};
+  DYNQ_TRY(dynq_op_static_values(node, DYNQ_IN(Slice, starts), x->rank, &count, starts));
+  int64_t *const lists[] = {ends, axes, steps};
   for (size_t i = 0; i < count; i++) {
     axes[i] = (int64_t)i;
     steps[i] = 1;
   }
   for (size_t i = 0; i < 3; i++) {
-    if (i == 0 || dynq_op_input(node, i + 2) != NULL) {
-      DYNQ_TRY(dynq_op_static_values(node, i + 2, x->rank, &others, lists[i].values));
+    if (i == 0 || dynq_op_input(node, DYNQ_IN(Slice, ends) + i) != NULL) {
+      DYNQ_TRY(dynq_op_static_values(node, DYNQ_IN(Slice, ends) + i, x->rank, &others, lists[i]));
       if (others != count) {
-        return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s has %zu elements; expected %zu, as starts", lists[i].name,
-                         others, count);
+        return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s has %zu elements; expected %zu, as starts",
+                         node->op->inputs[DYNQ_IN(Slice, ends) + i].name, others, count);
       }
     }
   }
@@ -63,17 +60,18 @@ static dynq_status find_bounds(const dynq_op_node *node, bounds *all) {
 static dynq_status infer(dynq_op_node *node) {
   bounds all[DYNQ_MAX_RANK];
   size_t dims[DYNQ_MAX_RANK];
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_ANY));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(Slice, data), DYNQ_SET_ANY));
   DYNQ_TRY(find_bounds(node, all));
-  for (size_t d = 0; d < node->inputs[0]->rank; d++) {
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Slice, data);
+  for (size_t d = 0; d < x->rank; d++) {
     dims[d] = all[d].count;
   }
-  dynq_op_set_output(node, 0, node->inputs[0]->dtype, node->inputs[0]->rank, dims);
+  dynq_op_set_output(node, 0, x->dtype, x->rank, dims);
   return DYNQ_OK;
 }
 
 static dynq_status run(const dynq_op_node *node) {
-  const dynq_op_tensor *x = node->inputs[0], *out = node->outputs[0];
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Slice, data), *out = node->outputs[0];
   bounds all[DYNQ_MAX_RANK];
   ptrdiff_t strides[DYNQ_MAX_RANK], to_strides[DYNQ_MAX_RANK];
   DYNQ_TRY(find_bounds(node, all));
@@ -92,11 +90,4 @@ static dynq_status run(const dynq_op_node *node) {
   return DYNQ_OK;
 }
 
-const dynq_op dynq_op_Slice = {.name = "Slice",
-                               .min_inputs = 3,
-                               .max_inputs = 5,
-                               .min_outputs = 1,
-                               .max_outputs = 1,
-                               .static_inputs = 1u << 1 | 1u << 2 | 1u << 3 | 1u << 4,
-                               .infer = infer,
-                               .run = run};
+const dynq_op_code dynq_op_Slice = {infer, run};

@@ -5,6 +5,7 @@
  * A heap of k places, its worst at the root, takes the values one after another and is then sorted in place.
  */
 #include "checks.h"
+#include "heap.h"
 #include "walk.h"
 
 #include <string.h>
@@ -17,7 +18,7 @@ typedef struct topk_job {
   bool largest;
 } topk_job;
 
-/* Whether a comes before b in ascending order; NaN last. */
+/* Returns whether a comes before b in ascending order; NaN is last. */
 static bool is_less(const dynq_op_tensor *x, size_t a, size_t b) {
   switch (x->dtype) {
   case DYNQ_FLOAT32: {
@@ -44,7 +45,8 @@ typedef struct line {
   int64_t *heap;
 } line;
 
-static bool is_worse(const line *l, int64_t a, int64_t b) {
+static bool is_worse(const void *context, int64_t a, int64_t b) {
+  const line *l = context;
   const size_t inner = l->job->inner, at_a = l->base + (size_t)a * inner, at_b = l->base + (size_t)b * inner;
   if (is_less(l->job->x, at_a, at_b)) {
     return l->job->largest;
@@ -55,20 +57,9 @@ static bool is_worse(const line *l, int64_t a, int64_t b) {
   return a > b;
 }
 
-/* `place` goes to position i of a heap of `count`, or below, so that no place lies over a worse one. */
+/* The worst place is at the root. */
 static void sift(const line *l, size_t count, size_t i, int64_t place) {
-  const size_t inner = l->job->inner;
-  for (size_t child = 2 * i + 1; child < count; child = 2 * i + 1) {
-    if (child + 1 < count && is_worse(l, l->heap[(child + 1) * inner], l->heap[child * inner])) {
-      child++;
-    }
-    if (!is_worse(l, l->heap[child * inner], place)) {
-      break;
-    }
-    l->heap[i * inner] = l->heap[child * inner];
-    i = child;
-  }
-  l->heap[i * inner] = place;
+  dynq_heap_sift(l->heap, l->job->inner, count, i, place, is_worse, l);
 }
 
 static void select_line(const line *l) {
@@ -107,11 +98,12 @@ static void select_lines(const void *arg, size_t begin, size_t end) {
 
 static dynq_status infer(dynq_op_node *node) {
   size_t axis, dims[DYNQ_MAX_RANK];
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_NUMERIC));
-  DYNQ_TRY(dynq_op_expect(node, 1, DYNQ_SET_INDEX));
-  const dynq_op_tensor *x = node->inputs[0];
-  DYNQ_TRY(dynq_op_axis_attribute(node, 0, -1, x->rank, &axis));
-  const int64_t k = node->inputs[1]->count == 1 ? dynq_op_value(node->inputs[1], 0) : -1;
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(TopK, X), DYNQ_SET_NUMERIC));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(TopK, K), DYNQ_SET_INDEX));
+  const dynq_op_tensor *x = DYNQ_INPUT(node, TopK, X);
+  DYNQ_TRY(dynq_op_axis_attribute(node, DYNQ_ATTR(TopK, axis), x->rank, &axis));
+  const dynq_op_tensor *number = DYNQ_INPUT(node, TopK, K);
+  const int64_t k = number->count == 1 ? dynq_op_value(number, 0) : -1;
   if (k < 0 || (uint64_t)k > x->dims[axis]) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
                      "k is %lld; expected one number, at most the %zu elements of axis %zu", (long long)k,
@@ -119,9 +111,9 @@ static dynq_status infer(dynq_op_node *node) {
   }
   memcpy(dims, x->dims, sizeof dims);
   dims[axis] = (size_t)k;
-  dynq_op_set_output(node, 0, x->dtype, x->rank, dims);
-  dynq_op_set_output(node, 1, DYNQ_INT64, x->rank, dims);
-  if (dynq_op_output(node, 1) == NULL) {
+  dynq_op_set_output(node, DYNQ_OUT(TopK, Values), x->dtype, x->rank, dims);
+  dynq_op_set_output(node, DYNQ_OUT(TopK, Indices), DYNQ_INT64, x->rank, dims);
+  if (DYNQ_OUTPUT(node, TopK, Indices) == NULL) {
     dynq_op_tensor places = *x;
     places.dims[axis] = (size_t)k;
     node->scratch_bytes = dynq_size_mul(dynq_op_product(&places, 0, x->rank), sizeof(int64_t));
@@ -130,10 +122,11 @@ static dynq_status infer(dynq_op_node *node) {
 }
 
 static dynq_status run(const dynq_op_node *node) {
-  const dynq_op_tensor *x = node->inputs[0], *values = dynq_op_output(node, 0), *places = dynq_op_output(node, 1);
+  const dynq_op_tensor *x = DYNQ_INPUT(node, TopK, X), *values = DYNQ_OUTPUT(node, TopK, Values);
+  const dynq_op_tensor *places = DYNQ_OUTPUT(node, TopK, Indices);
   const dynq_op_tensor *out = values != NULL ? values : places;
   size_t axis;
-  DYNQ_TRY(dynq_op_axis_attribute(node, 0, -1, x->rank, &axis));
+  DYNQ_TRY(dynq_op_axis_attribute(node, DYNQ_ATTR(TopK, axis), x->rank, &axis));
   if (out->count == 0) {
     return DYNQ_OK;
   }
@@ -143,19 +136,10 @@ static dynq_status run(const dynq_op_node *node) {
                         x->dims[axis],
                         out->dims[axis],
                         dynq_op_product(x, axis + 1, x->rank),
-                        dynq_op_int(node, 1, 1) != 0};
+                        dynq_op_int(node, DYNQ_ATTR(TopK, largest)) != 0};
   dynq_op_parallel(node, x->count / x->dims[axis], x->count * sizeof(int64_t), select_lines, &job);
   return DYNQ_OK;
 }
 
-/* Where `sorted` is 0 any order will do, and this is one. */
-const dynq_op dynq_op_TopK = {
-    .name = "TopK",
-    .min_inputs = 2,
-    .max_inputs = 2,
-    .min_outputs = 1,
-    .max_outputs = 2,
-    .static_inputs = 1u << 1,
-    .attributes = {{"axis", DYNQ_ATTRIBUTE_INT}, {"largest", DYNQ_ATTRIBUTE_INT}, {"sorted", DYNQ_ATTRIBUTE_INT}},
-    .infer = infer,
-    .run = run};
+/* If `sorted` is 0 any order will do, and this is one. */
+const dynq_op_code dynq_op_TopK = {infer, run};

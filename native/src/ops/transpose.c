@@ -1,10 +1,10 @@
 /*
  * Transpose, DepthToSpace and SpaceToDepth: axes in another order.
  *
- * Where the fastest axis stays the fastest, runs of memory are copied. Else the two fastest axes, that of the input and
- * that of the output, are walked in square tiles, so that both sides use whole cache lines.
+ * If the fastest axis stays the fastest, runs of memory are copied. Otherwise the two fastest axes, that of the input
+ * and that of the output, are walked in square tiles, so that both sides use whole cache lines.
  */
-#include "../alloc.h"
+#include "../base/alloc.h"
 #include "checks.h"
 #include "walk.h"
 
@@ -68,7 +68,7 @@ static void transpose_tiles(const void *arg, size_t begin, size_t end) {
 
 /* Copies to an output without gaps of `dims` from an input whose axis d, in the output's order, has strides[d]. */
 static void permute(const dynq_op_node *node, size_t rank, const size_t *dims, const ptrdiff_t *strides) {
-  const dynq_op_tensor *x = node->inputs[0], *out = node->outputs[0];
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Transpose, data), *out = node->outputs[0];
   const size_t size = dynq_dtype_size(x->dtype);
   ptrdiff_t to_strides[DYNQ_MAX_RANK], step = (ptrdiff_t)size;
   dynq_walk walk;
@@ -101,8 +101,8 @@ static void permute(const dynq_op_node *node, size_t rank, const size_t *dims, c
 /* ---- Transpose ---- */
 
 static dynq_status permutation(const dynq_op_node *node, size_t *perm) {
-  const dynq_attribute *a = &node->attributes[0];
-  const size_t rank = node->inputs[0]->rank;
+  const dynq_attribute *a = &node->attributes[DYNQ_ATTR(Transpose, perm)];
+  const size_t rank = DYNQ_INPUT(node, Transpose, data)->rank;
   unsigned set = 0;
   if (a->present && a->count != rank) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "perm has %zu axes; the tensor has %zu dimensions", a->count, rank);
@@ -115,9 +115,9 @@ static dynq_status permutation(const dynq_op_node *node, size_t *perm) {
 
 static dynq_status infer_transpose(dynq_op_node *node) {
   size_t perm[DYNQ_MAX_RANK], dims[DYNQ_MAX_RANK];
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_ANY));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(Transpose, data), DYNQ_SET_ANY));
   DYNQ_TRY(permutation(node, perm));
-  const dynq_op_tensor *x = node->inputs[0];
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Transpose, data);
   for (size_t d = 0; d < x->rank; d++) {
     dims[d] = x->dims[perm[d]];
   }
@@ -126,7 +126,7 @@ static dynq_status infer_transpose(dynq_op_node *node) {
 }
 
 static dynq_status run_transpose(const dynq_op_node *node) {
-  const dynq_op_tensor *x = node->inputs[0];
+  const dynq_op_tensor *x = DYNQ_INPUT(node, Transpose, data);
   size_t perm[DYNQ_MAX_RANK];
   ptrdiff_t own[DYNQ_MAX_RANK], strides[DYNQ_MAX_RANK];
   DYNQ_TRY(permutation(node, perm));
@@ -138,25 +138,23 @@ static dynq_status run_transpose(const dynq_op_node *node) {
   return DYNQ_OK;
 }
 
-const dynq_op dynq_op_Transpose = {.name = "Transpose",
-                                   .min_inputs = 1,
-                                   .max_inputs = 1,
-                                   .min_outputs = 1,
-                                   .max_outputs = 1,
-                                   .attributes = {{"perm", DYNQ_ATTRIBUTE_INTS}},
-                                   .infer = infer_transpose,
-                                   .run = run_transpose};
+const dynq_op_code dynq_op_Transpose = {infer_transpose, run_transpose};
 
 /* ---- DepthToSpace, SpaceToDepth: an image (N, C, H, W) and blocks of b x b pixels ---- */
 
+DYNQ_SAME_IN(DepthToSpace, input, SpaceToDepth, input);
+DYNQ_SAME_ATTR(DepthToSpace, SpaceToDepth, blocksize);
+DYNQ_SAME_ATTR(DepthToSpace, SpaceToDepth, mode);
+
 /* Checks the input and both attributes. */
 static dynq_status block_size(const dynq_op_node *node, size_t *block) {
-  const int64_t size = dynq_op_int(node, 0, 0);
-  if (node->attributes[1].present && !dynq_op_string_is(node, 1, "DCR") && !dynq_op_string_is(node, 1, "CRD")) {
-    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "mode is '%.40s'; expected DCR or CRD", node->attributes[1].string);
+  const int64_t size = dynq_op_int(node, DYNQ_ATTR(DepthToSpace, blocksize));
+  const char *mode = dynq_op_string(node, DYNQ_ATTR(DepthToSpace, mode));
+  if (strcmp(mode, "DCR") != 0 && strcmp(mode, "CRD") != 0) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "mode is '%.40s'; expected DCR or CRD", mode);
   }
-  DYNQ_TRY(dynq_op_expect(node, 0, DYNQ_SET_ANY));
-  DYNQ_TRY(dynq_op_expect_rank(node, 0, 4));
+  DYNQ_TRY(dynq_op_expect(node, DYNQ_IN(DepthToSpace, input), DYNQ_SET_ANY));
+  DYNQ_TRY(dynq_op_expect_rank(node, DYNQ_IN(DepthToSpace, input), 4));
   if (size < 1 || size > 65536) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "blocksize is %lld; expected 1 to 65536", (long long)size);
   }
@@ -167,7 +165,7 @@ static dynq_status block_size(const dynq_op_node *node, size_t *block) {
 static dynq_status infer_depth_to_space(dynq_op_node *node) {
   size_t b = 1;
   DYNQ_TRY(block_size(node, &b));
-  const dynq_op_tensor *x = node->inputs[0];
+  const dynq_op_tensor *x = DYNQ_INPUT(node, DepthToSpace, input);
   if (x->dims[1] % (b * b) != 0) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%zu channels; expected a multiple of the %zu pixels of a block",
                      x->dims[1], b * b);
@@ -178,9 +176,9 @@ static dynq_status infer_depth_to_space(dynq_op_node *node) {
 }
 
 static dynq_status run_depth_to_space(const dynq_op_node *node) {
-  const dynq_op_tensor *x = node->inputs[0], *out = node->outputs[0];
-  const size_t b = (size_t)node->attributes[0].i, channels = out->dims[1];
-  const bool crd = dynq_op_string_is(node, 1, "CRD");
+  const dynq_op_tensor *x = DYNQ_INPUT(node, DepthToSpace, input), *out = node->outputs[0];
+  const size_t b = (size_t)node->attributes[DYNQ_ATTR(DepthToSpace, blocksize)].i, channels = out->dims[1];
+  const bool crd = dynq_op_string_is(node, DYNQ_ATTR(DepthToSpace, mode), "CRD");
   ptrdiff_t own[DYNQ_MAX_RANK];
   dynq_strides(x, own);
   const ptrdiff_t blocks = (ptrdiff_t)b, depth = (ptrdiff_t)channels;
@@ -196,7 +194,7 @@ static dynq_status run_depth_to_space(const dynq_op_node *node) {
 static dynq_status infer_space_to_depth(dynq_op_node *node) {
   size_t b = 1;
   DYNQ_TRY(block_size(node, &b));
-  const dynq_op_tensor *x = node->inputs[0];
+  const dynq_op_tensor *x = DYNQ_INPUT(node, SpaceToDepth, input);
   if (x->dims[2] % b != 0 || x->dims[3] % b != 0) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "an image of %zu x %zu; expected multiples of the block size %zu",
                      x->dims[2], x->dims[3], b);
@@ -207,8 +205,8 @@ static dynq_status infer_space_to_depth(dynq_op_node *node) {
 }
 
 static dynq_status run_space_to_depth(const dynq_op_node *node) {
-  const dynq_op_tensor *x = node->inputs[0], *out = node->outputs[0];
-  const size_t b = (size_t)node->attributes[0].i;
+  const dynq_op_tensor *x = DYNQ_INPUT(node, SpaceToDepth, input), *out = node->outputs[0];
+  const size_t b = (size_t)node->attributes[DYNQ_ATTR(SpaceToDepth, blocksize)].i;
   ptrdiff_t own[DYNQ_MAX_RANK];
   dynq_strides(x, own);
   const ptrdiff_t blocks = (ptrdiff_t)b;
@@ -217,27 +215,11 @@ static dynq_status run_space_to_depth(const dynq_op_node *node) {
   const ptrdiff_t strides[6] = {own[0], own[2], own[3], own[1], own[2] * blocks, own[3] * blocks};
   const size_t crd_dims[6] = {x->dims[0], x->dims[1], b, b, out->dims[2], out->dims[3]};
   const ptrdiff_t crd_strides[6] = {own[0], own[1], own[2], own[3], own[2] * blocks, own[3] * blocks};
-  const bool crd = dynq_op_string_is(node, 1, "CRD");
+  const bool crd = dynq_op_string_is(node, DYNQ_ATTR(SpaceToDepth, mode), "CRD");
   permute(node, 6, crd ? crd_dims : dims, crd ? crd_strides : strides);
   return DYNQ_OK;
 }
 
-const dynq_op dynq_op_DepthToSpace = {
-    .name = "DepthToSpace",
-    .min_inputs = 1,
-    .max_inputs = 1,
-    .min_outputs = 1,
-    .max_outputs = 1,
-    .attributes = {{"blocksize", DYNQ_ATTRIBUTE_INT}, {"mode", DYNQ_ATTRIBUTE_STRING}},
-    .infer = infer_depth_to_space,
-    .run = run_depth_to_space};
+const dynq_op_code dynq_op_DepthToSpace = {infer_depth_to_space, run_depth_to_space};
 
-const dynq_op dynq_op_SpaceToDepth = {
-    .name = "SpaceToDepth",
-    .min_inputs = 1,
-    .max_inputs = 1,
-    .min_outputs = 1,
-    .max_outputs = 1,
-    .attributes = {{"blocksize", DYNQ_ATTRIBUTE_INT}, {"mode", DYNQ_ATTRIBUTE_STRING}},
-    .infer = infer_space_to_depth,
-    .run = run_space_to_depth};
+const dynq_op_code dynq_op_SpaceToDepth = {infer_space_to_depth, run_space_to_depth};

@@ -19,12 +19,12 @@ DYNQ_PAIRS(sum_float32, float, float, float, dynq_one_nan(a + b))
 DYNQ_PAIRS(divide_float32, float, float, float, dynq_one_nan(a / b))
 
 static dynq_status infer_numeric(dynq_op_node *node) {
-  DYNQ_TRY(dynq_op_expect_same(node, 0, DYNQ_SET_NUMERIC));
-  return dynq_pairs_shape(node, node->inputs[0]->dtype);
+  DYNQ_TRY(dynq_op_expect_same(node, DYNQ_IN(Min, data_0), DYNQ_SET_NUMERIC));
+  return dynq_pairs_shape(node, DYNQ_INPUT(node, Min, data_0)->dtype);
 }
 
 static dynq_status infer_float(dynq_op_node *node) {
-  DYNQ_TRY(dynq_op_expect_same(node, 0, DYNQ_SET_FLOAT));
+  DYNQ_TRY(dynq_op_expect_same(node, DYNQ_IN(Sum, data_0), DYNQ_SET_FLOAT));
   return dynq_pairs_shape(node, DYNQ_FLOAT32);
 }
 
@@ -40,21 +40,14 @@ static void fold(const dynq_op_node *node, dynq_walk_inner inner) {
   }
 }
 
-#define LOOPS(name)                                                                                                    \
-  {[DYNQ_FLOAT32] = name##_float32,                                                                                    \
-   [DYNQ_INT64] = name##_int64,                                                                                        \
-   [DYNQ_INT32] = name##_int32,                                                                                        \
-   [DYNQ_UINT8] = name##_uint8,                                                                                        \
-   [DYNQ_INT8] = name##_int8}
-
 static dynq_status run_min(const dynq_op_node *node) {
-  static const dynq_walk_inner loops[] = LOOPS(min);
+  static const dynq_walk_inner loops[] = DYNQ_FOR_NUMERIC(min);
   fold(node, loops[node->outputs[0]->dtype]);
   return DYNQ_OK;
 }
 
 static dynq_status run_max(const dynq_op_node *node) {
-  static const dynq_walk_inner loops[] = LOOPS(max);
+  static const dynq_walk_inner loops[] = DYNQ_FOR_NUMERIC(max);
   fold(node, loops[node->outputs[0]->dtype]);
   return DYNQ_OK;
 }
@@ -72,16 +65,7 @@ static dynq_status run_mean(const dynq_op_node *node) {
   return DYNQ_OK;
 }
 
-/* No input may lend its memory to the output: it may come again after the first pair. */
-#define VARIADIC(op_name, check, function)                                                                             \
-  const dynq_op dynq_op_##op_name = {.name = #op_name,                                                                 \
-                                     .min_inputs = 1,                                                                  \
-                                     .max_inputs = DYNQ_OP_MAX_INPUTS,                                                 \
-                                     .min_outputs = 1,                                                                 \
-                                     .max_outputs = 1,                                                                 \
-                                     .infer = check,                                                                   \
-                                     .run = function}
-VARIADIC(Min, infer_numeric, run_min);
-VARIADIC(Max, infer_numeric, run_max);
-VARIADIC(Sum, infer_float, run_sum);
-VARIADIC(Mean, infer_float, run_mean);
+const dynq_op_code dynq_op_Min = {infer_numeric, run_min};
+const dynq_op_code dynq_op_Max = {infer_numeric, run_max};
+const dynq_op_code dynq_op_Sum = {infer_float, run_sum};
+const dynq_op_code dynq_op_Mean = {infer_float, run_mean};

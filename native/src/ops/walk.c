@@ -3,11 +3,14 @@
  */
 #include "walk.h"
 
+#include "../base/interrupt.h"
+#include "../base/threads.h"
+#include "../base/work.h"
 #include "../quant/range.h"
-#include "../threads.h"
-#include "../work.h"
 
 #include <string.h>
+
+enum { BYTES_PER_NANOSECOND = 8 }; /* at most; what computes takes longer */
 
 void dynq_strides(const dynq_op_tensor *t, ptrdiff_t *strides) {
   size_t stride = dynq_dtype_size(t->dtype); /* wraps, and is not used, where another axis is 0 */
@@ -136,14 +139,14 @@ void dynq_walk_run(const dynq_op_node *node, dynq_walk *walk) {
 }
 
 void dynq_walk_run_in_order(dynq_walk *walk) {
-  const size_t count = walk_prepare(walk);
-  if (count != 0) {
-    walk_range(walk, 0, count);
+  const size_t count = walk_prepare(walk), step = dynq_interrupt_step(count, count);
+  for (size_t i = 0; i < count && !dynq_interrupted(); i += step) {
+    walk_range(walk, i, count - i < step ? count : i + step);
   }
 }
 
 typedef struct part_job {
-  size_t total, parts;
+  size_t total, parts, step;
   dynq_op_body *body;
   const void *arg;
 } part_job;
@@ -152,23 +155,31 @@ static void run_part(void *arg, size_t index) {
   const part_job *j = arg;
   size_t begin, end;
   dynq_share(j->total, j->parts, index, &begin, &end);
-  j->body(j->arg, begin, end);
+  while (begin < end) {
+    const size_t stop = end - begin < j->step ? end : begin + j->step;
+    j->body(j->arg, begin, stop);
+    begin = stop;
+    if (begin < end && dynq_interrupted()) {
+      break;
+    }
+  }
 }
 
-static void run_parts(const dynq_op_node *node, size_t total, size_t parts, dynq_op_body *body, const void *arg) {
-  if (total != 0) {
-    part_job job = {total, parts, body, arg};
-    dynq_parallel(node->threads, parts, run_part, &job, parts);
+static void run_parts(const dynq_op_node *node, part_job job) {
+  if (job.total != 0) {
+    dynq_parallel(node->threads, job.parts, run_part, &job, job.parts);
   }
 }
 
 void dynq_op_parallel(const dynq_op_node *node, size_t total, size_t bytes, dynq_op_body *body, const void *arg) {
-  run_parts(node, total, dynq_pass_workers(node->thread_count, total, bytes), body, arg);
+  const size_t parts = dynq_pass_workers(node->thread_count, total, bytes);
+  run_parts(node, (part_job){total, parts, dynq_interrupt_step(total, bytes / BYTES_PER_NANOSECOND), body, arg});
 }
 
 void dynq_op_parallel_work(const dynq_op_node *node, size_t total, size_t nanoseconds, dynq_op_body *body,
                            const void *arg) {
-  run_parts(node, total, dynq_work_parts(node->thread_count, total, nanoseconds), body, arg);
+  const size_t parts = dynq_work_parts(node->thread_count, total, nanoseconds);
+  run_parts(node, (part_job){total, parts, dynq_interrupt_step(total, nanoseconds), body, arg});
 }
 
 /* ---- Copies ---- */

@@ -4,7 +4,7 @@
 #ifndef DYNQ_WALK_H
 #define DYNQ_WALK_H
 
-#include "../model/op.h"
+#include "op.h"
 
 enum {
   DYNQ_WALK_OPERANDS = 4,             /* the output and up to three inputs */
@@ -56,12 +56,5 @@ void dynq_op_parallel(const dynq_op_node *node, size_t total, size_t bytes, dynq
 /* The same for work of about so many nanoseconds in all. */
 void dynq_op_parallel_work(const dynq_op_node *node, size_t total, size_t nanoseconds, dynq_op_body *body,
                            const void *arg);
-
-/* Before a loop whose rounds are independent though its output may be one of its inputs, element for element. */
-#if defined(__clang__)
-#define DYNQ_INDEPENDENT
-#else
-#define DYNQ_INDEPENDENT _Pragma("GCC ivdep")
-#endif
 
 #endif

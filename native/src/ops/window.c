@@ -3,7 +3,6 @@
  */
 #include "window.h"
 
-enum { AUTO_PAD, DILATIONS, KERNEL_SHAPE, PADS, STRIDES };
 enum { LARGEST = INT32_MAX }; /* of any number here: sums and products stay far from int64's end */
 
 dynq_status dynq_window_ints(const dynq_op_node *node, size_t attribute, size_t count, int64_t otherwise, int64_t least,
@@ -20,19 +19,28 @@ dynq_status dynq_window_ints(const dynq_op_node *node, size_t attribute, size_t 
 
 dynq_status dynq_window_auto_pad(const dynq_op_node *node, size_t attribute, dynq_auto_pad *pad) {
   static const char *const names[] = {"NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"};
-  *pad = DYNQ_PAD_EXPLICIT;
-  if (!node->attributes[attribute].present) {
-    return DYNQ_OK;
-  }
-  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-    if (dynq_op_string_is(node, attribute, names[i])) {
-      *pad = (dynq_auto_pad)i;
-      return DYNQ_OK;
-    }
-  }
-  return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "auto_pad is '%.40s'; expected NOTSET, VALID, SAME_UPPER or SAME_LOWER",
-                   node->attributes[attribute].string);
+  const size_t index = dynq_op_choice(node, attribute, sizeof names / sizeof names[0], names);
+  *pad = (dynq_auto_pad)index;
+  return index < sizeof names / sizeof names[0]
+             ? DYNQ_OK
+             : dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
+                         "auto_pad is '%.40s'; expected NOTSET, VALID, SAME_UPPER or SAME_LOWER",
+                         dynq_op_string(node, attribute));
 }
+
+/* dynq_window_of() reads each by the places of MaxPool. */
+#define SAME_WINDOW(op, input)                                                                                         \
+  DYNQ_SAME_IN(MaxPool, X, op, input);                                                                                 \
+  DYNQ_SAME_ATTR(MaxPool, op, auto_pad);                                                                               \
+  DYNQ_SAME_ATTR(MaxPool, op, dilations);                                                                              \
+  DYNQ_SAME_ATTR(MaxPool, op, kernel_shape);                                                                           \
+  DYNQ_SAME_ATTR(MaxPool, op, pads);                                                                                   \
+  DYNQ_SAME_ATTR(MaxPool, op, strides)
+SAME_WINDOW(AveragePool, X);
+SAME_WINDOW(Conv, X);
+SAME_WINDOW(ConvInteger, x);
+SAME_WINDOW(dynq_Conv, x);
+SAME_WINDOW(dynq_ConvFloat, x);
 
 /* Pads and the number of windows of axis d. */
 static dynq_status place_windows(dynq_window *w, size_t d, dynq_auto_pad pad, bool ceil_mode) {
@@ -58,7 +66,7 @@ static dynq_status place_windows(dynq_window *w, size_t d, dynq_auto_pad pad, bo
 }
 
 dynq_status dynq_window_of(const dynq_op_node *node, const size_t *kernel, bool ceil_mode, dynq_window *w) {
-  const dynq_op_tensor *x = node->inputs[0];
+  const dynq_op_tensor *x = DYNQ_INPUT(node, MaxPool, X);
   int64_t kernels[2] = {1, 1}, strides[2], dilations[2], pads[4];
   dynq_auto_pad pad;
   if (x->rank != 3 && x->rank != 4) {
@@ -66,14 +74,14 @@ dynq_status dynq_window_of(const dynq_op_node *node, const size_t *kernel, bool 
                      x->rank);
   }
   const size_t spatial = x->rank - 2;
-  if (kernel == NULL && !node->attributes[KERNEL_SHAPE].present) {
+  if (kernel == NULL && !node->attributes[DYNQ_ATTR(MaxPool, kernel_shape)].present) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "attribute kernel_shape is left out; expected %zu sizes", spatial);
   }
-  DYNQ_TRY(dynq_window_auto_pad(node, AUTO_PAD, &pad));
-  DYNQ_TRY(dynq_window_ints(node, KERNEL_SHAPE, spatial, 1, 1, LARGEST, kernels));
-  DYNQ_TRY(dynq_window_ints(node, STRIDES, spatial, 1, 1, LARGEST, strides));
-  DYNQ_TRY(dynq_window_ints(node, DILATIONS, spatial, 1, 1, LARGEST, dilations));
-  DYNQ_TRY(dynq_window_ints(node, PADS, 2 * spatial, 0, 0, LARGEST, pads));
+  DYNQ_TRY(dynq_window_auto_pad(node, DYNQ_ATTR(MaxPool, auto_pad), &pad));
+  DYNQ_TRY(dynq_window_ints(node, DYNQ_ATTR(MaxPool, kernel_shape), spatial, 1, 1, LARGEST, kernels));
+  DYNQ_TRY(dynq_window_ints(node, DYNQ_ATTR(MaxPool, strides), spatial, 1, 1, LARGEST, strides));
+  DYNQ_TRY(dynq_window_ints(node, DYNQ_ATTR(MaxPool, dilations), spatial, 1, 1, LARGEST, dilations));
+  DYNQ_TRY(dynq_window_ints(node, DYNQ_ATTR(MaxPool, pads), 2 * spatial, 0, 0, LARGEST, pads));
   *w = (dynq_window){
       .spatial = spatial, .in = {1, 1}, .out = {1, 1}, .kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}};
   for (size_t i = 0; i < spatial; i++) {
@@ -84,7 +92,8 @@ dynq_status dynq_window_of(const dynq_op_node *node, const size_t *kernel, bool 
     w->dilation[d] = (size_t)dilations[i];
     w->before[d] = pad == DYNQ_PAD_EXPLICIT ? (size_t)pads[i] : 0;
     w->after[d] = pad == DYNQ_PAD_EXPLICIT ? (size_t)pads[spatial + i] : 0;
-    if (kernel != NULL && node->attributes[KERNEL_SHAPE].present && (size_t)kernels[i] != kernel[i]) {
+    if (kernel != NULL && node->attributes[DYNQ_ATTR(MaxPool, kernel_shape)].present &&
+        (size_t)kernels[i] != kernel[i]) {
       return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "kernel_shape holds %lld; the weights have %zu",
                        (long long)kernels[i], kernel[i]);
     }
@@ -97,6 +106,36 @@ dynq_status dynq_window_of(const dynq_op_node *node, const size_t *kernel, bool 
     DYNQ_TRY(place_windows(w, d, pad, ceil_mode));
   }
   return DYNQ_OK;
+}
+
+/* Counts the elements from one place to another that is `distance` further, rounded up. */
+static size_t elements_to(const dynq_window *w, size_t d, size_t distance) {
+  return (distance + w->dilation[d] - 1) / w->dilation[d];
+}
+
+size_t dynq_window_next(const dynq_window *w, size_t d, size_t element, size_t *begin, size_t *end, size_t *place) {
+  const size_t step = w->stride[d], edge = w->before[d], limit = edge + w->in[d], kernel = w->kernel[d];
+  if (w->out[d] == 0 || w->in[d] == 0) {
+    return kernel;
+  }
+  const size_t last = (w->out[d] - 1) * step; /* of the last window, which reaches the input with its first elements */
+  if (last < edge && element < elements_to(w, d, edge - last)) {
+    element = elements_to(w, d, edge - last);
+  }
+  while (element < kernel) {
+    const size_t offset = element * w->dilation[d];
+    if (offset >= limit) { /* behind the input in the first window, and further behind in the others */
+      return kernel;
+    }
+    dynq_window_places(w, d, element, begin, end, place);
+    if (*begin < *end) {
+      return element;
+    }
+    /* Between two windows: in one behind the input, in the one before it before the input. */
+    const size_t after = (edge - offset + step - 1) / step;
+    element += elements_to(w, d, edge - offset - (after - 1) * step);
+  }
+  return kernel;
 }
 
 static void swap(size_t *pair) {

@@ -7,14 +7,6 @@
 
 #include "checks.h"
 
-/* The first attributes of an op with windows, in this order. */
-#define DYNQ_WINDOW_ATTRIBUTES                                                                                         \
-  {"auto_pad", DYNQ_ATTRIBUTE_STRING}, {"dilations", DYNQ_ATTRIBUTE_INTS}, {"kernel_shape", DYNQ_ATTRIBUTE_INTS},      \
-      {"pads", DYNQ_ATTRIBUTE_INTS}, {                                                                                 \
-    "strides", DYNQ_ATTRIBUTE_INTS                                                                                     \
-  }
-enum { DYNQ_WINDOW_ATTRIBUTE_COUNT = 5 };
-
 typedef struct dynq_window {
   size_t spatial; /* axes: 1 or 2 */
   /* Rows and columns. */
@@ -31,7 +23,7 @@ dynq_status dynq_window_auto_pad(const dynq_op_node *node, size_t attribute, dyn
 /* `count` ints of an attribute, each from `least` to `most`; `otherwise` for all where it is left out. */
 dynq_status dynq_window_ints(const dynq_op_node *node, size_t attribute, size_t count, int64_t otherwise, int64_t least,
                              int64_t most, int64_t *values);
-/* Reads the attributes for input 0. `kernel`: its size in each spatial axis, or NULL: attribute kernel_shape says it. */
+/* Reads the attributes for input 0. `kernel`: its size in each spatial axis; NULL: attribute kernel_shape says it. */
 dynq_status dynq_window_of(const dynq_op_node *node, const size_t *kernel, bool ceil_mode, dynq_window *window);
 /* The places of axis `d` that window `index` covers: those of kernel elements [*begin, *end), of which the first is at
  * *first. */
@@ -61,5 +53,9 @@ static inline void dynq_window_places(const dynq_window *w, size_t d, size_t ele
   *begin = *begin < *end ? *begin : *end;
   *place = *begin * step + offset - edge;
 }
+
+/* The first kernel element from `element` on that lies in the input in any window of axis d, and those windows as
+ * dynq_window_places() gives them; kernel[d] if there is none. Elements that meet pads alone are passed over at once. */
+size_t dynq_window_next(const dynq_window *w, size_t d, size_t element, size_t *begin, size_t *end, size_t *place);
 
 #endif

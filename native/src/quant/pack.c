@@ -3,9 +3,10 @@
  */
 #include "pack.h"
 
-#include "../alloc.h"
-#include "../arguments.h"
-#include "../threads.h"
+#include "../base/alloc.h"
+#include "../base/arguments.h"
+#include "../base/interrupt.h"
+#include "../base/threads.h"
 #include "qparams.h"
 #include "range.h"
 
@@ -54,11 +55,11 @@ static int32_t store(const pack_job *j, size_t n, size_t k, size_t count, int8_t
   return sum;
 }
 
-/* Range of a channel; false where it is not finite. */
+/* Range of a channel; false if it is not finite. */
 static bool channel_range(const pack_job *j, size_t n, float *buffer, float *lo, float *hi) {
   const size_t k_end = j->weight->info.k;
   *lo = *hi = 0.0f;
-  for (size_t k = 0; k < k_end; k += PIECE) {
+  for (size_t k = 0; k < k_end && !dynq_interrupted(); k += PIECE) {
     const size_t count = k_end - k < PIECE ? k_end - k : PIECE;
     if (!j->kernels->vector.range(count, gather_f32(j, n, k, count, buffer), lo, hi)) {
       return false;
@@ -82,7 +83,7 @@ static void pack_channel_f32(pack_job *j, size_t n) {
     atomic_store(&j->bad_channel, n);
   }
   int32_t sum = 0;
-  for (size_t k = 0; k < k_end; k += PIECE) {
+  for (size_t k = 0; k < k_end && !dynq_interrupted(); k += PIECE) {
     const size_t count = k_end - k < PIECE ? k_end - k : PIECE;
     if (finite) {
       j->kernels->vector.quantize(count, gather_f32(j, n, k, count, buffer), scale_of(j)[n], 0, -127, 127,
@@ -99,7 +100,7 @@ static void pack_channel_bytes(pack_job *j, size_t n) {
   int8_t values[PIECE + DYNQ_GROUP];
   const dynq_weight_info *info = &j->weight->info;
   int32_t sum = 0;
-  for (size_t k = 0; k < info->k; k += PIECE) {
+  for (size_t k = 0; k < info->k && !dynq_interrupted(); k += PIECE) {
     const size_t count = info->k - k < PIECE ? info->k - k : PIECE;
     const uint8_t *from = j->bytes + n * j->row_stride + k * j->column_stride;
     for (size_t i = 0; i < count; i++) {
@@ -116,7 +117,7 @@ static void pack_part(void *arg, size_t index) {
   dynq_weight *w = j->weight;
   size_t panel, end;
   dynq_share(w->panels, j->parts, index, &panel, &end);
-  for (; panel < end; panel++) {
+  for (; panel < end && !dynq_interrupted(); panel++) {
     const size_t first = panel * DYNQ_PANEL, last = first + DYNQ_PANEL;
     if (last > w->info.n) {
       memset((void *)(uintptr_t)(w->info.data + panel * w->panel_stride), 0, w->panel_stride);

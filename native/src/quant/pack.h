@@ -4,7 +4,7 @@
 #ifndef DYNQ_PACK_H
 #define DYNQ_PACK_H
 
-#include "../dispatch.h"
+#include "../base/dispatch.h"
 #include "weight.h"
 
 /* Fills `weight` from w[n * row_stride + k * column_stride]. DYNQ_NONFINITE where a channel

@@ -3,8 +3,8 @@
  */
 #include "qparams.h"
 
-#include "../arguments.h"
-#include "../threads.h"
+#include "../base/arguments.h"
+#include "../base/threads.h"
 
 #include <math.h>
 

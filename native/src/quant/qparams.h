@@ -12,7 +12,7 @@ void dynq_qparams(float lo, float hi, dynq_scheme scheme, dynq_type type, float 
 /* The same in 16 bits, as integers from 0 to 65535. */
 void dynq_qparams_16(float lo, float hi, dynq_scheme scheme, float *scale, int32_t *zero_point);
 
-/* What the quantized values are clamped to. */
+/* Sets the bounds that quantized values are clamped to. */
 static inline void dynq_integer_range(dynq_scheme scheme, dynq_type type, int32_t *low, int32_t *high) {
   const int32_t offset = type == DYNQ_U8 ? 128 : 0;
   *low = offset + (scheme == DYNQ_SYMMETRIC ? -127 : -128);

@@ -1,9 +1,10 @@
 /*
  * dynq_quantize_f32, dynq_quantize_dynamic_f32 and dynq_dequantize_f32: whole matrices, in parallel by rows.
  */
-#include "../alloc.h"
-#include "../arguments.h"
-#include "../threads.h"
+#include "../base/alloc.h"
+#include "../base/arguments.h"
+#include "../base/interrupt.h"
+#include "../base/threads.h"
 #include "qparams.h"
 #include "range.h"
 
@@ -51,14 +52,16 @@ static void quantize_part(void *arg, size_t index) {
   int32_t low, high;
   dynq_integer_range(j->scheme, j->type, &low, &high);
   dynq_share(j->m, j->parts, index, &row, &end);
-  for (; row < end; row++) {
+  for (; row < end && !dynq_interrupted(); row++) {
     if (!(j->choose ? choose_row(j, row) : row_is_finite(j, row))) {
       atomic_store(&j->nonfinite, true);
       return;
     }
     const size_t block = j->per_row ? row : 0;
-    j->kernels->vector.quantize(j->k, j->x + row * j->x_stride, j->scale[block], j->zero_point[block], low, high,
-                                j->q + row * j->q_stride);
+    for (size_t i = 0; i < j->k && !(i != 0 && dynq_interrupted()); i += DYNQ_PIECE) {
+      j->kernels->vector.quantize(dynq_piece(j->k, i), j->x + row * j->x_stride + i, j->scale[block],
+                                  j->zero_point[block], low, high, j->q + row * j->q_stride + i);
+    }
   }
 }
 
@@ -87,6 +90,7 @@ static dynq_status quantize_prepare(quantize_job *job, dynq_granularity granular
     job->x_stride = job->q_stride = 0;
   }
   job->per_row = granularity == DYNQ_PER_ROW;
+  job->m = job->k != 0 || job->per_row ? job->m : 0; /* any number of empty rows takes no time */
   job->parts = dynq_pass_workers(count, job->m, dynq_size_mul(job->m, dynq_size_mul(job->k, sizeof *job->x)));
   return DYNQ_OK;
 }
@@ -157,10 +161,12 @@ static void dequantize_part(void *arg, size_t index) {
   const dequantize_job *j = arg;
   size_t row, end;
   dynq_share(j->m, j->parts, index, &row, &end);
-  for (; row < end; row++) {
+  for (; row < end && !dynq_interrupted(); row++) {
     const size_t block = j->per_row ? row : 0;
-    j->kernels->vector.dequantize(j->k, j->q + row * j->q_stride, j->q_signed, j->scale[block], j->zero_point[block],
-                                  j->x + row * j->x_stride);
+    for (size_t i = 0; i < j->k && !(i != 0 && dynq_interrupted()); i += DYNQ_PIECE) {
+      j->kernels->vector.dequantize(dynq_piece(j->k, i), j->q + row * j->q_stride + i, j->q_signed, j->scale[block],
+                                    j->zero_point[block], j->x + row * j->x_stride + i);
+    }
   }
 }
 

@@ -3,10 +3,11 @@
  */
 #include "range.h"
 
-#include "../alloc.h"
-#include "../arguments.h"
-#include "../threads.h"
-#include "../work.h"
+#include "../base/alloc.h"
+#include "../base/arguments.h"
+#include "../base/interrupt.h"
+#include "../base/threads.h"
+#include "../base/work.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -14,7 +15,10 @@
 
 bool dynq_row_range(const dynq_kernels *kernels, size_t k, const float *x, float *lo, float *hi) {
   *lo = *hi = 0.0f;
-  const bool finite = kernels->vector.range(k, x, lo, hi);
+  bool finite = kernels->vector.range(dynq_piece(k, 0), x, lo, hi);
+  for (size_t i = DYNQ_PIECE; finite && i < k && !dynq_interrupted(); i += DYNQ_PIECE) {
+    finite = kernels->vector.range(dynq_piece(k, i), x + i, lo, hi);
+  }
   *lo += 0.0f; /* -0 becomes +0: which of the two a minimum keeps depends on the order */
   *hi += 0.0f;
   return finite;
@@ -53,7 +57,7 @@ static void range_part(void *arg, size_t index) {
   range_job *j = arg;
   size_t row, end;
   dynq_share(j->m, j->parts, index, &row, &end);
-  for (; row < end; row++) {
+  for (; row < end && !dynq_interrupted(); row++) {
     float lo, hi;
     const bool finite = dynq_row_range(j->kernels, j->k, j->x + row * j->x_stride, &lo, &hi);
     if (!finite) {
@@ -72,7 +76,8 @@ static void range_part(void *arg, size_t index) {
 
 bool dynq_tensor_range(const dynq_kernels *kernels, const dynq_threads *threads, size_t workers, size_t m, size_t k,
                        const float *x, size_t x_stride, float *lo, float *hi) {
-  range_job job = {.kernels = kernels, .m = m, .k = k, .parts = workers, .x = x, .x_stride = x_stride};
+  range_job job = {.kernels = kernels, .k = k, .parts = workers, .x = x, .x_stride = x_stride};
+  job.m = k != 0 ? m : 0; /* any number of empty rows takes no time */
   dynq_parallel(threads, workers, range_part, &job, workers);
   const uint32_t low = atomic_load(&job.largest_low);
   *lo = bits_to_float(low != 0 ? low | 0x80000000u : 0); /* on bits: this is outside of the tasks' environment */

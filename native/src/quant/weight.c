@@ -3,10 +3,11 @@
  */
 #include "weight.h"
 
-#include "../alloc.h"
-#include "../arguments.h"
-#include "../dispatch.h"
-#include "../threads.h"
+#include "../base/alloc.h"
+#include "../base/arguments.h"
+#include "../base/dispatch.h"
+#include "../base/interrupt.h"
+#include "../base/threads.h"
 #include "range.h"
 
 #include <string.h>
@@ -122,7 +123,7 @@ static void unpack_part(void *arg, size_t index) {
   const dynq_weight_info *info = &j->weight->info;
   size_t n, end;
   dynq_share(info->n, j->parts, index, &n, &end);
-  for (; n < end; n++) {
+  for (; n < end && !dynq_interrupted(); n++) {
     if (j->s8 != NULL) {
       unpack_row(j->weight, n, 0, info->k, j->s8 + n * j->stride);
       continue;

@@ -4,7 +4,7 @@
 #ifndef DYNQ_WEIGHT_H
 #define DYNQ_WEIGHT_H
 
-#include "../kernels.h"
+#include "../kernels/kernels.h"
 
 enum {
   DYNQ_MAX_K = 8388608,   /* 255 * 255 * K and every column sum stay far from int64's and int32's end */
@@ -31,13 +31,13 @@ static inline const int8_t *dynq_weight_group(const dynq_weight *w, size_t n, si
 dynq_status dynq_weight_new(size_t n, size_t k, bool zero_points, dynq_weight **weight);
 /* The same in memory of dynq_weight_bytes() bytes that is there already, aligned to 64 bytes. */
 dynq_weight *dynq_weight_place(void *memory, size_t n, size_t k, bool zero_points);
-/* Bytes that they take; SIZE_MAX where that overflows. */
+/* Bytes that they take; SIZE_MAX if that overflows. */
 size_t dynq_weight_bytes(size_t n, size_t k, bool zero_points);
 /* n, k and what follows from them; the rest stays as it is. */
 void dynq_weight_set_shape(dynq_weight *weight, size_t n, size_t k);
-/* Channels with those that fill the last panel; SIZE_MAX where that overflows. */
+/* Channels with those that fill the last panel; SIZE_MAX if that overflows. */
 size_t dynq_weight_padded(size_t n);
-/* Bytes of its integers alone; SIZE_MAX where that overflows. */
+/* Bytes of its integers alone; SIZE_MAX if that overflows. */
 size_t dynq_weight_data_bytes(size_t n, size_t k);
 
 #endif

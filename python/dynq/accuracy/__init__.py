@@ -1,13 +1,31 @@
-"""What quantization does to a model: a report of its layers, and which of them cost its accuracy. docs/analysis.md."""
+"""Analyze what quantization does to a model: a report of its layers, and those that cost its accuracy.
+docs/analysis.md.
+"""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .analysis import Analysis, LayerRow, OutputRow, analyze
-    from .culprits import Culprits, MetricError, Trial, find_culprits
-    from .static import StaticComparison, StaticRow, compare_static
+    from .analysis import Analysis, analyze
+    from .culprits import Culprits, MetricError, find_culprits
+    from .results import LayerRow, OutputRow, StaticRow, Trial
+    from .static import StaticComparison, compare_static
+
+_MODULES = {
+    "Analysis": ".analysis",
+    "Culprits": ".culprits",
+    "LayerRow": ".results",
+    "MetricError": ".culprits",
+    "OutputRow": ".results",
+    "StaticComparison": ".static",
+    "StaticRow": ".results",
+    "Trial": ".results",
+    "analyze": ".analysis",
+    "compare_static": ".static",
+    "find_culprits": ".culprits",
+}
 
 __all__ = [
     "Analysis",
@@ -23,14 +41,9 @@ __all__ = [
     "find_culprits",
 ]
 
-_OF_CULPRITS = ("Culprits", "MetricError", "Trial", "find_culprits")
-_OF_STATIC = ("StaticComparison", "StaticRow", "compare_static")
-
 
 def __getattr__(name: str) -> Any:
-    """Modules are imported when they are asked for: `import dynq` is quicker without them."""
-    if name not in __all__:
+    """Import a module when one of its names is asked for. This way `import dynq` does not have to wait for rich."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import analysis, culprits, static
-
-    return getattr(culprits if name in _OF_CULPRITS else static if name in _OF_STATIC else analysis, name)
+    return getattr(importlib.import_module(_MODULES[name], __name__), name)

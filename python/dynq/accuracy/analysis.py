@@ -1,114 +1,51 @@
-"""What quantization did to each layer of a model. docs/analysis.md tells how to read it."""
+"""Analyze what quantization did to each layer of a model. docs/analysis.md explains how to read the result."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..choice.hybrid import OWN, one_quantized, side_by_side
+from ..choice.layers import Layer, find_layers, join_merged, macs, original_outputs, weight_error
+from ..core import files
 from ..errors import Error, NonFiniteError
-from ..graph import Graph
-from ..graph.ir import Node
+from ..ir.graph import Graph
+from ..ir.values import Node
 from ..isa import selected
-from ..model import Model
+from ..model import Model, notes_of
+from ..report import as_text
+from ..runs import Sample, as_samples, random_sample
 from ..threads import get_num_threads
-from .hybrid import OWN, one_quantized, side_by_side
-from .layers import Layer, find_layers, join_merged, macs, original_outputs, weight_error
 from .measure import Difference, Filling, blocks
-from .samples import Sample, as_samples, random_sample
+from .page import page
+from .results import AnalysisResult, LayerRow, OutputRow
 from .source import Source
+from .table import render
 
-__all__ = ["Analysis", "LayerRow", "OutputRow", "analyze", "output_differences"]
+__all__ = ["Analysis", "analyze", "output_differences"]
 
-_FOLDED = re.compile(r"; smoothed with alpha \S+, in ")
-_HARM_SAMPLES = 4  # on which each layer is quantized alone: a model for each is built and run
-
-
-@dataclasses.dataclass(frozen=True)
-class LayerRow:
-    """A layer. None: there is no such number; of a layer that stays float the error of its own, for one."""
-
-    name: str  # as keep_float takes it
-    became: str  # "int8 linear", "float linear", ...
-    why: str
-    quantized: bool
-    sqnr_db: float | None  # of the layer alone, on the float model's numbers; infinite: not a bit differs
-    cosine: float | None
-    output_sqnr_db: float | None  # of the model's outputs where this layer alone is quantized: the lowest
-    accumulated_sqnr_db: float | None  # of the layer's output in the whole quantized model
-    accumulated_cosine: float | None
-    code_use: float | None  # 0..1
-    outliers: float | None  # 0..1
-    weight_error: float | None  # relative
-    macs: int  # of the first sample
-    mac_share: float  # 0..1 of all layers
-    seconds: float  # of the first sample, median
-    time_share: float  # 0..1 of all nodes
-    codes: tuple[int, ...]  # histogram of the codes of its input: 32 bins of 8 codes
-    ranges: tuple[int, ...]  # histogram of the ranges of its input's blocks: bin i has 2^(i-14) to 2^(i-13)
+_HARM_SAMPLES = 4  # samples on which each layer is quantized alone: a model for each is built and run
 
 
-@dataclasses.dataclass(frozen=True)
-class OutputRow:
-    """An output of the whole model."""
-
-    name: str
-    sqnr_db: float
-    cosine: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Analysis:
-    """Print it; ``rows`` has the facts, in the order in which layers run."""
-
-    model: str
-    rows: tuple[LayerRow, ...]
-    outputs: tuple[OutputRow, ...]
-    samples: int
-    random: bool  # the samples were made up
-    isa: str
-    threads: int
-    seconds: float  # of all nodes, on the first sample
-    float_seconds: float  # of the float model
-
-    @property
-    def worst(self) -> tuple[LayerRow, ...]:
-        """Quantized layers, those that alone do most to the model's outputs first."""
-        return tuple(sorted((row for row in self.rows if row.quantized), key=_harm))
-
-    def to_json(self) -> str:
-        """Keys are the names of the fields; an infinite ratio is null beside a cosine of 1."""
-        facts = dataclasses.asdict(self)
-        return json.dumps(_without_infinities(facts), indent=2, allow_nan=False)
+class Analysis(AnalysisResult):
+    """The result of an analysis. Print it; ``rows`` has the facts, in the order in which layers run."""
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
         """Write one self-contained page with tables and plots."""
-        from .page import page
-
         try:
-            Path(path).write_text(page(self), encoding="utf-8")
+            files.write_text(path, page(self))
         except OSError as error:
             raise Error(f"{os.fspath(path)} cannot be written: {error.strerror}") from error
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
-        from .table import render
-
         yield from render(self, options.max_width)
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=140, force_terminal=False, no_color=True)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get()
+        return as_text(self, 140)
 
 
 def analyze(
@@ -118,21 +55,23 @@ def analyze(
     shapes_of_samples: Mapping[str, Sequence[int]] | None = None,
     repeat: int = 5,
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Analysis:
     """Compare each layer of a quantized model with the float model's.
 
     Args:
-        source: a path to an ONNX file, or an onnx.ModelProto; a dynq.Graph; a function that takes ``quantize=`` and
-            the options below and returns a Model; or a pair of Models: the float one (``quantize=False``) and the
-            quantized one of the same network.
-        samples: inputs of a few runs, unlabelled: a dict of arrays by name, an array where the model has one input, or
+        source: a path to an ONNX file, an onnx.ModelProto or a dynq.Graph. It may also be a function that takes
+            ``quantize=`` and the options below and returns a Model. Or it is a pair of Models of the same network: the
+            float one (``quantize=False``) and the quantized one.
+        samples: inputs of a few runs, unlabelled: a dict of arrays by name, an array if the model has one input, or
             several of these. None: random ones, which show ranges and costs but not the errors of real inputs.
-        shapes_of_samples: of the inputs of random samples, by name.
+        shapes_of_samples: shapes of the inputs of random samples, by name.
         repeat: runs over which the median of each node's time is taken.
-        seed: of random samples.
-        options: of Graph.build, and for ONNX the ``inputs`` and ``shapes`` of from_onnx; ``outputs`` where a Graph
-            names none.
+        seed: the seed of random samples.
+        progress: a function that is called meanwhile, with how much is done and how much there is to do.
+        options: those of Graph.build, and for ONNX the ``inputs`` and ``shapes`` of from_onnx. For a Graph that names
+            no outputs, ``outputs`` gives them.
 
     Raises:
         ValueError: the samples do not fit the inputs or hold a NaN, or the model has no quantized layer.
@@ -147,6 +86,12 @@ def analyze(
     if not any(layer.quantized for layer in layers):
         raise ValueError(f"{name} has no quantized layer, so there is nothing to analyze; report() says what it has")
     tally = _Tally(floating, model, graph, layers)
+    steps = len(runs) + len(layers)
+
+    def told(done: int) -> None:
+        if progress is not None:
+            progress(done, steps)
+
     for i, run in enumerate(runs):
         try:
             tally.add(run)
@@ -159,8 +104,9 @@ def analyze(
                 + " do not go through the model, give samples"
             )
             raise type(error)(f"{what}: {error}") from error
+        told(i + 1)
     times = {node.name: node.seconds for node in model.profile(runs[0], repeat)}
-    rows = _rows(layers, tally, times, nodes, tally.harms())
+    rows = _rows(layers, tally, times, nodes, tally.harms(lambda done: told(len(runs) + done)))
     return Analysis(
         model=name,
         rows=tuple(rows),
@@ -175,7 +121,7 @@ def analyze(
 
 
 def _models(source: Any, options: dict[str, Any]) -> tuple[Model, Model, str]:
-    """The float model, the quantized one, and what to call them."""
+    """Return the float model, the quantized one, and what to call them."""
     if isinstance(source, tuple):
         if len(source) != 2 or not all(isinstance(model, Model) for model in source):
             kinds = ", ".join(type(item).__name__ for item in source)
@@ -187,7 +133,7 @@ def _models(source: Any, options: dict[str, Any]) -> tuple[Model, Model, str]:
         if inputs[0] != inputs[1]:
             raise ValueError(f"the float model has the inputs {inputs[0]}, the quantized one {inputs[1]}")
         _check_smoothing(model)
-        return floating, model, model._notes().get("name", "model")
+        return floating, model, notes_of(model).get("name", "model")
     known = Source(source, options)
     floating, model = known.floating(), known.quantized()
     if not known.is_smoothed_alike:
@@ -196,8 +142,8 @@ def _models(source: Any, options: dict[str, Any]) -> tuple[Model, Model, str]:
 
 
 def _check_smoothing(model: Model) -> None:
-    """Smoothing that went into the node before changes the numbers between two layers."""
-    folded = [row.node for row in model.report().rows if _FOLDED.search(row.why)]
+    """Refuse smoothing that went into the node before, since it changes the numbers between two layers."""
+    folded = [row.node for row in model.report().rows if row.smoothed is not None and row.smoothed.node is not None]
     if folded:
         raise ValueError(
             f"the inputs of {', '.join(folded[:3])} are smoothed, so they are other numbers than in the float model; "
@@ -206,24 +152,24 @@ def _check_smoothing(model: Model) -> None:
 
 
 class _Tally:
-    """The sums over samples."""
+    """The sums over all samples."""
 
     def __init__(self, floating: Model, model: Model, graph: Graph, layers: list[Layer]) -> None:
         self._floating, self._model, self._graph, self._layers = floating, model, graph, layers
         self._nodes = {node.name: node for node in graph.nodes}
-        self._known: list[Sample] = []  # of the first samples, what the float model computes
+        self._known: list[Sample] = []  # what the float model computes in the first samples
         self._alone: Model | None = None
-        self.macs: list[int] = []  # of the first sample
+        self.macs: list[int] = []  # for the first sample
         self.own = [Difference() for _ in layers]
         self.accumulated = [Difference() for _ in layers]
-        self.matched = [False] * len(layers)  # the float model has its output
+        self.matched = [False] * len(layers)  # whether the float model has the layer's output
         self.filling = [Filling() for _ in layers]
         self.outputs = {value.name: Difference() for value in model.outputs}
 
     def add(self, sample: Sample) -> None:
         known = {**sample, **self._floating.tensors(sample)}
         got = {**sample, **self._model.tensors(sample)}
-        join_merged(self._layers, self._graph, self._nodes, known)
+        join_merged(self._layers, self._nodes, known)
         if self._alone is None:
             self._alone = side_by_side(self._layers, known)
             self.macs = [macs(layer, got) for layer in self._layers]
@@ -238,15 +184,21 @@ class _Tally:
         if len(self._known) < _HARM_SAMPLES:
             self._known.append(known)
 
-    def harms(self) -> list[float | None]:
-        """For each layer the signal-to-quantization-noise ratio of the model's outputs where it alone is quantized."""
+    def harms(self, told: Callable[[int], None]) -> list[float | None]:
+        """Return the signal-to-quantization-noise ratio of the model's outputs if only one layer is quantized, for each
+        layer. ``told`` is called with how many are done.
+        """
         expected = [{name: known[value.name] for name, value in self._graph.outputs} for known in self._known]
-        return [self._harm(layer, expected) if layer.quantized else None for layer in self._layers]
+        result = []
+        for layer in self._layers:
+            result.append(self._harm(layer, expected) if layer.quantized else None)
+            told(len(result))
+        return result
 
     def _harm(self, layer: Layer, expected: list[Sample]) -> float | None:
         if layer.name not in self._nodes:
             return None
-        outputs = original_outputs(layer, self._graph, self._nodes)
+        outputs = original_outputs(layer, self._nodes)
         model = one_quantized(self._graph, layer, outputs, self._known[0])
         if model is None:
             return math.inf
@@ -268,8 +220,9 @@ class _Tally:
             self.accumulated[i].add(whole, expected)
             if layer.quantized:
                 self.own[i].add(layer.of(alone[OWN.format(layer.node.name, at)]), expected)
-        first = layer.node.inputs[0]
-        if layer.quantized and first is not None and first.name in known:
+        first = layer.node.first
+        reads_int8 = layer.quantized and layer.row.bits != 32
+        if reads_int8 and first is not None and first.name in known:
             states = alone.get(OWN.format(layer.node.name, 0))
             x = blocks(layer, known[first.name], states)
             if x is not None:
@@ -297,13 +250,13 @@ def _rows(
     for i, layer in enumerate(layers):
         own, accumulated, filling = tally.own[i], tally.accumulated[i], tally.filling[i]
         seconds = times[layer.node.name]
-        if layer.part is not None:  # its share of a node that is several layers
+        if layer.part is not None:  # only its share, if a node is several layers
             seconds *= tally.macs[i] / max(of_node[layer.node.name], 1)
         has_own = layer.quantized and tally.matched[i]
         yield LayerRow(
             name=layer.name,
-            became=layer.became,
-            why=layer.why,
+            became=layer.row.became,
+            why=layer.row.why,
             quantized=layer.quantized,
             sqnr_db=own.sqnr if has_own else None,
             cosine=own.cosine if has_own else None,
@@ -323,22 +276,10 @@ def _rows(
 
 
 def output_differences(floating: Model, model: Model, samples: Sequence[Sample]) -> dict[str, Difference]:
-    """Of each output of the whole model."""
+    """Return the difference of each output of the whole model."""
     result = {value.name: Difference() for value in model.outputs}
     for sample in samples:
         expected = floating.run(sample)
         for name, array in model.run(sample).items():
             result[name].add(array, expected[name])
     return result
-
-
-def _harm(row: LayerRow) -> float:
-    return math.inf if row.output_sqnr_db is None else row.output_sqnr_db
-
-
-def _without_infinities(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_infinities(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_infinities(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

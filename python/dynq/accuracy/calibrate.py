@@ -1,36 +1,40 @@
-"""Static quantization, which dynamic quantization is compared with: fixed ranges of activations, found in samples,
-through the same kernels and with the same weights."""
+"""Quantize a model statically, to compare dynamic quantization with it.
+
+The ranges of activations are fixed and found in samples. Kernels and weights are the same.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from .._arguments import FLOAT32, Array, choice
-from ..graph.image import write_image
-from ..graph.ir import Graph, Node
-from ..graph.passes.finer import set_range
-from ..model import Model
+from ..core.arguments import FLOAT32, Array, choice
+from ..ir.graph import Graph
+from ..ir.values import Node
+from ..model import Model, notes_of, open_image
+from ..plan.write import write_image
+from ..quantization.finer import set_range
 from ..report import Report
+from ..runs import as_samples
 from .histogram import Histogram
-from .samples import as_samples
 
-__all__ = ["METHODS", "calibrate"]
+__all__ = ["METHODS", "Method", "calibrate"]
+
+Method = Literal["minmax", "percentile", "entropy", "mse"]
 
 _LAYERS = ("dynq.Linear", "dynq.Conv")
 
 
-def calibrate(model: Model, samples: Any, method: str = "minmax", *, percentile: float = 99.99) -> Model:
-    """The same model with fixed activation ranges: static quantization.
+def calibrate(model: Model, samples: Any, method: Method = "minmax", *, percentile: float = 99.99) -> Model:
+    """Return the same model with fixed activation ranges: static quantization.
 
-    Each int8 linear layer and convolution gets one range for all that it will ever see, in the place of one for each
-    row that the model computes as it runs. The products of attention, the states of recurrent layers and layers with
-    scales of groups stay as they are. A value outside of its range is clamped: a model that meets other data than its
-    samples loses accuracy, which ``dynq compare --static`` shows.
+    Each int8 linear layer and convolution gets one range for all that it will ever see. It replaces the range that the
+    model computes for each row as it runs. The products of attention, the states of recurrent layers and layers with
+    scales of groups stay as they are. A value outside of its range is clamped. So a model that meets other data than
+    its samples loses accuracy, which ``dynq compare --static`` shows.
 
     Args:
         model: a quantized model. Its weights are not touched.
@@ -38,10 +42,10 @@ def calibrate(model: Model, samples: Any, method: str = "minmax", *, percentile:
         method: how a range follows from the values that a layer's input has in all samples:
 
             - "minmax": the smallest and the largest.
-            - "percentile": what holds ``percentile`` percent of them, as many left out at either end.
-            - "entropy": least Kullback-Leibler divergence of the quantized distribution from the one before (S. Migacz,
-              8-bit inference with TensorRT, 2017), of ranges around 0.
-            - "mse": least squared error of clamping and rounding.
+            - "percentile": the range that holds ``percentile`` percent of them, with as many left out at either end.
+            - "entropy": the range around 0 with the least Kullback-Leibler divergence of the quantized distribution
+              from the one before (S. Migacz, 8-bit inference with TensorRT, 2017).
+            - "mse": the range with the least squared error of clamping and rounding.
         percentile: over 50, up to 100.
 
     Raises:
@@ -58,22 +62,21 @@ def calibrate(model: Model, samples: Any, method: str = "minmax", *, percentile:
     if not layers:
         raise ValueError("model has no int8 linear layer or convolution; nothing in it can have a fixed range")
     histograms = _observe(model, as_samples(model, samples), layers)
-    said = {}
+    ranges = {}
     for node in layers:
         steps = 65535 if node.attributes.get("bits") == 16 else 255
         symmetric = node.attributes.get("scheme") == "symmetric"
-        said[node.name] = set_range(node, find(histograms[_input(node)], steps, symmetric, percentile))
-    return _with_report(model, graph, said)
+        ranges[node.name] = find(histograms[_input(node)], steps, symmetric, percentile)
+        set_range(node, ranges[node.name])
+    return _with_report(model, graph, ranges)
 
 
 def _input(node: Node) -> str:
-    value = node.inputs[0]
-    assert value is not None
-    return value.name
+    return node.need("x").name
 
 
 def _observe(model: Model, samples: list[dict[str, Array]], layers: list[Node]) -> dict[str, Histogram]:
-    """What the inputs of layers are in all samples, by the names of their tensors."""
+    """Return the values that the inputs of layers have in all samples, by the names of their tensors."""
     histograms = {_input(node): Histogram() for node in layers}
     for i, sample in enumerate(samples):
         for name, tensor in model.tensors(sample, histograms).items():
@@ -85,16 +88,14 @@ def _observe(model: Model, samples: list[dict[str, Array]], layers: list[Node]) 
     return histograms
 
 
-def _with_report(model: Model, graph: Graph, said: dict[str, str]) -> Model:
-    """The model of ``graph``, which is ``model``'s but for ranges; its report tells them."""
+def _with_report(model: Model, graph: Graph, ranges: dict[str, tuple[float, float]]) -> Model:
+    """Return the model of ``graph``, which differs from ``model``'s only in ranges. Its report shows them."""
     rows = [
-        dataclasses.replace(row, became=re.sub(", fixed range .*", "", row.became) + said[row.node])
-        if row.node in said
-        else row
+        dataclasses.replace(row, fixed_range=ranges[row.node]) if row.node in ranges else row
         for row in model.report().rows
     ]
-    notes = {name: text for name, text in model._notes().items() if name not in ("dynq", "crc32")}
-    return Model._from_image(write_image(graph, {**notes, "report": Report(tuple(rows)).to_json()}))
+    notes = {name: text for name, text in notes_of(model).items() if name not in ("dynq", "crc32")}
+    return open_image(write_image(graph, {**notes, "report": Report(tuple(rows)).to_json()}))
 
 
 # ---- Methods: (histogram, steps, symmetric, percentile) -> lo, hi ----
@@ -116,7 +117,10 @@ def _percentile(h: Histogram, steps: int, symmetric: bool, percentile: float) ->
 
 
 def _mse(h: Histogram, steps: int, symmetric: bool, percentile: float) -> tuple[float, float]:
-    """Clamping costs the squared distance to the range, rounding a twelfth of the squared scale; a 0 costs nothing."""
+    """Find the range with the least squared error.
+
+    Clamping costs the squared distance to the range, rounding a twelfth of the squared scale. A 0 costs nothing.
+    """
     shares = np.geomspace(1 / 256, 1, 128)
     x, n = h.centers, h.counts.astype(np.float64)
     if symmetric:
@@ -133,7 +137,7 @@ def _mse(h: Histogram, steps: int, symmetric: bool, percentile: float) -> tuple[
 
 
 def _entropy(h: Histogram, steps: int, symmetric: bool, percentile: float) -> tuple[float, float]:
-    """Zeros are exact whatever the range, and left out."""
+    """Find the range with the least divergence. Zeros are left out, since they are exact in any range."""
     half, levels = len(h.counts) // 2, min(steps, 255)
     seen = np.flatnonzero(h.counts)
     if not seen.size:
@@ -152,7 +156,10 @@ def _entropy(h: Histogram, steps: int, symmetric: bool, percentile: float) -> tu
 
 
 def _divergence(counts: Array, begin: int, end: int, levels: int) -> float:
-    """Of bins [begin, end) in ``levels`` levels from all bins, those outside counted in the last ones inside."""
+    """Return the divergence if bins [begin, end) get ``levels`` levels.
+
+    It is taken from all bins. Those outside count in the first or the last bin inside.
+    """
     inside = counts[begin:end].astype(np.float64)
     whole = inside.copy()
     whole[0] += counts[:begin].sum()
@@ -169,12 +176,12 @@ def _divergence(counts: Array, begin: int, end: int, levels: int) -> float:
 
 
 def _inside(h: Histogram, lo: float, hi: float) -> tuple[float, float]:
-    """Not beyond what was seen, as float32, and with 0 inside."""
+    """Return a range that does not go beyond the values that were seen, as float32 and with 0 inside."""
     ends = float(FLOAT32.type(max(lo, h.lo))), float(FLOAT32.type(min(hi, h.hi)))
     return min(ends[0], 0.0), max(ends[1], 0.0)
 
 
-METHODS: dict[str, Callable[[Histogram, int, bool, float], tuple[float, float]]] = {
+METHODS: dict[Method, Callable[[Histogram, int, bool, float], tuple[float, float]]] = {
     "minmax": _minmax,
     "percentile": _percentile,
     "entropy": _entropy,

@@ -1,93 +1,67 @@
-"""Which layers cost a model its accuracy: the few that restore it when they stay float or take 16-bit inputs.
+"""Find the layers that cost a model its accuracy: the few that restore it if they stay float or take 16-bit inputs.
 
-A greedy search by gain per cost that halves the model again and again: of the layers that are still quantized, the half
-whose return to float gains more for its cost is halved next, until one layer is left. Where neither half gains
-anything, since each has an error that hides the other's, it is the half that does more harm as the only quantized one.
-With the layer that was found in float the search begins anew, until the target is reached. That takes about
-2 log2(layers) evaluations of the metric for each culprit. Where a layer so found gains little of what is missing, the
-error is spread over many: then each is tried as the only quantized one, and the fewest in the order of their harm per
-cost are taken. At last each layer is tried once more without, and with 16 bits in place of float.
+The search is greedy, by gain per cost, and halves the model again and again. It splits the layers that are still
+quantized in two halves, and keeps the half whose return to float gains more for its cost. It goes on until one layer is
+left. It can be that neither half gains anything, since each has an error that hides the other's. Then the search keeps
+the half that does more harm as the only quantized one.
+
+With the layer that was found in float the search begins anew, until the target is reached. That takes about 2
+log2(layers) evaluations of the metric for each culprit.
+
+If such a layer gains little of what is missing, the error is spread over many layers. Then each is tried as the only
+quantized one, and the fewest that are enough are taken, in the order of their harm per cost. At the end each layer is
+tried once more as it was, and with 16 bits in place of float.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
+from ..choice.layers import Layer, find_layers, macs
 from ..errors import Error
-from ..graph.passes.recurrent import PROJECTION
 from ..model import Model
+from ..passes.recurrent import PROJECTION
+from ..report import as_text
+from ..runs import Sample, as_samples, random_sample
 from .analysis import output_differences
-from .layers import Layer, find_layers, macs
-from .samples import Sample, as_samples, random_sample
+from .results import FLOAT_MODEL, CulpritsResult, Trial
 from .source import Source
+from .table import render_culprits
 
-__all__ = ["Culprits", "MetricError", "Trial", "find_culprits"]
+__all__ = ["Culprits", "MetricError", "find_culprits"]
 
+LessQuantized = Literal["int16", "float"]
 _SQNR_TARGET = 20.0  # dB: the noise has a hundredth of the outputs' power
-_RESTORED = 0.9  # of what quantization cost a metric of the user's, where there is no other target
-_SEEN = 0.01  # of what quantization cost: a gain under it is none
-_SPREAD = 0.25  # of what is missing: where the best layer gains less, the error is spread over many
+_RESTORED = 0.9  # share to restore of what quantization cost a metric of the user's, if no other target is given
+_SEEN = 0.01  # a gain under this share of what quantization cost counts as none
+_SPREAD = 0.25  # if the best layer gains less than this share of what is missing, the error is spread over many
 _LEAST_COST = 1e-3
 _EXACT = 200.0  # dB that stand for an infinite ratio
-_QUANTIZED, _FLOAT = "the quantized model", "the float model"
+_QUANTIZED = "the quantized model"
 
 
 class MetricError(Error):
-    """The metric raised an error, which is this one's cause, or returned what is no finite number."""
+    """The metric raised an error, which is this one's cause, or did not return a finite number."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Trial:
-    """A model that was tried, and its score."""
-
-    keep_float: tuple[str, ...]  # beside that of the options; of the float model all layers
-    int16: tuple[str, ...]
-    score: float
-    what: str  # in words
-
-
-@dataclasses.dataclass(frozen=True)
-class Culprits:
-    """Print it. ``keep_float`` and ``int16`` go to from_onnx, from_torch and Graph.build as they are."""
-
-    keep_float: list[str]
-    int16: list[str]
-    score: float
-    target: float
-    base_score: float  # quantized with the options alone
-    float_score: float
-    metric: str
-    cost: float  # share of the layers' work and weights that is not 8-bit any more: the mean of both
-    trials: tuple[Trial, ...]
-
-    @property
-    def reached(self) -> bool:
-        return self.score >= self.target
-
-    def to_json(self) -> str:
-        return json.dumps({**dataclasses.asdict(self), "reached": self.reached}, indent=2, allow_nan=False)
+class Culprits(CulpritsResult):
+    """The result of a search. Print it. ``keep_float`` and ``int16`` fit from_onnx, from_torch and Graph.build as they
+    are.
+    """
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
-        from .table import render_culprits
-
         yield from render_culprits(self)
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=120, force_terminal=False, no_color=True)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get()
+        return as_text(self, 120)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Unit:
-    """A layer that can stay float, and what that costs."""
+    """A layer that can stay float, and the cost of that."""
 
     name: str
     cost: float
@@ -100,24 +74,27 @@ def find_culprits(
     *,
     metric: Callable[[Model], float] | None = None,
     target: float | None = None,
-    options: Sequence[str] = ("int16", "float"),
+    options: LessQuantized | Sequence[LessQuantized] = ("int16", "float"),
     max_evaluations: int = 100,
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
     **build: Any,
 ) -> Culprits:
-    """The layers that restore a metric when they are less than fully quantized.
+    """Find the layers that restore a metric if they are less than fully quantized.
 
     Args:
-        source: as in analyze, but for a pair of models.
-        samples: as in analyze; not needed where there is a metric.
-        metric: of a model, higher is better: accuracy on labelled data, or minus an error rate. None: the lowest
-            signal-to-quantization-noise ratio of the outputs, in dB, 200 at most.
-        target: to be reached. None: 20 dB, or with a metric of yours nine tenths of the way back to float's score.
-        options: what a layer may become: "int16" (inputs of 16 bits, weights still int8) and "float". Where both are
+        source: as in analyze, but not a pair of models.
+        samples: as in analyze; not needed if there is a metric.
+        metric: a function of a model; higher is better: accuracy on labelled data, or minus an error rate. None: the
+            lowest signal-to-quantization-noise ratio of the outputs, in dB, 200 at most.
+        target: the score to reach. None: 20 dB, or with a metric of yours nine tenths of the way back to float's score.
+        options: what a layer may become: "int16" (inputs of 16 bits, weights still int8) and "float". If both are
             given, a layer that was found takes 16 bits if the target is reached with them too.
-        max_evaluations: of the metric. Where they are used up the best that was found is returned;
-            ``result.reached`` is False then.
-        build: options of Graph.build; ``keep_float`` and ``int16`` are where the search begins.
+        max_evaluations: how often the metric may be called. If that is used up, the best result so far is returned, and
+            ``result.reached`` is False.
+        progress: a function that is called meanwhile, with the evaluations so far and ``max_evaluations``.
+        build: options of Graph.build. The search begins with their ``keep_float`` and ``int16``, and all else int8:
+            ``default`` is "int8" if it is not given.
 
     Raises:
         MetricError: the metric raised an error, or did not return a finite number.
@@ -132,22 +109,20 @@ def find_culprits(
         raise ValueError(f"max_evaluations is {max_evaluations}; expected at least 4")
     if target is not None and not math.isfinite(target):
         raise ValueError(f"target is {target}; expected a finite number")
-    known = Source(source, build)
+    known = Source(source, {"default": "int8", **build})
     floating, base = known.floating(), known.quantized()
     units = _units(floating, base, samples, seed, known.name)
     if metric is None:
-        metric = _sqnr(
-            floating, as_samples(base, samples) if samples is not None else [random_sample(base, None, seed)]
-        )
+        runs = as_samples(base, samples) if samples is not None else [random_sample(base, None, seed)]
+        search = _Search(known, _sqnr(floating, runs), _noise, units, max_evaluations, chosen, progress)
         name = "SQNR of the outputs, dB"
     else:
+        search = _Search(known, metric, _minus, units, max_evaluations, chosen, progress)
         name = getattr(metric, "__name__", type(metric).__name__)
-    loss = _noise if name.startswith("SQNR") else _minus
-    search = _Search(known, metric, loss, units, max_evaluations, chosen)
     start = search.score_of(base, _QUANTIZED)
-    best = search.score_of(floating, _FLOAT, tuple(unit.name for unit in units))
+    best = search.score_of(floating, FLOAT_MODEL, tuple(unit.name for unit in units))
     if target is None:
-        target = _SQNR_TARGET if name.startswith("SQNR") else start + _RESTORED * (best - start)
+        target = _SQNR_TARGET if metric is None else start + _RESTORED * (best - start)
     if best < target:
         raise ValueError(f"target is {target:g}; the float model itself reaches {best:g}, quantized it is {start:g}")
     search.run(start, best, float(target))
@@ -164,7 +139,7 @@ def find_culprits(
     )
 
 
-def _options(options: Sequence[str]) -> tuple[str, ...]:
+def _options(options: LessQuantized | Sequence[LessQuantized]) -> tuple[str, ...]:
     result = (options,) if isinstance(options, str) else tuple(options)
     if not result or any(option not in ("int16", "float") for option in result):
         raise ValueError(f"options is {options!r}; expected 'int16', 'float' or both")
@@ -172,7 +147,7 @@ def _options(options: Sequence[str]) -> tuple[str, ...]:
 
 
 def _units(floating: Model, base: Model, samples: Any, seed: int, name: str) -> list[_Unit]:
-    """The quantized layers, in the order in which they run, with their costs."""
+    """Return the quantized layers, in the order in which they run, with their costs."""
     nodes = {node.name: node for node in floating.graph().nodes}
     layers = [layer for layer in find_layers(base.graph(), base.report().rows, nodes) if layer.quantized]
     if not layers:
@@ -185,19 +160,21 @@ def _units(floating: Model, base: Model, samples: Any, seed: int, name: str) -> 
     costs = {key: max((work[key] / all_work + size[key] / all_size) / 2, _LEAST_COST) for key in work}
     units = []
     for layer in layers:
-        with_projection = costs[layer.name] + costs.get(f"{layer.name}{PROJECTION}", 0)  # which becomes float with it
+        with_projection = costs[layer.name] + costs.get(
+            f"{layer.name}{PROJECTION}", 0
+        )  # the projection becomes float with its layer
         units.append(_Unit(layer.name, with_projection, layer.op == "dynq.Linear"))
     return units
 
 
 def _cost(units: list[_Unit], names: set[str]) -> float:
-    """A recurrent layer's cost has that of its projection in it."""
+    """Return the cost of layers. That of a recurrent layer has its projection's in it."""
     within = {f"{name}{PROJECTION}" for name in names}
     return min(sum(unit.cost for unit in units if unit.name in names - within), 1.0)
 
 
 def _weights(layer: Layer, original: Any) -> int:
-    """Numbers in the constants that the layer's float original reads."""
+    """Return how many numbers are in the constants that the layer's float original reads."""
     if original is None:
         return 0
     return sum(int(value.array.size) for value in original.inputs if value is not None and value.array is not None)
@@ -212,7 +189,7 @@ def _sqnr(floating: Model, samples: list[Sample]) -> Callable[[Model], float]:
 
 
 def _noise(decibels: float) -> float:
-    """Power relative to the signal's: of several layers it adds up."""
+    """Return the power relative to the signal's. That of several layers adds up."""
     return float(10 ** (-decibels / 10))
 
 
@@ -221,7 +198,7 @@ def _minus(score: float) -> float:
 
 
 class _Search:
-    """The state of a search: what is float and what has 16 bits so far, and everything that was tried."""
+    """The state of a search: which layers are float and which have 16 bits so far, and all that was tried."""
 
     def __init__(
         self,
@@ -231,8 +208,10 @@ class _Search:
         units: list[_Unit],
         max_evaluations: int,
         options: tuple[str, ...],
+        progress: Callable[[int, int], None] | None,
     ) -> None:
         self._source, self._metric, self._units, self._left = source, metric, units, max_evaluations
+        self._most, self._progress = max_evaluations, progress
         self._loss, self._options = loss, options  # gains and harms are differences of losses
         self._scores: dict[tuple[frozenset[str], frozenset[str]], float] = {}
         self.floats: list[str] = []
@@ -258,10 +237,12 @@ class _Search:
         return self._loss(before) - self._loss(after)
 
     def score_of(self, model: Model, what: str, floats: tuple[str, ...] = (), wide: tuple[str, ...] = ()) -> float:
-        """The metric of a model; it counts as an evaluation."""
+        """Return the metric of a model. This counts as an evaluation."""
         if self._left <= 0:
             raise _NoneLeft
         self._left -= 1
+        if self._progress is not None:
+            self._progress(self._most - self._left, self._most)
         try:
             value = self._metric(model)
         except Exception as error:
@@ -294,7 +275,7 @@ class _Search:
         return [unit for unit in self._units if unit.name not in taken and ("float" in self._options or unit.linear)]
 
     def _with(self, group: Iterable[_Unit]) -> float:
-        """The score with a group less quantized than before: in float where that is allowed."""
+        """Return the score if a group is less quantized than before: in float, if that is allowed."""
         names = [unit.name for unit in group]
         if "float" in self._options:
             return self._try([*self.floats, *names], self.wide)
@@ -320,16 +301,19 @@ class _Search:
         return group[0]
 
     def _harm(self, group: list[_Unit]) -> float:
-        """What a group costs as the only quantized one. A projection is float with its cell: the two are one group."""
+        """Return the harm that a group does as the only quantized one.
+
+        A projection is float if its cell is, so the two are one group.
+        """
         names = {unit.name for unit in group}
         names |= {name.removesuffix(PROJECTION) for name in names}
         alone = self._with(unit for unit in self._rest() if unit.name not in names)
         return self._gain(alone, self._best)
 
     def _take_many(self) -> None:
-        """The fewest that reach the target, of all in the order of their harm per cost."""
+        """Take the fewest layers that reach the target, in the order of their harm per cost."""
         order = sorted(self._rest(), key=lambda unit: _per_cost(self._harm([unit]), unit.cost), reverse=True)
-        few, many = 0, len(order)  # the target is not reached with the first, and with the second it is
+        few, many = 0, len(order)  # the target is reached with ``many`` layers, and not with ``few``
         while many - few > 1:
             half = (few + many) // 2
             few, many = (few, half) if self._with(order[:half]) >= self._target else (half, many)
@@ -341,13 +325,13 @@ class _Search:
         (self.floats if "float" in self._options else self.wide).append(unit.name)
 
     def _drop_needless(self) -> None:
-        """What was taken first may not be needed beside what came later."""
+        """Drop layers that were taken first, if they are not needed beside those that came later."""
         for name in [*self.floats, *self.wide][-2::-1]:
             floats, wide = ([other for other in names if other != name] for names in (self.floats, self.wide))
             self._keep_if_enough(floats, wide)
 
     def _widen(self) -> None:
-        """Where 16 bits are enough, they are cheaper than float."""
+        """Give layers 16 bits in place of float, which costs less, if that is enough."""
         linear = {unit.name for unit in self._units if unit.linear}
         for name in [name for name in self.floats if "int16" in self._options and name in linear]:
             self._keep_if_enough([other for other in self.floats if other != name], [*self.wide, name])
@@ -362,7 +346,7 @@ class _NoneLeft(Exception):
 
 
 def _per_cost(gain: float, cost: float) -> float:
-    return gain / cost if gain > 0 else gain  # what loses is not better for being dear
+    return gain / cost if gain > 0 else gain  # a layer that loses accuracy is not better for being costly
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,10 +1,10 @@
-"""How often values occur: gathered in one pass over samples of any size and range."""
+"""Count how often values occur, in one pass over samples of any size and range."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from .._arguments import Array
+from ..core.arguments import Array
 
 __all__ = ["Histogram"]
 
@@ -12,17 +12,18 @@ _HALF = 4096  # bins on either side of 0
 
 
 class Histogram:
-    """Counts of values in bins of one width on either side of 0; zeros by themselves, smallest and largest exact.
+    """Counts of values in equally wide bins on either side of 0. Zeros are apart; the smallest and the largest are
+    exact.
 
-    Where a value lies beyond the bins, they become twice as wide, as often as needed: bins are at most 1 / 2048 of the
+    If a value lies beyond the bins, they become twice as wide, as often as needed. So a bin is at most 1 / 2048 of the
     value that is farthest from 0.
     """
 
     def __init__(self) -> None:
-        self.lo = self.hi = 0.0  # 0 is in every range
+        self.lo = self.hi = 0.0  # every range holds 0
         self.zeros = 0
         self.counts = np.zeros(2 * _HALF, np.int64)
-        self._limit = 0.0  # the bins' end
+        self._limit = 0.0  # the end of the bins
 
     @property
     def edges(self) -> Array:
@@ -34,7 +35,7 @@ class Histogram:
         return (edges[:-1] + edges[1:]) / 2
 
     def add(self, values: Array) -> None:
-        """Counts finite ``values``."""
+        """Count finite ``values``."""
         x = values[values != 0].astype(np.float64)
         self.zeros += values.size - x.size
         if x.size == 0:

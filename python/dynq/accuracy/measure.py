@@ -1,4 +1,4 @@
-"""Sums over samples: how far a layer's output is from float, and how its input fills the range that is quantized."""
+"""Sum over samples how far a layer's output is from float, and how its input fills the range that is quantized."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from .._arguments import Array
-from .layers import Layer, number
+from ..choice.layers import Layer, number
+from ..core.arguments import Array
 
 __all__ = ["CODES", "OUTLIER", "RANGES", "Difference", "Filling", "blocks"]
 
-OUTLIER = 8  # times the root mean square of its block: what is beyond is an outlier
+OUTLIER = 8  # a number beyond this many times the root mean square of its block is an outlier
 CODES = 32  # bins of the histogram of codes, 8 codes each
 RANGES = range(-14, 18)  # bins of the histogram of ranges: powers of 2
-_ROWS = 2048  # of an input that are looked at in one sample
+_ROWS = 2048  # rows of an input that are looked at in one sample
 
 
 class Difference:
@@ -33,20 +33,20 @@ class Difference:
 
     @property
     def sqnr(self) -> float:
-        """``10 log10(sum y^2 / sum (y' - y)^2)``, dB; infinite where nothing differs."""
+        """Return ``10 log10(sum y^2 / sum (y' - y)^2)`` in dB. It is infinite if nothing differs."""
         if self.noise == 0:
             return math.inf
         return 10 * math.log10(self.signal / self.noise) if self.signal else -math.inf
 
     @property
     def cosine(self) -> float:
-        """``sum y y' / sqrt(sum y^2 sum y'^2)``; of two zeros it is 1."""
+        """Return ``sum y y' / sqrt(sum y^2 sum y'^2)``. For two zeros it is 1."""
         norms = math.sqrt(self.signal * self.power)
         return self.product / norms if norms else float(self.noise == 0)
 
 
 class Filling:
-    """How the blocks of a layer's input, each quantized with its own range, fill the codes."""
+    """The way that the blocks of a layer's input, each quantized with its own range, fill the codes."""
 
     def __init__(self) -> None:
         self.blocks = self.elements = self.outliers = 0
@@ -54,9 +54,9 @@ class Filling:
         self.ranges: Any = np.zeros(len(RANGES), np.int64)
 
     def add(self, x: Array, symmetric: bool, fixed: tuple[float, float] | None = None) -> None:
-        """``x``: (blocks, elements) float32, finite. Blocks of zeros fill no range and do not count.
+        """Add ``x``: (blocks, elements) float32, finite. Blocks of zeros fill no range and do not count.
 
-        ``fixed``: the range of all blocks, where it is not each block's own.
+        ``fixed`` is the range of all blocks, if they do not have their own.
         """
         x = x[(x != 0).any(1)].astype(np.float64)
         if x.size == 0:
@@ -80,12 +80,14 @@ class Filling:
 
     @property
     def codes(self) -> Any:
-        """A histogram in CODES bins."""
+        """Return a histogram of the codes in CODES bins."""
         return self._codes.reshape(CODES, -1).sum(1)
 
     @property
     def code_use(self) -> float | None:
-        """``2^H / 256``, where H is the entropy in bits of the codes of all blocks: 1 where each is as frequent."""
+        """Return ``2^H / 256``, where H is the entropy in bits of the codes of all blocks. It is 1 if all are equally
+        frequent.
+        """
         if self.elements == 0:
             return None
         shares = self._codes[self._codes > 0] / self.elements
@@ -93,15 +95,17 @@ class Filling:
 
     @property
     def outlier_share(self) -> float | None:
-        """Of the numbers, those beyond OUTLIER times the root mean square of their block."""
+        """Return the share of numbers beyond OUTLIER times the root mean square of their block."""
         return self.outliers / self.elements if self.elements else None
 
 
 def blocks(layer: Layer, x: Array, states: Array | None) -> Array | None:
-    """What a layer quantizes while it runs, (blocks, elements); of very many blocks some, evenly spaced.
+    """Return what a layer quantizes while it runs, (blocks, elements). Of very many blocks, some are taken, evenly
+    spaced.
 
     Args:
-        x: the layer's first input; ``states``: of a recurrent layer, those of all steps.
+        x: the layer's first input.
+        states: the states of all steps, if the layer is recurrent.
     """
     node = layer.node
     if node.op in ("dynq.LSTM", "dynq.GRU", "dynq.RNN"):
@@ -112,8 +116,8 @@ def blocks(layer: Layer, x: Array, states: Array | None) -> Array | None:
         return _some(x.reshape(len(x), -1)) if node.attributes.get("granularity") == "image" else _patches(node, x)
     if node.op == "dynq.Attention":
         heads = number(node, "heads")
-        queries = x if len(node.inputs) > 1 and node.inputs[1] is not None else x[..., : x.shape[-1] // 3]
-        return _some(queries.reshape(-1, queries.shape[-1] // heads))
+        queries = x if node.input("k") is not None else x[..., : x.shape[-1] // 3]
+        return _some(queries.reshape(-1, queries.shape[-1] // (heads if queries.ndim == 3 else 1)))
     if node.attributes.get("granularity") == "tensor":
         return x.reshape(1, -1)
     group = node.attributes.get("group") if node.op == "dynq.Linear" else 0
@@ -128,7 +132,7 @@ def _some(rows: Array) -> Array:
 
 
 def _patches(node: Any, x: Array) -> Array:
-    """The numbers of x that each output position of a convolution sees; zeros outside are left out of account."""
+    """Return the numbers of x that each output position of a convolution sees. Zeros outside are left out."""
     spatial = x.ndim - 2
     kernel = [int(size) for size in node.attributes["kernel_shape"]]
     strides, dilations = (

@@ -1,4 +1,4 @@
-"""An analysis as one self-contained page: tables, plots of text and SVG, no request to anywhere."""
+"""Show an analysis as one self-contained page: tables, plots of text and SVG, no request to anywhere."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from .analysis import Analysis, LayerRow
 from .measure import OUTLIER, RANGES
+from .results import AnalysisResult, LayerRow
 from .table import POOR, cosine_text, decibels, duration, percent, summary, with_unit
 
 __all__ = ["page"]
 
-_LABELLED = 5  # points of the scatter plot with a number
-_WIDTH, _HEIGHT = 420, 300  # of the scatter plot, in its own units
+_LABELLED = 5  # points of the scatter plot that get a number
+_WIDTH, _HEIGHT = 420, 300  # size of the scatter plot, in its own units
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 14, 12, 36
+_RADIUS = 4  # of a point
+_DIGIT = (4.5, 6.0)  # half the width and the height of a number beside it
+_NEAREST = 11  # from a point to the middle of its number
 
 _HEADS = (
     ("layer", "", ""),
@@ -33,8 +36,8 @@ _HEADS = (
 )
 
 
-def page(analysis: Analysis) -> str:
-    """The page's text."""
+def page(analysis: AnalysisResult) -> str:
+    """Return the page's text."""
     style, script = (
         importlib.resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
         for name in ("page.css", "page.js")
@@ -86,11 +89,11 @@ def _section(title: str, text: str, content: str) -> str:
 
 
 def _name(name: str) -> str:
-    """A name that may be broken behind its dots and slashes."""
+    """Return a name that may be broken behind its dots and slashes."""
     return "<wbr>".join(escape(part) for part in re.findall(r"[^./_]*[./_]?", name) if part)
 
 
-def _tiles(analysis: Analysis) -> str:
+def _tiles(analysis: AnalysisResult) -> str:
     tiles = [
         (f"{_name(output.name)}", with_unit(output.sqnr_db), f"cosine {cosine_text(output.cosine)}")
         for output in analysis.outputs
@@ -111,7 +114,7 @@ def _finite(values: Iterable[float | None]) -> list[float]:
 
 
 def _ratios(rows: Sequence[LayerRow]) -> str:
-    """A line of dots for each layer, over one axis of dB."""
+    """Draw a line of dots for each layer, over one axis of dB."""
     kinds = ("output", "own", "whole")
     values = [(row.output_sqnr_db, row.sqnr_db, row.accumulated_sqnr_db) for row in rows]
     known = _finite(value for triple in values for value in triple)
@@ -149,7 +152,7 @@ def _axis(labels: str, unit: str) -> str:
 
 
 def _tens(values: Sequence[float], least: float = 0.0) -> tuple[int, int]:
-    """Multiples of 10 around all values, and around ``least`` to 40."""
+    """Return the multiples of 10 around all values, and around ``least`` to 40."""
     low, high = min([*values, least]), max([*values, 40.0])
     return math.floor(low / 10) * 10, math.ceil(high / 10) * 10
 
@@ -186,15 +189,17 @@ def _scatter(rows: Sequence[LayerRow]) -> str:
     for row, share, y in points:
         cx, cy = at(share, y)
         told = f"{escape(row.name)}: {with_unit(y)}, {percent(share, 1)} of the time"
-        out.append(f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="4"><title>{told}</title></circle>')
-    taken: list[tuple[float, float]] = []
+        out.append(f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="{_RADIUS}"><title>{told}</title></circle>')
+    taken: list[tuple[float, float, float, float]] = [(*at(share, y), _RADIUS, _RADIUS) for _, share, y in points]
     for number, (_, share, y) in enumerate(worst, 1):
         cx, cy = at(share, y)
-        cx += 7
-        while any(abs(cx - a) < 9 and abs(cy - b) < 11 for a, b in taken):
-            cx += 9
-        taken.append((cx, cy))
-        out.append(f'<text class="number" x="{cx:.1f}" y="{cy + 4:.1f}">{number}</text>')
+        x, y, distance = _free_place(cx, cy, taken)
+        taken.append((x, y, _DIGIT[0], _DIGIT[1]))
+        if distance > _NEAREST:
+            near = 1 - _DIGIT[1] / distance
+            a, b = cx + near * (x - cx), cy + near * (y - cy)
+            out.append(f'<line class="leader" x1="{cx:.1f}" y1="{cy:.1f}" x2="{a:.1f}" y2="{b:.1f}"/>')
+        out.append(f'<text class="number" x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle">{number}</text>')
     out.append("</svg>")
     names = "".join(
         f"<li>{_name(row.name)}: {with_unit(y)}, {percent(share, 1)} of the time</li>" for row, share, y in worst
@@ -202,8 +207,26 @@ def _scatter(rows: Sequence[LayerRow]) -> str:
     return f'<div class="beside">{"".join(out)}<ol>{names}</ol></div>'
 
 
+def _free_place(x: float, y: float, taken: Sequence[tuple[float, float, float, float]]) -> tuple[float, float, float]:
+    """Return the middle of a place for a digit beside a point, and its distance: the nearest that meets nothing.
+
+    ``taken`` are middles with half the widths and heights. Places lie within the plot.
+    """
+    for ring in range(12):
+        distance = _NEAREST + 7 * ring
+        for turn in (0, 4, 6, 2, 7, 5, 1, 3):  # eighths: right, left, above, below, and between them
+            a = x + distance * math.cos(turn * math.pi / 4)
+            b = y + distance * math.sin(turn * math.pi / 4)
+            inside = _LEFT + _DIGIT[0] < a < _WIDTH - _DIGIT[0] and _DIGIT[1] < b < _HEIGHT - _BOTTOM - _DIGIT[1]
+            if inside and not any(
+                abs(a - c) < _DIGIT[0] + width and abs(b - d) < _DIGIT[1] + height for c, d, width, height in taken
+            ):
+                return a, b, distance
+    return x, y, 0.0
+
+
 def _nice(value: float) -> float:
-    """The least of 1, 2, 4, 8, 20, 40, ... hundredths that is not under ``value``; 1 at most."""
+    """Return the least of 1, 2, 4, 8, 20, 40, ... hundredths that is not under ``value``; 1 at most."""
     for step in (0.004, 0.01, 0.02, 0.04, 0.08, 0.12, 0.2, 0.4, 0.6, 0.8):
         if value <= step:
             return step
@@ -211,7 +234,7 @@ def _nice(value: float) -> float:
 
 
 def _strips(rows: Sequence[tuple[LayerRow, Sequence[int], str]], ticks: Sequence[tuple[float, str]], unit: str) -> str:
-    """A histogram for each layer as a strip of cells, dark where there is much, and a word beside it."""
+    """Draw a histogram for each layer as a strip of cells, dark for high counts, with a word beside it."""
     lines = []
     for row, counts, word in rows:
         if not counts or not any(counts):
@@ -237,7 +260,7 @@ def _codes(rows: Sequence[LayerRow]) -> str:
 
 
 def _ranges(rows: Sequence[LayerRow]) -> str:
-    """Strips over the powers of 2 that occur."""
+    """Draw strips over the powers of 2 that occur."""
     used = [i for row in rows for i, count in enumerate(row.ranges) if count]
     if not used:
         return ""
@@ -250,7 +273,7 @@ def _ranges(rows: Sequence[LayerRow]) -> str:
     return _strips([(row, row.ranges[first:last], "") for row in rows], ticks, "")
 
 
-def _table(analysis: Analysis) -> str:
+def _table(analysis: AnalysisResult) -> str:
     heads = "".join(
         f'<th scope="col" title="{escape(told)}"><button type="button">{head} <small>{unit}</small></button></th>'
         for head, unit, told in _HEADS
@@ -277,7 +300,7 @@ def _line(row: LayerRow) -> str:
 
 
 def _cell(value: float | None, text: str, poor: bool = False) -> str:
-    """``data-v`` is what the table is sorted by."""
+    """Return a cell of a table, which is sorted by ``data-v``."""
     if value is None:
         return "<td></td>"
     mark = ' class="poor"' if poor and value < POOR else ""

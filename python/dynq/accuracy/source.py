@@ -1,15 +1,17 @@
-"""Where the models of an analysis come from: one source gives the float model and quantized ones with any options."""
+"""The source of an analysis: it gives the float model, and quantized ones with any options."""
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..graph import Graph
+from ..graph.build import build, named_outputs
+from ..importers.onnx import to_graph
 from ..model import Model
+from ..quantization.options import BuildOptions
 from ..weights import QuantizedWeight
 
 __all__ = ["Source"]
@@ -32,15 +34,16 @@ class Source:
         elif callable(source):
             self._function, self.name = source, getattr(source, "__name__", "model")
         else:
-            from ..importers.onnx import to_graph
-
             self.name = Path(source).name if isinstance(source, (str, os.PathLike)) else "model"
             self._graph = to_graph(source, self.options.pop("inputs", None), self.options.pop("shapes", None))
         if self.options.get("quantize", True) is not True:
             raise ValueError("quantize is False; expected options that quantize: the float model is built beside it")
 
     def floating(self) -> Model:
-        """All in float32; weights that came quantized are dequantized, so that only what dynq does is a difference."""
+        """Return the model with all in float32.
+
+        Weights that came quantized are dequantized, so that only what dynq does makes a difference.
+        """
         if self._function is not None:
             return self._checked(self._function(quantize=False))
         assert self._graph is not None
@@ -49,20 +52,18 @@ class Source:
             outputs, graph = (), self._dequantized(outputs)
         if self.options.get("smooth") is None:
             return graph.build(*outputs, quantize=False)
-        from ..graph.build import build
-
-        given = inspect.signature(Graph.build).parameters.values()
-        options = {p.name: p.default for p in given if p.kind is p.KEYWORD_ONLY or p.name == "quantize"}
-        options |= {name: value for name, value in self.options.items() if name != "outputs"}
-        return build(graph, outputs, twin=True, **options)
+        options = {name: value for name, value in self.options.items() if name != "outputs"}
+        return build(graph, outputs, BuildOptions.of(options), twin=True)
 
     @property
     def is_smoothed_alike(self) -> bool:
-        """Whether the float model has the numbers of a quantized one that is smoothed."""
+        """Return whether the float model has the numbers of a quantized one that is smoothed."""
         return self._function is None
 
     def quantized(self, **more: Any) -> Model:
-        """With the options of the analysis, and ``more``: names add to those of keep_float and int16."""
+        """Return a model with the options of the analysis, and ``more``, whose names add to those of keep_float and
+        int16.
+        """
         options = {name: value for name, value in self.options.items() if name != "outputs"}
         for name, value in more.items():
             options[name] = [*_names(options.get(name, ())), *value]
@@ -76,22 +77,23 @@ class Source:
         return tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)
 
     def _dequantized(self, outputs: tuple[Any, ...]) -> Graph:
-        """A copy with float weights in linear layers. ``outputs``: as Graph.build takes them; none: the graph's own."""
-        assert self._graph is not None
-        from ..graph.build import _outputs
+        """Return a copy with float weights in linear layers.
 
+        ``outputs`` are those that Graph.build takes; if there are none, the graph's own.
+        """
+        assert self._graph is not None
         copy = self._graph.copy()
         if outputs:
-            copy.outputs = _outputs(self._graph, copy, outputs)
+            copy.outputs = named_outputs(self._graph, copy, outputs)
         made: dict[Any, Any] = {}
         for node in copy.nodes:
-            weight = node.input(1)
-            if node.op == "dynq.Linear" and weight is not None and isinstance(weight.constant, QuantizedWeight):
+            weight = node.need("weight") if node.op == "dynq.Linear" else None
+            if weight is not None and isinstance(weight.constant, QuantizedWeight):
                 if weight not in made:
                     made[weight] = copy.constant(
                         weight.constant.dequantize(), copy.unique_value(f"{weight.name}.float")
                     )
-                node.inputs[1] = made[weight]
+                node.set_input("weight", made[weight])
         return copy
 
     def _checked(self, model: Any) -> Model:

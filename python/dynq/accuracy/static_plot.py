@@ -1,4 +1,4 @@
-"""The picture of `dynq compare --static` (matplotlib, extra ``dynq[plot]``)."""
+"""Draw the picture of `dynq compare --static` (matplotlib, extra ``dynq[plot]``)."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..bench.plot import _save, check
+from ..figure import check, save
+from .results import StaticResult, StaticRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from .static import StaticComparison, StaticRow
-
-__all__ = ["plot"]
+__all__ = ["draw"]
 
 _COLORS = {"float32": "0.6", "dynamic": "C0", "static": "C3"}
 _LEAST = -5.0  # dB: nothing of the signal is left
 
 
-def plot(result: StaticComparison, path: str) -> None:
+def draw(result: StaticResult, path: str) -> None:
+    """Draw errors over gain and noise, and times."""
     check(path)
     from matplotlib.figure import Figure
 
@@ -34,7 +34,7 @@ def plot(result: StaticComparison, path: str) -> None:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.suptitle(f"Dynamic and static quantization; ranges by {result.method} of {result.samples} runs")
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw_error(ax: Axes, kind: str, rows: list[StaticRow]) -> None:
@@ -61,7 +61,7 @@ def _draw_error(ax: Axes, kind: str, rows: list[StaticRow]) -> None:
     ax.grid(True, axis="y", color="0.9")
 
 
-def _draw_times(ax: Axes, result: StaticComparison) -> None:
+def _draw_times(ax: Axes, result: StaticResult) -> None:
     times = {
         "float32": result.float_seconds,
         "dynamic": result.dynamic_seconds,

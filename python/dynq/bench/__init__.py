@@ -1,1 +1,1 @@
-"""Measuring dynq on this machine: what ``dynq bench`` runs."""
+"""Measure dynq on this machine, for ``dynq bench``."""

@@ -1,4 +1,4 @@
-"""``dynq bench compare``: two files that ``dynq bench ... --json`` wrote."""
+"""Compare two files that ``dynq bench ... --json`` wrote, for ``dynq bench compare``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import dynq
 
 from ._tables import number, slim_table
 
-# What makes two rows the same thing, and their time, by the command that measured them.
+# The fields that identify a row, and the field of its time, by the command that measured it.
 KEYS = {
     "isa": (("kernel", "level", "isa"), "ns_per_1000", "ns/1000"),
     "linear": (("isa", "threads", "m", "n", "k"), "us", "µs"),
@@ -51,7 +51,7 @@ def _check_row(which: str, command: str, row: Any) -> None:
 
 
 def compare(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows that both have: ``a`` and ``b``, the times, and ``ratio``, how many times faster b is."""
+    """Return the rows that both have: ``a`` and ``b``, the times, and ``ratio``, how many times faster b is."""
     command = a["machine"]["command"]
     if command != b["machine"]["command"]:
         raise dynq.Error(f"one is of 'bench {command}', the other of 'bench {b['machine']['command']}'")

@@ -1,4 +1,4 @@
-"""``dynq bench conv``: convolutions of real models through dynq and other runtimes."""
+"""Time convolutions of real models through dynq and other runtimes, for ``dynq bench conv``."""
 
 from __future__ import annotations
 
@@ -24,22 +24,13 @@ NEEDED = {name: packages(name) for name in PEERS}
 
 
 def load(layers: tuple[str, ...] = ()) -> list[Shape]:
-    """Those of conv.json whose names begin so; all of them, if none is named."""
+    """Return the layers of conv.json whose names begin with one of ``layers``; all of them, if none is named."""
     text = resources.files("dynq.bench").joinpath("conv.json").read_text("utf-8")
     shapes: list[Shape] = json.loads(text)
     for layer in layers:
         if not any(shape["layer"].startswith(layer) for shape in shapes):
             raise dynq.Error(f"--layer is {layer!r}; known: {'; '.join(shape['layer'] for shape in shapes)}")
     return [shape for shape in shapes if not layers or shape["layer"].startswith(layers)]
-
-
-def choose(names: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
-    """Those that can run, dynq first, and for the others which package is missing."""
-    return process.choose(names, NEEDED)
-
-
-def versions(names: list[str]) -> dict[str, str]:
-    return process.versions(names, NEEDED)
 
 
 def measure(
@@ -50,24 +41,19 @@ def measure(
     quick: bool,
     progress: Callable[[int, int], None],
 ) -> list[Record]:
-    """Each peer in a process of its own, in turn, ``rounds`` times; the best of a peer's medians counts."""
-
-    def run(name: str, given: Record, first: bool) -> list[Record]:
-        effort = {"seconds": 2e-4, "samples": 3} if quick else {"seconds": 1e-2, "samples": 7}
-        job = {"shapes": shapes, "with_error": first, **effort}
-        return process.run("dynq.bench.conv_peer", name, given["threads"], job)
-
-    steps = [(name, {"threads": count}) for count in threads for name in names]
-    results = process.take_turns(steps, rounds, ("threads", "layer"), run, progress)
-    order = {shape["layer"]: i for i, shape in enumerate(shapes)}
-    return sorted(results, key=lambda r: (r["threads"], order[r["layer"]], names.index(r["peer"])))
+    """Time each peer in a process of its own, in turn, ``rounds`` times."""
+    effort = {"seconds": 2e-4, "samples": 3} if quick else {"seconds": 1e-2, "samples": 7}
+    jobs = [{"shape": shape, **effort} for shape in shapes]
+    return process.take_turns("dynq.bench.conv_peer", names, threads, jobs, rounds, progress)
 
 
 def tables(results: list[Record], names: list[str]) -> Iterator[Table]:
-    """Of each number of threads: dynq's time, what became of the layer, and what the others take of that time."""
+    """Yield a table for each number of threads: dynq's time, what became of the layer, and the others' share of that
+    time.
+    """
     for threads, group in groupby(results, key=lambda r: r["threads"]):
         rows = list(group)
-        table = slim_table(f"[bold]{threads} thread{'s' if threads > 1 else ''}[/bold]")
+        table = slim_table(f"{threads} thread{'s' if threads > 1 else ''}")
         table.add_column("\nlayer", width=17)
         table.add_column("\ndynq", justify="right", width=8)
         table.add_column("\nas")

@@ -1,7 +1,6 @@
-"""One runtime's convolution in a process of its own, which conv.py starts: ``main`` reads a job and prints times.
+"""Run one runtime's convolution in a process of its own, which process.py starts: ``main`` answers jobs with times.
 
-The job (JSON on standard input): ``shapes``, as conv.json has them, ``seconds``, ``samples``, ``with_error``, ``cpus``,
-as in peer.py.
+Jobs and answers are as in peer.py. The ``shape`` of a job is as in conv.json.
 """
 
 from __future__ import annotations
@@ -12,13 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+import dynq
+
 from .peer import (
     Array,
     Call,
     Job,
+    Known,
     answer,
     error_of,
-    median_seconds,
     onnx_call,
     onnx_model,
     openvino_call,
@@ -28,7 +29,9 @@ from .peer import (
 
 
 class Layer(NamedTuple):
-    """x (N, C, ...), w (M, C / group, ...) and bias (M,); pads before each axis, then behind each, as ONNX has them."""
+    """A layer: x (N, C, ...), w (M, C / group, ...) and bias (M,). Pads are before each axis, then behind each, as in
+    ONNX.
+    """
 
     x: Array
     w: Array
@@ -39,7 +42,7 @@ class Layer(NamedTuple):
 
     @property
     def y(self) -> tuple[int, ...]:
-        """Shape of what comes out."""
+        """The shape of the output."""
         axes = len(self.strides)
         padded = (size + before + behind for size, before, behind in
                   zip(self.x.shape[2:], self.pads[:axes], self.pads[axes:], strict=True))  # fmt: skip
@@ -48,7 +51,9 @@ class Layer(NamedTuple):
 
 
 def data(shape: dict[str, Any]) -> Layer:
-    """Numbers as a trained network has them, roughly: the same for every peer. x is what comes of a ReLU."""
+    """Return numbers roughly like those of a trained network, the same for every peer. x is like the output of a
+    ReLU.
+    """
     rng = np.random.default_rng([*shape["x"], *shape["w"]])
     x = np.maximum(rng.standard_normal(shape["x"], np.float32), 0)
     w = rng.standard_normal(shape["w"], np.float32)
@@ -57,7 +62,7 @@ def data(shape: dict[str, Any]) -> Layer:
 
 
 def expected(layer: Layer) -> NDArray[np.float64]:
-    """In float64: each group is a product of its windows with its weights."""
+    """Return the result in float64: each group is a product of its windows with its weights."""
     axes = len(layer.strides)
     pads = zip(layer.pads[:axes], layer.pads[axes:], strict=True)
     x = np.pad(layer.x.astype(np.float64), [(0, 0), (0, 0), *pads])
@@ -72,9 +77,7 @@ def expected(layer: Layer) -> NDArray[np.float64]:
 
 
 def _dynq(layer: Layer, threads: int, quantize: bool) -> tuple[Call, str]:
-    """Also what became of the layer: a small or depthwise one stays float."""
-    import dynq
-
+    """Return the call, and what became of the layer: a small or depthwise one stays float."""
     dynq.set_num_threads(threads)
     graph = dynq.Graph()
     x = graph.input("x", layer.x.shape)
@@ -106,7 +109,7 @@ def onnxruntime_float32(layer: Layer, threads: int) -> Call:
 
 
 def onnxruntime_int8(layer: Layer, threads: int) -> Call:
-    """quantize_dynamic: ConvInteger, which takes no int8 weights."""
+    """Return a call of quantize_dynamic's model: ConvInteger, which takes no int8 weights."""
     return _onnxruntime(layer, threads, "QUInt8")
 
 
@@ -115,7 +118,7 @@ def torch_float32(layer: Layer, threads: int) -> Call:
 
     torch.set_num_threads(threads)
     axes = len(layer.strides)
-    kind = torch.nn.Conv1d if axes == 1 else torch.nn.Conv2d
+    kind: Any = torch.nn.Conv1d if axes == 1 else torch.nn.Conv2d
     m, of_group, *kernel = layer.w.shape
     module: Any = kind(of_group * layer.group, m, kernel, layer.strides, groups=layer.group)
     with torch.no_grad():
@@ -125,11 +128,11 @@ def torch_float32(layer: Layer, threads: int) -> Call:
     if all(before == behind for before, behind in ends):
         module.padding = tuple(before for before, _ in ends)
         return torch_call(module.eval(), layer.x)
-    amounts = [amount for pair in reversed(ends) for amount in pair]
+    amounts: Any = [amount for pair in reversed(ends) for amount in pair]
     return torch_call(torch.nn.Sequential(torch.nn.ZeroPad1d(amounts), module).eval(), layer.x)
 
 
-def _openvino(weight: Any, layer: Layer, threads: int, lo: float = 0, hi: float = 0) -> Call:
+def _openvino(weight: Any, layer: Layer, threads: int, lo: float = 0, hi: float = 0) -> Known:
     from openvino import opset13 as opset
 
     axes, groups = len(layer.strides), layer.group
@@ -148,14 +151,17 @@ def _openvino(weight: Any, layer: Layer, threads: int, lo: float = 0, hi: float 
     return openvino_call(opset.add(y, bias), parameter, layer.x, threads)
 
 
-def openvino_float32(layer: Layer, threads: int) -> Call:
+def openvino_float32(layer: Layer, threads: int) -> Known:
     from openvino import opset13 as opset
 
     return _openvino(opset.constant(layer.w), layer, threads)
 
 
-def openvino_int8(layer: Layer, threads: int) -> Call:
-    """It quantizes no activations of convolutions while it runs: their range is fixed, to that of x."""
+def openvino_int8(layer: Layer, threads: int) -> Known:
+    """Return a call with a fixed range of the activations, that of x.
+
+    OpenVINO quantizes no activations of convolutions while it runs.
+    """
     return _openvino(openvino_weight(layer.w), layer, threads, min(float(layer.x.min()), 0), float(layer.x.max()))
 
 
@@ -168,17 +174,14 @@ PEERS: dict[str, Callable[[Layer, int], Any]] = {
     "openvino float32": openvino_float32,
     "openvino int8": openvino_int8,
 }
-"""What they return is a Call, or with dynq's what became of the layer."""
+"""Each returns a Call. Those of dynq and OpenVINO also say what became of the layer."""
 
 
 def main(name: str, threads: int) -> None:
-    def measure(shape: dict[str, Any], job: Job) -> dict[str, Any]:
-        layer = data(shape)
+    def prepare(job: Job) -> tuple[Call, dict[str, Any]]:
+        layer = data(job["shape"])
         call, became = result if isinstance(result := PEERS[name](layer, threads), tuple) else (result, None)
-        record = {"layer": shape["layer"], **({} if became is None else {"became": became})}
-        y = call()
-        if job["with_error"]:
-            record["error"] = error_of(y, expected(layer))
-        return {**record, "us": 1e6 * median_seconds(call, job["seconds"], job["samples"])}
+        record = {"layer": job["shape"]["layer"], "error": error_of(call(), expected(layer))}
+        return call, record if became is None else {**record, "became": became}
 
-    answer(measure)
+    answer(prepare)

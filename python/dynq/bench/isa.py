@@ -1,4 +1,4 @@
-"""Tables of ``dynq bench isa``."""
+"""Make the tables of ``dynq bench isa``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def heading(machine: Record) -> str:
 
 
 def tables(results: list[Record]) -> Iterator[Table]:
-    """One for each kernel."""
+    """Yield a table for each kernel."""
     for kernel, rows in groupby(results, key=lambda r: r["kernel"]):
         yield _table(str(kernel), list(rows))
 
@@ -36,7 +36,7 @@ def tables(results: list[Record]) -> Iterator[Table]:
 def _table(kernel: str, rows: list[Record]) -> Table:
     of_gemm = rows[0]["unit"] == "MAC"
     description = DESCRIPTIONS.get(kernel, "4 bytes read, 4 written an element")
-    table = slim_table(f"[bold]{kernel}[/bold]: {description}")
+    table = slim_table(kernel, f": {description}")
     table.add_column("level", width=6)
     table.add_column("isa", width=12)
     for name in ("ns/kMAC", "MAC/cycle") if of_gemm else ("ns/1000", "per cycle"):
@@ -60,5 +60,5 @@ def _table(kernel: str, rows: list[Record]) -> Table:
 
 
 def size(count: int) -> str:
-    """Bytes as people write them."""
+    """Return a number of bytes as people write it."""
     return f"{count >> 20} MiB" if count >= 1 << 20 and count % (1 << 20) == 0 else f"{count / 1024:.0f} KiB"

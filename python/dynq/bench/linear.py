@@ -1,4 +1,4 @@
-"""Tables of ``dynq bench linear``."""
+"""Make the tables of ``dynq bench linear``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ._tables import number, share, slim_table
 from .program import Record
 
 SHARES = ("range", "quantize", "gemm", "epilogue", "rest")
-WIDE = 120  # columns of a terminal from which on the layers are named
+WIDE = 120  # columns of a terminal that are enough to name the layers
 
 
 def heading(machine: Record) -> str:
@@ -24,7 +24,7 @@ def heading(machine: Record) -> str:
 
 
 def tables(results: list[Record], width: int) -> Iterator[Table]:
-    """One for each instruction set and number of threads."""
+    """Yield a table for each instruction set and number of threads."""
     layers = shapes.load() if width >= WIDE else {}
     for (isa, threads), rows in groupby(results, key=lambda r: (r["isa"], r["threads"])):
         yield _table(isa, threads, list(rows), layers)
@@ -32,8 +32,8 @@ def tables(results: list[Record], width: int) -> Iterator[Table]:
 
 def _table(isa: str, threads: int, rows: list[Record], layers: dict[shapes.Shape, str]) -> Table:
     peak = rows[0]["peak_gops"]
-    title = f"[bold]{isa}, {threads} thread{'s' if threads > 1 else ''}[/bold]"
-    table = slim_table(title + (f": int8 peak {peak:,.0f} GOP/s" if peak is not None else ": no int8 instructions"))
+    more = f": int8 peak {peak:,.0f} GOP/s" if peak is not None else ": no int8 instructions"
+    table = slim_table(f"{isa}, {threads} thread{'s' if threads > 1 else ''}", more)
     table.add_column("M x N x K", justify="right", width=14)
     for name, width in (("time", 8), ("GOP/s", 5), ("GB/s", 5)):
         table.add_column(name, justify="right", width=width)
@@ -57,7 +57,7 @@ def _table(isa: str, threads: int, rows: list[Record], layers: dict[shapes.Shape
 
 
 def duration(microseconds: float) -> str:
-    """With its unit, three digits."""
+    """Return a duration with three digits and its unit."""
     if microseconds < 1e3:
         return f"{number(microseconds)} µs"
     return f"{number(microseconds / 1e3)} ms" if microseconds < 1e6 else f"{number(microseconds / 1e6)} s"

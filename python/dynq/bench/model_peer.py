@@ -1,20 +1,19 @@
-"""One runtime with a whole encoder in a process of its own, which models.py starts: ``main`` reads a job, prints JSON.
+"""Run one runtime with a whole encoder in a process of its own, which process.py starts: ``main`` answers jobs.
 
-The job (JSON on standard input): ``do``, ``folder`` for files, ``source`` with the checkpoint, ``cpus`` to run on.
+A job is a line of JSON with ``do``, ``folder`` for files, and ``source`` with the checkpoint. ``do`` is one of these:
 
 - ``prepare`` writes the files that the runtime opens.
-- ``time``: for each of ``shapes`` (batch, length) one line: the median time of an inference in milliseconds and, where
-  ``with_cosine``, the mean cosine of the tokens' outputs to those in the folder.
-- ``open``: how long opening takes, how long opening and the first inference, and the memory that is resident after ten.
+- ``time`` measures the median time of an inference in milliseconds for a ``shape`` (batch, length), and the mean cosine
+  of the tokens' outputs to those in the folder.
+- ``open`` measures how long opening takes, how long opening and the first inference take, and the memory that is
+  resident after ten.
 
 Inputs are token ids, int64 (batch, length), and a mask of ones; the output is float32 (batch, length, hidden).
 """
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .peer import median_seconds
+import dynq
+
+from ..demo.bert import load_bert
+from .peer import Job, median_seconds, serve
 
 Array = NDArray[Any]
 Call = Callable[[], Array]
@@ -35,11 +37,11 @@ class Runtime(NamedTuple):
     packages: tuple[str, ...]
     prepare: Callable[[Path, Path], None]  # source, folder
     open: Callable[[Path, Path, int], Bind]  # source, folder, threads
-    file: str  # in the folder; empty: it reads the source
+    file: str  # in the folder; empty: the runtime reads the source
 
 
 def _keep(call: Call, *arrays: Array) -> Call:
-    """The call; the arrays that it reads live as long."""
+    """Return the call; the arrays that it reads live as long."""
     return lambda kept=arrays: call()  # type: ignore[misc]
 
 
@@ -47,8 +49,6 @@ def _keep(call: Call, *arrays: Array) -> Call:
 
 
 def _prepare_dynq(source: Path, folder: Path) -> None:
-    from dynq.demo.bert import load_bert
-
     graph = load_bert(source)
     graph.build({name: value for name, value in graph.outputs if name == "last_hidden_state"}).save(
         folder / "model.dynq"
@@ -56,8 +56,6 @@ def _prepare_dynq(source: Path, folder: Path) -> None:
 
 
 def _open_dynq(source: Path, folder: Path, threads: int) -> Bind:
-    import dynq
-
     dynq.set_num_threads(threads)
     model = dynq.load(folder / "model.dynq")
 
@@ -83,7 +81,7 @@ def _prepare_onnx(source: Path, folder: Path) -> None:
 
 
 def _prepare_dynamic(per_channel: bool) -> Callable[[Path, Path], None]:
-    """quantize_dynamic."""
+    """Return a function that prepares the model of quantize_dynamic."""
 
     def prepare(source: Path, folder: Path) -> None:
         from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -96,7 +94,7 @@ def _prepare_dynamic(per_channel: bool) -> Callable[[Path, Path], None]:
 
 
 def _open_onnx(name: str) -> Callable[[Path, Path, int], Bind]:
-    """With inputs and outputs bound to arrays, so that nothing is copied."""
+    """Return a function that opens an ONNX file, with inputs and outputs bound to arrays, so that nothing is copied."""
 
     def open_file(source: Path, folder: Path, threads: int) -> Bind:
         import onnxruntime
@@ -134,8 +132,10 @@ def _prepare_nothing(source: Path, folder: Path) -> None:
 
 
 def _open_torch(form: str) -> Callable[[Path, Path, int], Bind]:
-    """Modules and scaled_dot_product_attention, in eager mode: as they are ("float"), or their linear layers int8, by
-    torch.ao.quantization.quantize_dynamic ("torch") or by dynq.torch.quantize_dynamic ("dynq").
+    """Return a function that opens modules with scaled_dot_product_attention, in eager mode.
+
+    They stay as they are ("float"), or their linear layers become int8, by torch.ao.quantization.quantize_dynamic
+    ("torch") or by dynq.torch.quantize_dynamic ("dynq").
     """
 
     def open_file(source: Path, folder: Path, threads: int) -> Bind:
@@ -188,7 +188,7 @@ def _prepare_openvino(int8: bool) -> Callable[[Path, Path], None]:
 
 
 def _compress(model: Any) -> None:
-    """Weights of linear layers become int8 per channel."""
+    """Make the weights of linear layers int8 per channel."""
     from openvino import opset13 as opset
 
     for node in model.get_ordered_ops():
@@ -204,7 +204,7 @@ def _compress(model: Any) -> None:
 
 
 def _open_openvino(int8: bool, precision: str = "f32") -> Callable[[Path, Path, int], Bind]:
-    """int8: activations quantized in groups of 128."""
+    """Return a function that opens the model. int8: activations are quantized in groups of 128."""
 
     def open_file(source: Path, folder: Path, threads: int) -> Bind:
         import openvino
@@ -288,13 +288,13 @@ RUNTIMES: dict[str, Runtime] = {
 
 
 def cosine(y: Array, right: Array) -> float:
-    """Mean over the tokens."""
+    """Return the mean cosine over the tokens."""
     a, b = y.astype(np.float64), right.astype(np.float64)
     return float(((a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)).mean())
 
 
 def resident() -> int | None:
-    """Bytes; None where the system does not tell."""
+    """Return the resident memory in bytes; None if the system does not report it."""
     try:
         return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
@@ -302,22 +302,25 @@ def resident() -> int | None:
 
 
 def main(name: str, threads: int) -> None:
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a runtime prints must not stand between the lines
-    job = json.load(sys.stdin)
-    if job["cpus"]:
-        os.sched_setaffinity(0, job["cpus"])
-    source, folder = Path(job["source"]), Path(job["folder"])
     runtime = RUNTIMES[name]
-    if job["do"] == "prepare":
-        runtime.prepare(source, folder)
-    elif job["do"] == "open":
-        print(json.dumps(_opening(runtime, source, folder, threads)), file=out)
-    else:
-        np.empty(2**27, np.uint8)  # glibc's malloc keeps blocks as large as one that was freed: no page faults
-        bind = runtime.open(source, folder, threads)
-        for shape in job["shapes"]:
-            print(json.dumps(_timing(bind, folder, shape, job)), file=out, flush=True)
+    bind: Bind | None = None
+    call: tuple[list[int], Call, float] | None = None
+
+    def handle(job: Job) -> dict[str, Any]:
+        nonlocal bind, call
+        source, folder = Path(job["source"]), Path(job["folder"])
+        if job["do"] == "prepare":
+            runtime.prepare(source, folder)
+            return {}
+        if job["do"] == "open":
+            return _opening(runtime, source, folder, threads)
+        bind = bind or runtime.open(source, folder, threads)
+        if call is None or call[0] != job["shape"]:
+            call = None  # its memory is free before the next one is made
+            call = (job["shape"], *_bound(bind, folder, job["shape"]))
+        return _timing(*call, job)
+
+    serve(handle)
 
 
 def _ids(folder: Path, batch: int, length: int) -> Array:
@@ -325,25 +328,26 @@ def _ids(folder: Path, batch: int, length: int) -> Array:
     return ids
 
 
-def _timing(bind: Bind, folder: Path, shape: list[int], job: dict[str, Any]) -> dict[str, Any]:
+def _bound(bind: Bind, folder: Path, shape: list[int]) -> tuple[Call, float]:
+    """Return the call of a shape, and the mean cosine of its output."""
     batch, length = shape
     call = bind(_ids(folder, batch, length))
-    y = call()
-    record: dict[str, Any] = {"batch": batch, "length": length}
-    if job["with_cosine"]:
-        record["cosine"] = cosine(y, np.load(folder / f"hidden-{batch}x{length}.npy"))
+    return call, cosine(call(), np.load(folder / f"hidden-{batch}x{length}.npy"))
+
+
+def _timing(shape: list[int], call: Call, cosine: float, job: Job) -> dict[str, Any]:
     start = time.perf_counter()
     call()
     took = time.perf_counter() - start
     samples = max(3, min(job["samples"], int(job["patience"] / took)))
-    record["ms"] = 1e3 * median_seconds(call, job["seconds"], samples)
-    return record
+    seconds = median_seconds(call, job["seconds"], samples)
+    return {"batch": shape[0], "length": shape[1], "cosine": cosine, "ms": 1e3 * seconds}
 
 
 def _opening(runtime: Runtime, source: Path, folder: Path, threads: int) -> dict[str, Any]:
     ids = _ids(folder, 1, 128)
     for package in runtime.packages[:1]:
-        __import__(package)  # does not count
+        __import__(package)  # importing is not part of the time
     start = time.perf_counter()
     bind = runtime.open(source, folder, threads)
     opened = time.perf_counter()

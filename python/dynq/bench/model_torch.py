@@ -1,4 +1,4 @@
-"""The BERT encoder in PyTorch, for model_peer.py: imported in its process alone."""
+"""The BERT encoder in PyTorch, for model_peer.py, which imports it in its process only."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ NAMES = {
 
 
 def load(folder: Path) -> nn.Module:
-    """From config.json and model.safetensors."""
+    """Return the encoder from config.json and model.safetensors."""
     from safetensors.torch import load_file
 
-    with torch.device("meta"):  # no memory and no random numbers for what is replaced
+    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced
         module = Encoder(json.loads((folder / "config.json").read_text("utf-8")))
     tensors = {}
     for name, tensor in load_file(folder / "model.safetensors").items():

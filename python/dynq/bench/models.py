@@ -1,4 +1,4 @@
-"""``dynq bench models``: a whole sentence encoder through other runtimes."""
+"""Time a whole sentence encoder through other runtimes, for ``dynq bench models``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OPENED = (1, 128)  # batch and length of the inferences that follow opening
 
 
 class Size(NamedTuple):
-    """Of an input."""
+    """The size of an input."""
 
     batch: int
     length: int
@@ -48,15 +48,6 @@ def parse(text: str) -> Size:
     return Size(int(match[1]), int(match[2]))
 
 
-def choose(names: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
-    """Those that can run, dynq first, and for the others which package is missing."""
-    return process.choose(names, NEEDED)
-
-
-def versions(names: list[str]) -> dict[str, str]:
-    return process.versions(names, NEEDED)
-
-
 def measure(
     names: list[str],
     threads: list[int],
@@ -66,20 +57,19 @@ def measure(
     folder: Path,
     progress: Callable[[int, int], None],
 ) -> tuple[list[Record], list[Record]]:
-    """Times of inferences; times to open, and memory. ``folder`` is empty and gets the files.
+    """Measure times of inferences, times to open, and memory. ``folder`` is empty and gets the files.
 
-    Each runtime in a process of its own, in turn, ``rounds`` times; the best of its medians counts.
+    Each runtime has a process of its own. For each size they take turns, ``rounds`` times. They also open the model so
+    often; the shortest time and the least memory of that count, since whatever comes between only adds.
     """
     source = find_model()
-    steps = [(i, count, name) for i in range(rounds) for name in names for count in (None, *threads)]
-    steps.sort(key=lambda step: (step[0], step[1] or 0))  # takes turns: all runtimes, then the next number of threads
-    progress(0, len(steps) + len(names) + 1)
-    done = 0
+    done, total = 0, len(names) * (1 + rounds + len(threads) * len(sizes) * rounds) + 1
+    progress(0, total)
 
     def advance() -> None:
         nonlocal done
         done += 1
-        progress(done, len(steps) + len(names) + 1)
+        progress(done, total)
 
     _write_inputs(source, folder, list(dict.fromkeys([*sizes, Size(*OPENED)])), sizes)
     advance()
@@ -87,51 +77,37 @@ def measure(
     for name in names:
         process.run(MODULE, name, max(threads), {**job, "do": "prepare"})
         advance()
-    best: dict[tuple[str, int, Size], Record] = {}
     opened: dict[str, Record] = {}
-    for i, count, name in steps:
-        if count is None:
-            (record,) = process.run(MODULE, name, 1, {**job, "do": "open"})
-            _keep_best(opened.setdefault(name, {"peer": name, **record}), record)
-        else:
-            timing = {**job, "do": "time", "shapes": sizes, "with_cosine": i == 0, **_effort(quick)}
-            for record in process.run(MODULE, name, count, timing):
-                key = name, count, _size(record)
-                _keep_best(best.setdefault(key, {"peer": name, "threads": count, **record}), record)
-        advance()
-    for (_, count, size), record in best.items():
-        record["x_dynq"] = record["ms"] / best["dynq", count, size]["ms"]
+    for _ in range(rounds):
+        for name in names:
+            record = process.run(MODULE, name, 1, {**job, "do": "open"}) or {}
+            best = opened.setdefault(name, {"peer": name, **record})
+            for field, value in record.items():
+                best[field] = None if value is None else min(best[field], value)
+            advance()
     for name, record in opened.items():
         bare, resident = _bare_resident(name), record.pop("resident")
         record["resident_mb"] = None if resident is None or bare is None else (resident - bare) / 1e6
         file = folder / RUNTIMES[name].file if RUNTIMES[name].file else source / "model.safetensors"
         record["file_mb"] = file.stat().st_size / 1e6
-    order = {name: i for i, name in enumerate(names)}
-    return (
-        sorted(best.values(), key=lambda r: (r["threads"], sizes.index(_size(r)), order[r["peer"]])),
-        list(opened.values()),
+    effort = {"seconds": 2e-4, "samples": 3, "patience": 0.1}
+    if not quick:  # the seconds of a sample, the samples, and the seconds for all of them if a call takes long
+        effort = {"seconds": 1e-2, "samples": 9, "patience": 1}
+    jobs = [{**job, "do": "time", "shape": list(size), **effort} for size in sizes]
+    results = process.take_turns(
+        MODULE, names, threads, jobs, rounds, lambda step, _: advance() if step else None, "ms"
     )
-
-
-def _effort(quick: bool) -> dict[str, float]:
-    """Seconds of a sample, samples, and seconds for all of them where a call takes long."""
-    return {"seconds": 2e-4, "samples": 3, "patience": 0.1} if quick else {"seconds": 1e-2, "samples": 9, "patience": 1}
+    return results, list(opened.values())
 
 
 def _size(record: Record) -> Size:
     return Size(record["batch"], record["length"])
 
 
-def _keep_best(best: Record, record: Record) -> None:
-    for name in ("ms", "open_ms", "first_ms", "resident"):
-        if record.get(name) is not None:
-            best[name] = min(best[name], record[name])
-
-
 def _write_inputs(source: Path, folder: Path, inputs: list[Size], references: list[Size]) -> None:
-    """Token ids of each size, and what float32 in NumPy makes of them.
+    """Write token ids of each size, and the outputs of float32 in NumPy for them.
 
-    Each row is a text of the sentences of the demo, one after the other, the first another one from row to row.
+    Each row is a text of the demo's sentences, one after the other. Each row begins with another sentence.
     """
     encoder = Encoder(source)
     sentences = [encoder.tokens(sentence) for sentence in SENTENCES]
@@ -150,7 +126,7 @@ def _write_inputs(source: Path, folder: Path, inputs: list[Size], references: li
 
 
 def _bare_resident(name: str) -> int | None:
-    """Bytes of a Python with NumPy; for other runtimes than dynq with what starts them, too."""
+    """Return the bytes of a Python with NumPy. For other runtimes than dynq, the modules that start them count too."""
     module = "numpy" if name == "dynq" else MODULE
     code = f"import os, {module}; print(int(open('/proc/self/statm').read().split()[1]) * os.sysconf('SC_PAGE_SIZE'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -161,24 +137,22 @@ def _bare_resident(name: str) -> int | None:
 
 
 def heading(machine: Record, missing: dict[str, str]) -> str:
-    installed = ", ".join(f"{package} {number}" for package, number in machine["versions"].items())
-    lines = [
-        f"{machine['cpu']}, {machine['isa']}",
-        installed,
-        f"all-MiniLM-L6-v2. Best of {machine['rounds']} medians in ms, and how many times dynq's time that is;",
+    return process.heading(
+        machine,
+        missing,
+        f"all-MiniLM-L6-v2. Medians of {machine['rounds']} rounds in ms, and how many times dynq's time that is;",
         "cosine of the tokens' outputs to float32. Memory over a bare Python with NumPy.",
-    ]
-    if missing:
-        absent = ", ".join(f"{name} (no {package})" for name, package in missing.items())
-        lines.append(f"Not measured: {absent}. pip install 'dynq[peers]'")
-    return "\n".join(lines)
+    )
 
 
 def tables(results: list[Record], opened: list[Record], width: int) -> Iterator[Table]:
-    """Of each number of threads: a row for each runtime, a column for each size; then opening and memory."""
+    """Yield a table for each number of threads, with a row for each runtime and a column for each size.
+
+    The last table has the times to open, and memory.
+    """
     for threads, group in groupby(results, key=lambda r: r["threads"]):
         rows = list(group)
-        table = slim_table(f"[bold]{threads} thread{'s' if threads > 1 else ''}[/bold]")
+        table = slim_table(f"{threads} thread{'s' if threads > 1 else ''}")
         table.add_column("batch x length")
         sizes = list(dict.fromkeys(map(_size, rows)))
         for size in sizes:
@@ -195,7 +169,7 @@ def tables(results: list[Record], opened: list[Record], width: int) -> Iterator[
             ratios = [min(r["x_dynq"] for r in rows if _size(r) == size and r["peer"] in others) for size in sizes]
             table.add_row("the best / dynq", *(f"{ratio:.2f}" for ratio in ratios), "")
         yield table
-    table = slim_table("[bold]file, opening it, memory after 10 inferences of 1x128[/bold]")
+    table = slim_table("file, opening it, memory after 10 inferences of 1x128")
     table.add_column("")
     for column in ("file, MB", "open, ms", "with the first inference", "memory, MB"):
         table.add_column(column, justify="right")

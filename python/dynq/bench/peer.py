@@ -1,8 +1,8 @@
-"""One peer in a process of its own, which peers.py starts: ``main`` reads a job and prints its times.
+"""Run one peer in a process of its own, which process.py starts: ``main`` answers jobs with times.
 
-The job (JSON on standard input): ``shapes``, ``seconds`` a sample takes, ``samples``, ``with_error``, ``cpus`` to run
-on. For each shape one line of JSON: the median time of a call in microseconds and, if asked for, the error against
-float64. Whatever a peer writes elsewhere, standard output holds these lines alone.
+A job is a line of JSON on standard input. It has ``shape``, the ``seconds`` that a sample takes, and ``samples``. The
+answer is a line of JSON: the shape, the median time of a call in microseconds, the error against float64, and which
+kernels ran, if the peer reports it. Whatever a peer writes elsewhere, standard output holds these lines alone.
 """
 
 from __future__ import annotations
@@ -20,18 +20,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import dynq
+
 Array = NDArray[np.float32]
 Call = Callable[[], Array]
 """y (m, n) = x w^T + bias, as float32."""
+Known = tuple[Call, str]
+"""A call, and which kernels it runs."""
 Job = dict[str, Any]
 
 
-def dynq_int8(x: Array, w: Array, bias: Array, threads: int) -> Call:
-    import dynq
-
+def dynq_int8(x: Array, w: Array, bias: Array, threads: int) -> Known:
     dynq.set_num_threads(threads)
     weight = dynq.quantize_weight(w)
-    return lambda: dynq.linear(x, weight, bias)
+    return lambda: dynq.linear(x, weight, bias), dynq.isa.selected()
+
+
+def dynq_out(x: Array, w: Array, bias: Array, threads: int) -> Known:
+    """Return a call that writes into an array which is there already."""
+    dynq.set_num_threads(threads)
+    weight = dynq.quantize_weight(w)
+    out = np.empty((len(x), len(w)), np.float32)
+    return lambda: dynq.linear(x, weight, bias, out=out), dynq.isa.selected()
 
 
 def numpy_float32(x: Array, w: Array, bias: Array, threads: int) -> Call:
@@ -39,7 +49,7 @@ def numpy_float32(x: Array, w: Array, bias: Array, threads: int) -> Call:
 
 
 def onnx_model(nodes: list[Any], weights: dict[str, Array | NDArray[np.int64]], x: Any, y: Any) -> Any:
-    """Of ``x`` and ``y``, float32 of these shapes."""
+    """Return the model of a layer from ``x`` to ``y``, float32 of these shapes."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -55,12 +65,16 @@ def onnx_model(nodes: list[Any], weights: dict[str, Array | NDArray[np.int64]], 
     return model
 
 
-def onnx_call(model: Any, x: Array, y: tuple[int, ...], threads: int, int8: str | None = None) -> Call:
-    """ONNX Runtime, with input and output bound to arrays, so that nothing is copied.
+def onnx_call(
+    model: Any, x: Array, y: tuple[int, ...], threads: int, int8: str | None = None, per_channel: bool = True
+) -> Call:
+    """Return a call of ONNX Runtime, with input and output bound to arrays, so that nothing is copied.
 
     Args:
-        model: of ``x`` and ``y``, which has this shape.
-        int8: the type of the weights, per channel, that quantize_dynamic makes; activations per tensor, as it has them.
+        model: reads ``x`` and computes y.
+        y: the shape of the output.
+        int8: the type of the weights that quantize_dynamic makes. Activations are quantized per tensor.
+        per_channel: each channel of a weight has a scale of its own; else the weight has one, as by default.
     """
     import onnx
     import onnxruntime
@@ -75,7 +89,7 @@ def onnx_call(model: Any, x: Array, y: tuple[int, ...], threads: int, int8: str 
             from onnxruntime.quantization import QuantType, quantize_dynamic
 
             source, path = path, str(Path(folder) / "int8.onnx")
-            quantize_dynamic(source, path, per_channel=True, weight_type=QuantType[int8])
+            quantize_dynamic(source, path, per_channel=per_channel, weight_type=QuantType[int8])
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     result = np.empty(y, np.float32)
     binding = session.io_binding()
@@ -89,12 +103,12 @@ def onnx_call(model: Any, x: Array, y: tuple[int, ...], threads: int, int8: str 
     return call
 
 
-def _onnxruntime(x: Array, w: Array, bias: Array, threads: int, int8: str | None) -> Call:
+def _onnxruntime(x: Array, w: Array, bias: Array, threads: int, int8: str | None, per_channel: bool = True) -> Call:
     from onnx import helper
 
     nodes = [helper.make_node("MatMul", ["x", "w"], ["xw"]), helper.make_node("Add", ["xw", "bias"], ["y"])]
     y = len(x), len(w)
-    return onnx_call(onnx_model(nodes, {"w": w.T, "bias": bias}, x.shape, y), x, y, threads, int8)
+    return onnx_call(onnx_model(nodes, {"w": w.T, "bias": bias}, x.shape, y), x, y, threads, int8, per_channel)
 
 
 def onnxruntime_float32(x: Array, w: Array, bias: Array, threads: int) -> Call:
@@ -102,6 +116,10 @@ def onnxruntime_float32(x: Array, w: Array, bias: Array, threads: int) -> Call:
 
 
 def onnxruntime_int8(x: Array, w: Array, bias: Array, threads: int) -> Call:
+    return _onnxruntime(x, w, bias, threads, "QInt8", per_channel=False)
+
+
+def onnxruntime_int8_channel(x: Array, w: Array, bias: Array, threads: int) -> Call:
     return _onnxruntime(x, w, bias, threads, "QInt8")
 
 
@@ -117,7 +135,7 @@ def _torch_module(w: Array, bias: Array, threads: int) -> Any:
 
 
 def torch_call(module: Any, x: Array) -> Call:
-    """In inference mode; of several outputs the first."""
+    """Return a call in inference mode; it gives the first of several outputs."""
     import torch
 
     tensor = torch.from_numpy(x)
@@ -135,7 +153,7 @@ def torch_float32(x: Array, w: Array, bias: Array, threads: int) -> Call:
 
 
 def torch_int8(x: Array, w: Array, bias: Array, threads: int) -> Call:
-    """torch.ao.quantization.quantize_dynamic."""
+    """Return a call of torch.ao.quantization.quantize_dynamic's module."""
     import warnings
 
     import torch
@@ -146,8 +164,29 @@ def torch_int8(x: Array, w: Array, bias: Array, threads: int) -> Call:
         return torch_call(quantize(_torch_module(w, bias, threads), {torch.nn.Linear}, torch.qint8), x)
 
 
-def openvino_call(y: Any, parameter: Any, x: Array, threads: int, group: int = 0) -> Call:
-    """``y`` of ``parameter``; activations of linear layers quantized in groups of ``group``, where it is not 0."""
+def torchao_int8(x: Array, w: Array, bias: Array, threads: int) -> Call:
+    """Return a call of torchao's module for int8 weights and activations quantized per row, compiled.
+
+    That is its documented mode for CPUs: Inductor with frozen weights chooses the fastest of its kernels for the shape.
+    """
+    import torch
+    from torch._inductor import config
+    from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+
+    module = _torch_module(w, bias, threads)
+    quantize_(module, Int8DynamicActivationInt8WeightConfig())
+    config.freezing = True
+    return torch_call(torch.compile(module, mode="max-autotune"), x)
+
+
+LAYERS = ("FullyConnected", "MatMul", "Convolution")  # of OpenVINO, among nodes that change layouts and types
+
+
+def openvino_call(y: Any, parameter: Any, x: Array, threads: int, group: int = 0) -> Known:
+    """Return a call that computes ``y`` from ``parameter``, and the kernels of its layers.
+
+    If ``group`` is not 0, the activations of linear layers are quantized in groups of that size.
+    """
     import openvino
 
     settings = {
@@ -157,19 +196,21 @@ def openvino_call(y: Any, parameter: Any, x: Array, threads: int, group: int = 0
         "INFERENCE_PRECISION_HINT": "f32",
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": group,
     }
-    model = openvino.Model([y], [parameter], "layer")
-    request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+    compiled = openvino.Core().compile_model(openvino.Model([y], [parameter], "layer"), "CPU", settings)
+    layers = [op for op in compiled.get_runtime_model().get_ops() if op.rt_info["layerType"].astype(str) in LAYERS]
+    kernels = ", ".join(op.rt_info["primitiveType"].astype(str) for op in layers)
+    request = compiled.create_infer_request()
     request.set_input_tensor(openvino.Tensor(x, shared_memory=True))
 
     def call() -> Array:
         request.infer()
         return np.asarray(request.get_output_tensor().data)
 
-    return call
+    return call, kernels
 
 
 def openvino_weight(w: Array) -> Any:
-    """int8 per output channel, and what makes float32 of it."""
+    """Return an int8 weight per output channel, and the nodes that make float32 from it."""
     from openvino import opset13 as opset
 
     most = np.abs(w).max(axis=tuple(range(1, w.ndim)), keepdims=True)
@@ -178,7 +219,7 @@ def openvino_weight(w: Array) -> Any:
     return opset.multiply(opset.convert(integers, np.float32), opset.constant(scale))
 
 
-def _openvino(weight: Any, x: Array, bias: Array, threads: int, group: int) -> Call:
+def _openvino(weight: Any, x: Array, bias: Array, threads: int, group: int) -> Known:
     from openvino import opset13 as opset
 
     parameter = opset.parameter(x.shape, np.float32, name="x")
@@ -186,31 +227,40 @@ def _openvino(weight: Any, x: Array, bias: Array, threads: int, group: int) -> C
     return openvino_call(opset.add(product, opset.constant(bias[None])), parameter, x, threads, group)
 
 
-def openvino_float32(x: Array, w: Array, bias: Array, threads: int) -> Call:
+def openvino_float32(x: Array, w: Array, bias: Array, threads: int) -> Known:
     from openvino import opset13 as opset
 
     return _openvino(opset.constant(w), x, bias, threads, 0)
 
 
-def openvino_int8(x: Array, w: Array, bias: Array, threads: int) -> Call:
-    """int8 weights per channel, dynamic quantization of the activations in groups of 128."""
+def openvino_int8(x: Array, w: Array, bias: Array, threads: int) -> Known:
+    """Return a call with int8 weights per channel; the activations are quantized dynamically, in groups of 128."""
     return _openvino(openvino_weight(w), x, bias, threads, 128)
 
 
-PEERS: dict[str, Callable[[Array, Array, Array, int], Call]] = {
+def openvino_int8_row(x: Array, w: Array, bias: Array, threads: int) -> Known:
+    """Return a call with int8 weights per channel; the activations are quantized dynamically, per row."""
+    return _openvino(openvino_weight(w), x, bias, threads, x.shape[1])
+
+
+PEERS: dict[str, Callable[[Array, Array, Array, int], Call | Known]] = {
     "dynq": dynq_int8,
+    "dynq out": dynq_out,
     "numpy float32": numpy_float32,
     "onnxruntime float32": onnxruntime_float32,
     "onnxruntime int8": onnxruntime_int8,
+    "onnxruntime int8 channel": onnxruntime_int8_channel,
     "torch float32": torch_float32,
     "torch int8": torch_int8,
+    "torchao int8": torchao_int8,
     "openvino float32": openvino_float32,
     "openvino int8": openvino_int8,
+    "openvino int8 row": openvino_int8_row,
 }
 
 
 def data(m: int, n: int, k: int) -> tuple[Array, Array, Array]:
-    """x, w, bias as a trained network has them, roughly: the same for every peer."""
+    """Return x, w and bias, roughly like those of a trained network, the same for every peer."""
     rng = np.random.default_rng([m, n, k])
     x = rng.standard_normal((m, k), np.float32)
     w = rng.standard_normal((n, k), np.float32) / np.float32(k**0.5)
@@ -218,7 +268,7 @@ def data(m: int, n: int, k: int) -> tuple[Array, Array, Array]:
 
 
 def median_seconds(call: Call, seconds: float, samples: int) -> float:
-    """Of a call; a sample takes about ``seconds``."""
+    """Return the median time of a call; a sample takes about ``seconds``."""
     calls = 1
     while True:
         took = min(_time(call, calls), _time(call, calls))
@@ -236,31 +286,49 @@ def _time(call: Call, calls: int) -> float:
 
 
 def error_of(y: Array, right: NDArray[np.float64]) -> float:
-    """Mean distance, over the mean size."""
+    """Return the mean distance, over the mean size."""
     return float(np.abs(y - right).mean() / np.abs(right).mean())
 
 
-def answer(measure: Callable[[Any, Job], dict[str, Any]]) -> None:
-    """Read a job from standard input, and print what ``measure`` tells of each of its shapes."""
+def serve(handle: Callable[[Job], dict[str, Any] | None]) -> None:
+    """Answer each line of standard input, a job, with a line of what ``handle`` returns, until the input ends."""
     out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a peer prints must not stand between the lines
-    job = json.load(sys.stdin)
-    if job["cpus"]:
-        os.sched_setaffinity(0, job["cpus"])
-    np.empty(2**27, np.uint8)  # glibc's malloc keeps blocks as large as one that was freed: no page faults for results
-    for shape in job["shapes"]:
-        print(json.dumps(measure(shape, job)), file=out, flush=True)
+    os.dup2(2, 1)  # what a peer prints must not come between the lines
+    np.empty(2**27, np.uint8)  # after that, glibc's malloc keeps blocks of this size: no page faults for results
+    for line in sys.stdin:
+        print(json.dumps(handle(json.loads(line))), file=out, flush=True)
+
+
+def answer(prepare: Callable[[Job], tuple[Call, dict[str, Any]] | None]) -> None:
+    """Answer jobs with the median time of a call, and with what else ``prepare`` returns.
+
+    Args:
+        prepare: makes the call of a job, or returns None if the peer has no such layer. It runs once for each shape,
+            even if several jobs in a row have that shape.
+    """
+    shape: Any = None
+    prepared: tuple[Call, dict[str, Any]] | None = None
+
+    def handle(job: Job) -> dict[str, Any] | None:
+        nonlocal shape, prepared
+        if job["shape"] != shape:
+            shape, prepared = job["shape"], None  # the last one's memory is free before the next is made
+            prepared = prepare(job)
+        if prepared is None:
+            return None
+        call, facts = prepared
+        return {**facts, "us": 1e6 * median_seconds(call, job["seconds"], job["samples"])}
+
+    serve(handle)
 
 
 def main(name: str, threads: int) -> None:
-    def measure(shape: list[int], job: Job) -> dict[str, Any]:
-        x, w, bias = data(*shape)
-        call = PEERS[name](x, w, bias, threads)
-        y = call()
-        record: dict[str, Any] = dict(zip("mnk", shape, strict=True))
-        if job["with_error"]:
-            record["error"] = error_of(y, x.astype(np.float64) @ w.astype(np.float64).T + bias)
-        record["us"] = 1e6 * median_seconds(call, job["seconds"], job["samples"])
-        return record
+    def prepare(job: Job) -> tuple[Call, dict[str, Any]]:
+        x, w, bias = data(*job["shape"])
+        made = PEERS[name](x, w, bias, threads)
+        call, kernels = made if isinstance(made, tuple) else (made, None)
+        right = x.astype(np.float64) @ w.astype(np.float64).T + bias
+        record = {**dict(zip("mnk", job["shape"], strict=True)), "error": error_of(call(), right)}
+        return call, record if kernels is None else {**record, "kernels": kernels}
 
-    answer(measure)
+    answer(prepare)

@@ -1,8 +1,8 @@
-"""``dynq bench peers``: the same layers through other runtimes."""
+"""Time the same layers through other runtimes, for ``dynq bench peers``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from statistics import geometric_mean
 
@@ -17,21 +17,13 @@ from .shapes import Shape
 
 
 def packages(name: str) -> tuple[str, ...]:
-    """Those that a peer needs; onnxruntime's models are written with onnx."""
+    """Return the packages that a peer needs, its own first. onnxruntime's models are written with onnx."""
     package = name.split()[0]
-    return ("onnxruntime", "onnx") if package == "onnxruntime" else (package,)
+    more = {"onnxruntime": ("onnx",), "torchao": ("torch",)}
+    return (package, *more.get(package, ()))
 
 
 NEEDED = {name: packages(name) for name in PEERS}
-
-
-def choose(names: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
-    """Those that can run, dynq first, and for the others which package is missing."""
-    return process.choose(names, NEEDED)
-
-
-def versions(names: list[str]) -> dict[str, str]:
-    return process.versions(names, NEEDED)
 
 
 def measure(
@@ -41,73 +33,69 @@ def measure(
     rounds: int,
     quick: bool,
     progress: Callable[[int, int], None],
+    drawn: Sequence[Shape] = (),
 ) -> list[Record]:
-    """Each peer in a process of its own, in turn, ``rounds`` times; the best of a peer's medians counts."""
-
-    def run(name: str, given: Record, first: bool) -> list[Record]:
-        return _run(name, given["threads"], layers, quick, with_error=first)
-
-    steps = [(name, {"threads": count}) for count in threads for name in names]
-    results = process.take_turns(steps, rounds, ("threads", "m", "n", "k"), run, progress)
-    order = {name: i for i, name in enumerate(names)}
-    return sorted(results, key=lambda r: (r["threads"], layers.index(shapes.of(r)), order[r["peer"]]))
-
-
-def _run(name: str, threads: int, layers: list[Shape], quick: bool, with_error: bool) -> list[Record]:
-    job = {
-        "shapes": layers,
-        "seconds": 2e-4 if quick else 5e-3,
-        "samples": 3 if quick else 7,
-        "with_error": with_error,
-    }
-    return process.run("dynq.bench.peer", name, threads, job)
+    """Time each peer in a process of its own, in turn, ``rounds`` times. Records of shapes in ``drawn`` say so."""
+    effort = {"seconds": 2e-4, "samples": 3} if quick else {"seconds": 5e-3, "samples": 7}
+    jobs = [{"shape": layer, **effort} for layer in (*layers, *drawn)]
+    results = process.take_turns("dynq.bench.peer", names, threads, jobs, rounds, progress)
+    return [{**record, "drawn": shapes.of(record) not in layers} for record in results]
 
 
 # ---- Tables
 
 
 def heading(machine: Record, missing: dict[str, str]) -> str:
-    installed = ", ".join(f"{package} {number}" for package, number in machine["versions"].items())
-    lines = [
-        f"{machine['cpu']}, {machine['isa']}",
-        installed,
-        f"Best of {machine['rounds']} medians; of the others, how many times dynq's time they take.",
-    ]
-    if missing:
-        absent = ", ".join(f"{name} (no {package})" for name, package in missing.items())
-        lines.append(f"Not measured: {absent}. pip install 'dynq[peers]'")
-    return "\n".join(lines)
+    told = f"Medians of {machine['rounds']} rounds; of the others, how many times dynq's time they take."
+    return process.heading(machine, missing, told)
 
 
-SHORT = {"numpy": "NumPy", "onnxruntime": "ORT", "torch": "Torch", "openvino": "OV", "float32": "f32", "int8": "int8"}
+SHORT = {
+    "numpy": "NumPy", "onnxruntime": "ORT", "torch": "Torch", "torchao": "Torch", "openvino": "OV", "float32": "f32"
+}  # fmt: skip
 
 
 def tables(results: list[Record], width: int) -> Iterator[Table]:
-    """Of each number of threads: a row for each shape, dynq's time and what the others take of it; then errors."""
+    """Yield a table for each number of threads: a row for each shape, with dynq's time and the others' multiples of it.
+
+    The last column is the fastest of the others. If the terminal is narrow, a column stands for all forms of a
+    runtime's int8, with the fastest of them. The last rows have geometric means, over the shapes of the list and over
+    those that were drawn, the number of shapes at which dynq is behind, and the errors.
+    """
     for threads, group in groupby(results, key=lambda r: r["threads"]):
         rows = list(group)
         names = list(dict.fromkeys(r["peer"] for r in rows))
-        table = slim_table(f"[bold]{threads} thread{'s' if threads > 1 else ''}[/bold]")
-        table.add_column("\nM x N x K", justify="right", width=14)
-        table.add_column("\ndynq", justify="right", width=8)
+        columns: dict[str, list[str]] = {}
         for name in names[1:]:
-            words = name.split() if width >= WIDE else [SHORT[word] for word in name.split()]
-            table.add_column("\n".join(words), justify="right", min_width=5)
-        for shape, of_shape in groupby(rows, key=shapes.of):
-            by_name = {r["peer"]: r for r in of_shape}
-            table.add_row(
-                str(shape), duration(by_name["dynq"]["us"]), *(number(by_name[name]["x_dynq"]) for name in names[1:])
-            )
-        table.add_section()
-        table.add_row("geometric mean", "", *(number(value) for value in means(rows, names[1:])))
-        table.add_row("error", *(f"{_mean_error(rows, name):.0e}" for name in names))
+            words = [SHORT.get(word, word) for word in name.split()]
+            columns.setdefault("\n".join(words if width >= WIDE else words[:2]), []).append(name)
+        others = [name for name in names if not name.startswith("dynq")]
+        if others:
+            columns["best"] = others
+        table = slim_table(f"{threads} thread{'s' if threads > 1 else ''}")
+        table.add_column("\nM x N x K", justify="right", width=13)
+        table.add_column("\ndynq", justify="right", width=7)
+        for column in columns:
+            table.add_column(column, justify="right", min_width=4)
+        for drawn, part in groupby(rows, key=lambda r: r["drawn"]):
+            ratios: dict[str, list[float]] = {column: [] for column in columns}
+            for shape, of_shape in groupby(part, key=shapes.of):
+                by_name = {r["peer"]: r for r in of_shape}
+                for column, merged in columns.items():
+                    ratios[column].append(min(by_name[name]["x_dynq"] for name in merged))
+                last = (number(ratio[-1]) for ratio in ratios.values())
+                table.add_row(str(shape), duration(by_name["dynq"]["us"]), *last)
+            table.add_section()
+            which = "drawn, mean" if drawn else "geom. mean"
+            table.add_row(which, "", *(number(geometric_mean(ratio)) for ratio in ratios.values()))
+            table.add_row("dynq behind", "", *(str(sum(r < 1 for r in ratio)) for ratio in ratios.values()))
+            table.add_section()
+        errors = (_mean_error(rows, merged) for merged in columns.values())
+        table.add_row("error", _mean_error(rows, ["dynq"]), *errors)
         yield table
 
 
-def means(rows: list[Record], names: list[str]) -> list[float]:
-    return [geometric_mean(r["x_dynq"] for r in rows if r["peer"] == name) for name in names]
-
-
-def _mean_error(rows: list[Record], name: str) -> float:
-    errors = [r["error"] for r in rows if r["peer"] == name]
-    return float(sum(errors) / len(errors))
+def _mean_error(rows: list[Record], names: list[str]) -> str:
+    """Return the mean error of the most exact of some peers, as "5e-3"."""
+    errors = ([r["error"] for r in rows if r["peer"] == name] for name in names)
+    return f"{min(sum(of_peer) / len(of_peer) for of_peer in errors):.0e}".replace("e-0", "e-")

@@ -1,14 +1,13 @@
-"""Pictures of what was measured (matplotlib, extra ``dynq[plot]``)."""
+"""Draw measurements (matplotlib, extra ``dynq[plot]``)."""
 
 from __future__ import annotations
 
-import os
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dynq
 
+from ..figure import save
 from .program import Record
 
 if TYPE_CHECKING:
@@ -19,38 +18,11 @@ if TYPE_CHECKING:
 COLUMNS = 4
 
 
-def check(path: str) -> None:
-    """Raises dynq.Error where no picture can be drawn into ``path``: ask before measuring for minutes."""
-    try:
-        from matplotlib.backend_bases import FigureCanvasBase
-    except ImportError as error:
-        raise dynq.Error("--plot needs matplotlib: pip install 'dynq[plot]'") from error
-    known = FigureCanvasBase.get_supported_filetypes()
-    if Path(path).suffix[1:].lower() not in known:
-        raise dynq.Error(f"--plot is {path!r}; expected a name that ends in one of {' '.join(sorted(known))}")
-    target = Path(os.path.realpath(path))  # the file that a link leads to
-    existed = target.exists()
-    try:
-        target.open("ab").close()
-        if not existed:
-            target.unlink()
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-
-
-def _cannot_write(path: str, error: OSError) -> dynq.Error:
-    return dynq.Error(f"--plot is {path!r}, which cannot be written to: {error.strerror or error}")
-
-
-def _save(figure: Figure, path: str) -> None:
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-
-
 def plot_isa(machine: Record, results: list[Record], path: str) -> None:
-    """One small chart for each kernel: over the levels of memory, a line for each instruction set and its bound."""
+    """Draw one small chart for each kernel.
+
+    Over the levels of memory, it has a line for each instruction set and its bound.
+    """
     kernels = {kernel: list(rows) for kernel, rows in groupby(results, key=lambda r: r["kernel"])}
     isas = sorted({r["isa"] for r in results}, key=dynq.isa.names().index)
     colors = {isa: f"C{i}" for i, isa in enumerate(isas)}
@@ -66,7 +38,7 @@ def plot_isa(machine: Record, results: list[Record], path: str) -> None:
     lines.append(axes.flat[0].plot([], [], "--", color="0.4", label="bound: bandwidth, or peak of the GEMM")[0])
     figure.suptitle(f"Kernels of dynq {machine['dynq']}, 1 thread: {machine['cpu']}, {machine['ghz']:.2f} GHz")
     figure.legend(handles=lines, loc="outside lower center", ncols=min(len(lines), 4), frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw_kernel(ax: Axes, kernel: str, rows: list[Record], colors: dict[str, str]) -> None:
@@ -89,10 +61,10 @@ def _draw_kernel(ax: Axes, kernel: str, rows: list[Record], colors: dict[str, st
 
 
 def plot_linear(machine: Record, results: list[Record], path: str) -> None:
-    """A roofline of each instruction set and number of threads.
+    """Draw a roofline for each instruction set and number of threads.
 
-    Over the operations for each byte that a call touches: what was reached, and where the limit of that shape is, which
-    depends on the level of memory that its weights lie in.
+    It shows, over the operations for each byte that a call touches, what was reached and what the limit of that shape
+    is. The limit depends on the level of memory that its weights lie in.
     """
     charts = [(key, list(rows)) for key, rows in groupby(results, key=lambda r: (r["isa"], r["threads"]))]
     columns = min(2 if len(charts) in (2, 4) else 3, len(charts))
@@ -107,7 +79,7 @@ def plot_linear(machine: Record, results: list[Record], path: str) -> None:
     figure.suptitle(f"Linear layers of dynq {machine['dynq']}: {machine['cpu']}")
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw_roofline(ax: Axes, rows: list[Record]) -> None:
@@ -140,7 +112,7 @@ def _draw_roofline(ax: Axes, rows: list[Record]) -> None:
 
 
 def plot_peers(machine: Record, results: list[Record], path: str) -> None:
-    """Bars of each peer over the shapes: how many times dynq's time it takes."""
+    """Draw bars of each peer over the shapes: how many times dynq's time it takes."""
     charts = [(threads, list(rows)) for threads, rows in groupby(results, key=lambda r: r["threads"])]
     names = [name for name in dict.fromkeys(r["peer"] for r in results) if name != "dynq"]
     layers = list(dict.fromkeys((r["m"], r["n"], r["k"]) for r in results))
@@ -164,11 +136,11 @@ def plot_peers(machine: Record, results: list[Record], path: str) -> None:
     figure.suptitle(f"Linear layers (M x N x K) beside dynq {machine['dynq']}, {machine['isa']}: {machine['cpu']}")
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _figure(width: float, height: float) -> Figure:
-    """In inches."""
+    """Return a figure of a size in inches."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -176,7 +148,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _plain_numbers(axis: Axis) -> None:
-    """1, 2, 5, 10, ... instead of powers."""
+    """Label an axis with 1, 2, 5, 10, ... instead of powers."""
     from matplotlib.ticker import LogLocator
 
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -1,4 +1,4 @@
-"""Running dynq-bench, the program in C that lies in the package and measures."""
+"""Run dynq-bench, the program in C that lies in the package and measures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Record = dict[str, Any]
 
 
 def find_program() -> Path:
-    """Where dynq-bench is: beside the compiled module."""
+    """Return the path of dynq-bench, which lies beside the compiled module."""
     program = Path(_native.__file__).parent / "bin" / "dynq-bench"
     if not program.is_file():
         raise Error(f"{program} is missing; this dynq was built without it (CMake: -DDYNQ_BUILD_BENCH=ON)")
@@ -22,7 +22,7 @@ def find_program() -> Path:
 
 
 def measure(arguments: list[str], progress: Callable[[int, int], None]) -> tuple[Record, list[Record]]:
-    """What ``dynq-bench ARGUMENTS --json`` tells of the machine, and its results.
+    """Run ``dynq-bench ARGUMENTS --json``, and return what it reports about the machine, and its results.
 
     ``progress`` is called with how much is done and how much there is to do.
     """
@@ -50,7 +50,7 @@ def measure(arguments: list[str], progress: Callable[[int, int], None]) -> tuple
                     progress(record["done"], machine["steps"])
             message = child.stderr.read().strip()
         except BaseException:
-            child.kill()  # what it measures is of no use without us
+            child.kill()  # its measurement is of no use without this process
             raise
     if child.returncode != 0:
         raise Error(message.removeprefix("dynq-bench: ") or f"dynq-bench ended with status {child.returncode}")

@@ -1,4 +1,4 @@
-"""``dynq bench recurrent``: LSTM and GRU layers of dynq and of other runtimes."""
+"""Time LSTM and GRU layers of dynq and of other runtimes, for ``dynq bench recurrent``."""
 
 from __future__ import annotations
 
@@ -12,23 +12,17 @@ from rich.table import Table
 from . import process
 from ._tables import number, slim_table
 from .linear import duration
-from .peers import choose
+from .peers import packages
 from .program import Record
 from .recurrent_peer import GATES, PEERS
 
-SIZES = ("steps", "batch", "input", "hidden", "layers")
+NEEDED = {name: packages(name) for name in PEERS}
 
 
 def load() -> list[dict[str, int]]:
     text = resources.files("dynq.bench").joinpath("recurrent.json").read_text("utf-8")
     shapes: list[dict[str, int]] = json.loads(text)
     return shapes
-
-
-def choose_peers() -> tuple[list[str], dict[str, str]]:
-    """Those that can run, and for the others which package is missing."""
-    present, missing = choose(())
-    return [name for name in present if name in PEERS], {n: p for n, p in missing.items() if n in PEERS}
 
 
 def measure(
@@ -40,36 +34,19 @@ def measure(
     shapes: list[dict[str, int]] | None = None,
     answers: bool = False,
 ) -> list[Record]:
-    """Each peer in a process of its own, in turn, ``rounds`` times; the best of a peer's medians counts."""
-    layers = shapes or load()
-
-    def run(name: str, given: Record, first: bool) -> list[Record]:
-        return _run(name, given["kind"], given["threads"], layers, quick, answers)
-
-    steps = [(name, {"kind": kind, "threads": count}) for kind in GATES for count in threads for name in names]
-    return process.take_turns(steps, rounds, ("kind", "threads", *SIZES), run, progress)
-
-
-def _run(name: str, kind: str, threads: int, shapes: list[dict[str, int]], quick: bool, answers: bool) -> list[Record]:
-    if kind == "GRU" and name == "onnxruntime int8":
-        return []  # it has none
-    job = {
-        "kind": kind,
-        "shapes": shapes,
-        "seconds": 2e-4 if quick else 2e-2,
-        "samples": 3 if quick else 7,
-        "answers": answers,
-    }
-    return process.run("dynq.bench.recurrent_peer", name, threads, job)
+    """Time each peer in a process of its own, in turn, ``rounds`` times."""
+    effort = {"seconds": 2e-4, "samples": 3} if quick else {"seconds": 2e-2, "samples": 7}
+    jobs = [{"shape": [kind, sizes], "answers": answers, **effort} for kind in GATES for sizes in shapes or load()]
+    return process.take_turns("dynq.bench.recurrent_peer", names, threads, jobs, rounds, progress)
 
 
 def tables(results: list[Record], names: list[str]) -> Iterator[Table]:
-    """Of each kind and number of threads: dynq's time, and what the others take of it."""
+    """Yield a table for each kind and number of threads: dynq's time, and the others' multiples of it."""
     for (kind, threads), group in groupby(
         sorted(results, key=lambda r: (list(GATES).index(r["kind"]), r["threads"])),
         key=lambda r: (r["kind"], r["threads"]),
     ):
-        table = slim_table(f"[bold]{kind}, {threads} thread{'s' if threads > 1 else ''}[/bold]")
+        table = slim_table(f"{kind}, {threads} thread{'s' if threads > 1 else ''}")
         table.add_column("steps x batch,\ninput, hidden, layers", justify="right")
         table.add_column("\ndynq", justify="right")
         for name in names[1:]:

@@ -1,6 +1,6 @@
-"""One runtime's LSTM or GRU in a process of its own, which recurrent.py starts: ``main`` reads a job and prints times.
+"""Run one runtime's LSTM or GRU in a process of its own, which process.py starts: ``main`` answers jobs with times.
 
-The job (JSON on standard input): ``shapes``, ``kind``, ``seconds``, ``samples``, ``cpus``, as in peer.py.
+Jobs and answers are as in peer.py. The ``shape`` of a job is a pair: "LSTM" or "GRU", and sizes as in recurrent.json.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from .peer import Array, Call, Job, answer, median_seconds, onnx_call, onnx_model, torch_call
+import dynq
+
+from .peer import Array, Call, Job, answer, onnx_call, onnx_model, torch_call
 
 GATES = {"LSTM": 4, "GRU": 3}
 Layers = list[tuple[Array, Array, Array]]
@@ -19,7 +21,7 @@ them; for a GRU, linear before its reset."""
 
 
 def data(kind: str, shape: dict[str, int]) -> tuple[Array, Layers]:
-    """x (steps, batch, input) and weights as a trained network has them, roughly: the same for every peer."""
+    """Return x (steps, batch, input) and weights, roughly like those of a trained network, the same for every peer."""
     rng = np.random.default_rng([GATES[kind], *shape.values()])
     width, size = GATES[kind] * shape["hidden"], shape["input"]
     layers = []
@@ -32,15 +34,13 @@ def data(kind: str, shape: dict[str, int]) -> tuple[Array, Layers]:
 
 
 def dynq_int8(kind: str, x: Array, layers: Layers, threads: int) -> Call:
-    import dynq
-
     dynq.set_num_threads(threads)
     graph = dynq.Graph()
     value: Any = graph.input("x", x.shape)
     for w, r, b in layers:
         y = getattr(graph, kind.lower())(value, w, r, b)[0]
         value = graph.node("Squeeze", [y, np.array([1])])
-    model = graph.build(value, first_layer="int8")  # as the others have it
+    model = graph.build(value, first_layer="int8")  # like the other runtimes
     return lambda: np.asarray(model(x))
 
 
@@ -66,7 +66,7 @@ def onnxruntime_float32(kind: str, x: Array, layers: Layers, threads: int) -> Ca
 
 
 def onnxruntime_int8(kind: str, x: Array, layers: Layers, threads: int) -> Call:
-    """quantize_dynamic, which has the LSTM alone."""
+    """Return a call of quantize_dynamic's model, which exists for the LSTM alone."""
     return _onnxruntime(kind, x, layers, threads, "QInt8")
 
 
@@ -76,7 +76,7 @@ def _torch_module(kind: str, layers: Layers, threads: int) -> Any:
     torch.set_num_threads(threads)
     input_size, hidden = layers[0][0].shape[2], layers[0][1].shape[2]
     module = getattr(torch.nn, kind)(input_size, hidden, len(layers)).eval()
-    order = [0, 2, 3, 1] if kind == "LSTM" else [1, 0, 2]  # of ONNX's gates, in torch's order
+    order = [0, 2, 3, 1] if kind == "LSTM" else [1, 0, 2]  # the order of ONNX's gates among torch's
     with torch.no_grad():
         for i, (w, r, b) in enumerate(layers):
             halves = np.split(b[0], 2)
@@ -91,7 +91,7 @@ def torch_float32(kind: str, x: Array, layers: Layers, threads: int) -> Call:
 
 
 def torch_int8(kind: str, x: Array, layers: Layers, threads: int) -> Call:
-    """torch.ao.quantization.quantize_dynamic."""
+    """Return a call of torch.ao.quantization.quantize_dynamic's module."""
     import warnings
 
     import torch
@@ -110,16 +110,20 @@ PEERS: dict[str, Callable[[str, Array, Layers, int], Call]] = {
     "torch float32": torch_float32,
     "torch int8": torch_int8,
 }
+KINDS = {"onnxruntime int8": ("LSTM",)}  # the others have every kind
 
 
 def main(name: str, threads: int) -> None:
-    def measure(shape: dict[str, int], job: Job) -> dict[str, Any]:
-        x, layers = data(job["kind"], shape)
-        call = PEERS[name](job["kind"], x, layers, threads)
-        record: dict[str, Any] = dict(shape)
+    def prepare(job: Job) -> tuple[Call, dict[str, Any]] | None:
+        kind, sizes = job["shape"]
+        if kind not in KINDS.get(name, GATES):
+            return None
+        x, layers = data(kind, sizes)
+        call = PEERS[name](kind, x, layers, threads)
+        record: dict[str, Any] = {"kind": kind, **sizes}
         y = call()
-        if job["answers"]:  # some values, for a test that all compute the same
+        if job["answers"]:  # some values, for a test that all peers compute the same
             record["y"] = [float(value) for value in y.reshape(-1)[-16:]]
-        return {**record, "us": 1e6 * median_seconds(call, job["seconds"], job["samples"])}
+        return call, record
 
-    answer(measure)
+    answer(prepare)

@@ -1,4 +1,4 @@
-"""Real networks in int8 beside float32: what ``dynq demo`` runs."""
+"""Run real networks in int8 beside float32, for ``dynq demo``."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from threadpoolctl import threadpool_limits
 
 import dynq
 
-# Seconds for one comparison. A desktop CPU needs less than one; a small board or an emulator would take minutes.
+# The most seconds for one comparison. A desktop CPU needs less than one; a small board or an emulator needs minutes.
 PATIENCE = 2.0
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread for dynq and for NumPy's BLAS.
+    """Use one thread for dynq and for NumPy's BLAS.
 
-    Hold it for a whole run, not only while the clock runs: a BLAS thread that worked a moment ago waits busily for
-    more, and on two CPUs that doubled the time of the float32 network that was measured next.
+    Hold it for a whole run, not only while the clock runs. A BLAS thread that has just worked waits busily for more. On
+    two CPUs that doubled the time of the float32 network that was measured next.
     """
     threads = dynq.get_num_threads()
     dynq.set_num_threads(1)
@@ -33,11 +33,11 @@ def one_thread() -> Iterator[None]:
 
 
 def interleaved_medians(calls: dict[str, Callable[[], object]], rounds: int, repeats: int) -> dict[str, float]:
-    """Median seconds of each call; use it inside ``one_thread``.
+    """Return the median seconds of each call; use it inside ``one_thread``.
 
     Rounds take turns, so that a slow moment of the machine meets all of them. Two pools of threads side by side would
-    measure how they get on with each other. Where the calls would take longer than ``PATIENCE`` seconds together, there
-    are fewer repeats, then fewer rounds, one at least.
+    measure how they disturb each other. If the calls would take longer than ``PATIENCE`` seconds together, there are
+    fewer repeats, then fewer rounds, one at least.
     """
     # glibc's malloc keeps blocks up to the largest that was freed (mallopt(3), M_MMAP_THRESHOLD). Without this, NumPy's
     # temporaries go back to the kernel after each call, and float32 pays for a hundred page faults.
@@ -45,7 +45,7 @@ def interleaved_medians(calls: dict[str, Callable[[], object]], rounds: int, rep
     start = time.perf_counter()
     for call in calls.values():
         call()
-    affordable = PATIENCE / (time.perf_counter() - start)  # of each call
+    affordable = PATIENCE / (time.perf_counter() - start)  # repeats of each call
     repeats = max(1, min(repeats, int(affordable / rounds)))
     rounds = max(1, min(rounds, int(affordable)))
     seconds: dict[str, list[float]] = {name: [] for name in calls}

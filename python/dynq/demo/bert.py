@@ -1,4 +1,4 @@
-"""A BERT encoder (Devlin et al., 2018) as a dynq.Graph, from the weights of a transformers checkpoint."""
+"""Build a BERT encoder (Devlin et al., 2018) as a dynq.Graph, from the weights of a transformers checkpoint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["bert_graph", "load_bert"]
 
 
 def load_bert(folder: Path) -> Graph:
-    """The graph of ``config.json`` and ``model.safetensors`` in ``folder``."""
+    """Return the graph of ``config.json`` and ``model.safetensors`` in ``folder``."""
     from safetensors.numpy import load_file
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -25,8 +25,11 @@ def load_bert(folder: Path) -> Graph:
 
 
 def bert_graph(tensors: Mapping[str, Array], config: Mapping[str, Any]) -> Graph:
-    """``input_ids`` and ``attention_mask``, int64 (batch, time), give ``last_hidden_state`` (batch, time, hidden) and
-    ``sentence_embedding`` (batch, hidden): the mean over the tokens of the mask, of length 1.
+    """Return the graph of an encoder.
+
+    From ``input_ids`` and ``attention_mask``, int64 (batch, time), it computes ``last_hidden_state`` (batch, time,
+    hidden) and ``sentence_embedding`` (batch, hidden). The latter is the mean over the tokens of the mask, scaled to
+    length 1.
     """
     g = Graph("bert")
     heads, epsilon = int(config["num_attention_heads"]), float(config["layer_norm_eps"])

@@ -1,4 +1,4 @@
-"""A BERT encoder as ONNX, node by node as PyTorch's exporter writes it: what an importer meets."""
+"""Write a BERT encoder as ONNX, node by node as PyTorch's exporter writes it, so that an importer meets real nodes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["bert_onnx", "export_bert"]
 
 
 def export_bert(folder: Path, to: Path) -> None:
-    """An ONNX file of ``config.json`` and ``model.safetensors`` in ``folder``."""
+    """Write an ONNX file from ``config.json`` and ``model.safetensors`` in ``folder``."""
     import onnx
     from safetensors.numpy import load_file
 
@@ -26,7 +26,11 @@ def export_bert(folder: Path, to: Path) -> None:
 
 
 def bert_onnx(tensors: Mapping[str, Array], config: Mapping[str, Any], opset: int = 17) -> ModelProto:
-    """``input_ids``, ``attention_mask`` and ``token_type_ids``, int64 (batch, time), give ``last_hidden_state``."""
+    """Return the ONNX model of an encoder.
+
+    From ``input_ids``, ``attention_mask`` and ``token_type_ids``, int64 (batch, time), it computes
+    ``last_hidden_state``.
+    """
     return _Writer(tensors, config, opset).model()
 
 
@@ -74,7 +78,9 @@ class _Writer:
         return self.norm(x, "embeddings.LayerNorm")
 
     def mask(self) -> str:
-        """0 where a token is looked at and float32's lowest where it is padding: (batch, 1, 1, time)."""
+        """Return the name of a mask (batch, 1, 1, time): 0 for tokens that count, float32's lowest number for
+        padding.
+        """
         wide = self.node("Unsqueeze", "attention_mask", self.numbers([1, 2]), name="mask.wide")
         seen = self.node("Cast", wide, name="mask.seen", to=TensorProto.FLOAT)
         hidden = self.node("Sub", self.float(1.0), seen, name="mask.hidden")

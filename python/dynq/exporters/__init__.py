@@ -1,1 +1,1 @@
-"""To other frameworks."""
+"""Export models to other frameworks."""

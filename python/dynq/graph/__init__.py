@@ -1,5 +1,6 @@
-"""The op graph: write or import a network, bring it into dynq's ops, quantize it, write one file."""
+"""The graph that people write, and how it becomes a model: passes, quantization, the image of a file."""
 
-from .ir import Graph, Node, Value
+from ..ir.values import Node, Value
+from .graph import Graph
 
 __all__ = ["Graph", "Node", "Value"]

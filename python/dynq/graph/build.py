@@ -1,92 +1,88 @@
-"""From a graph to a model: passes, quantization, the file's image."""
+"""Turn a graph into a model: passes, quantization, the file's image."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from .._arguments import GRANULARITIES, SCHEMES, choice
-from ..errors import FileFormatError
-from ..model import Model, op_names
+from ..choice.choose import choose
+from ..errors import FileFormatError, NotConvertedWarning
+from ..ir import ops
+from ..ir.graph import Graph
+from ..ir.values import Value
+from ..model import Model, open_image
+from ..passes import keep_caches, name_lengths, optimize
+from ..plan.write import write_image
+from ..quantization.lower import quantize_graph
+from ..quantization.options import BuildOptions, Options
 from ..report import Report
-from .image import write_image
-from .ir import Graph, Value
-from .passes import optimize
-from .passes.finer import Finer
-from .passes.quantize import Options, quantize_graph
+from .observe import observe
 
-__all__ = ["build"]
+__all__ = ["WrongNode", "build", "named_outputs"]
+
+_WORTH_A_WARNING = 2**20  # bytes of float weights from which on it matters what stays float
 
 
 def build(
     graph: Graph,
     outputs: tuple[Value | Mapping[str, Value], ...],
+    given: BuildOptions,
     *,
-    quantize: bool,
-    keep_float: Iterable[str],
-    attention: str,
-    embedding: str,
-    scheme: str,
-    granularity: str,
-    first_layer: str,
-    int16: Iterable[str],
-    group_size: int | Mapping[str, int] | None,
-    ranges: Mapping[str, tuple[float, float]] | None,
-    smooth: Any,
-    smooth_alpha: float | None,
     twin: bool = False,
+    notes: Mapping[str, str] | None = None,
 ) -> Model:
-    """Graph.build. ``twin``: the float model of the same numbers: smoothed, and not quantized."""
-    choice("scheme", scheme, SCHEMES)
-    choice("granularity", granularity, GRANULARITIES)
-    if smooth_alpha is not None and not 0 <= smooth_alpha <= 1:
-        raise ValueError(f"smooth_alpha is {smooth_alpha}; expected 0 to 1, or None")
-    options = Options(
-        quantize=bool(quantize),
-        keep_float=_patterns(keep_float),
-        attention=bool(choice("attention", attention, {"float": False, "int8": True})),
-        embedding=bool(choice("embedding", embedding, {"float": False, "int8": True})),
-        scheme=scheme,
-        granularity=granularity,
-        first_layer=bool(choice("first_layer", first_layer, {"float": False, "int8": True})),
-        finer=Finer.of(int16, group_size, ranges, granularity),
-        smooth=smooth if quantize else None,
-        smooth_alpha=smooth_alpha,
-        twin=twin,
-    )
+    """Build a model, as Graph.build does.
+
+    Args:
+        twin: return the float model with the same numbers: smoothed, but not quantized.
+        notes: more texts for the header of the file, by name.
+    """
+    options = Options.of(given, twin)
     copy = graph.copy()
     if outputs:
-        copy.outputs = _outputs(graph, copy, outputs)
+        copy.outputs = named_outputs(graph, copy, outputs)
     copy.validate()
-    optimize(copy)
-    rows = quantize_graph(copy, options)
+    if given.state is not None:
+        name_lengths(copy, given.state)
+    try:
+        optimize(copy)
+    except ValueError as error:
+        raise WrongNode(str(error)) from error
+    if given.state is not None:
+        keep_caches(copy, given.state, options.max_positions)
+    observing = None if given.smooth is None or not options.quantize else partial(observe, samples=given.smooth)
+    choosing = partial(choose, given=given.samples) if options.measured and not twin else None
+    rows = quantize_graph(copy, options, observing, choosing)
     copy.claim_names()
-    known = op_names()
-    if unknown := [f"node {node.name!r}: {node.op}" for node in copy.nodes if node.op not in known]:
-        raise ValueError(f"dynq does not have the ops of {', '.join(unknown)}")
-    notes = {
+    known = ops.names()
+    if unknown := [f"node {node.name!r}: {node.op}" for node in copy.all_nodes() if node.op not in known]:
+        raise WrongNode(f"dynq does not have the ops of {', '.join(unknown)}")
+    report = Report(tuple(rows))
+    if not twin and report.bytes_before >= _WORTH_A_WARNING and (text := report.float_weights()):
+        warnings.warn(text, NotConvertedWarning, stacklevel=4)
+    all_notes = {
+        **(notes or {}),
         "name": copy.name,
         "outputs": json.dumps([(name, value.dtype, value.shape) for name, value in copy.outputs]),
-        "report": Report(tuple(rows)).to_json(),
+        "report": report.to_json(),
     }
     try:
-        return Model._from_image(write_image(copy, notes))
-    except FileFormatError as error:  # of a node that the graph's author wrote: no file is damaged
+        return open_image(write_image(copy, all_notes))
+    except FileFormatError as error:  # a node that the graph's author wrote is wrong: no file is damaged
         text = str(error).removeprefix("damaged plan, ")
-        raise ValueError(re.sub(r"^node (\d+)", lambda m: f"node {copy.nodes[int(m[1])].name!r}", text)) from error
+        raise WrongNode(re.sub(r"^node (\d+)", lambda m: f"node {copy.nodes[int(m[1])].name!r}", text)) from error
 
 
-def _patterns(keep_float: Any) -> tuple[str, ...]:
-    patterns = (keep_float,) if isinstance(keep_float, str) else tuple(keep_float)
-    for pattern in patterns:
-        if not isinstance(pattern, str):
-            raise TypeError(f"keep_float has {pattern!r}; expected names of nodes or patterns")
-    return patterns
+class WrongNode(ValueError):
+    """An error in a node of the graph, not in an option."""
 
 
-def _outputs(graph: Graph, copy: Graph, outputs: tuple[Any, ...]) -> list[tuple[str, Value]]:
+def named_outputs(graph: Graph, copy: Graph, outputs: tuple[Any, ...]) -> list[tuple[str, Value]]:
+    """Return the outputs of ``copy`` that are those of ``graph``, given as Graph.build takes them."""
     named: dict[str, Any] = {}
     for output in outputs:
         pairs = output.items() if isinstance(output, Mapping) else [(getattr(output, "name", ""), output)]
@@ -100,7 +96,7 @@ def _outputs(graph: Graph, copy: Graph, outputs: tuple[Any, ...]) -> list[tuple[
     values |= {value.name: value for node in copy.nodes for value in node.outputs if value is not None}
     result = []
     for name, value in named.items():
-        if value._graph is not graph or (value.constant is None and value.name not in values):
+        if value.graph is not graph or (value.constant is None and value.name not in values):
             raise ValueError(f"output {name!r}: {value.name!r} is not a value of this graph")
         new = values.get(value.name) if value.constant is None else None
         result.append((name, new or Value(copy, value.name, value.dtype, value.shape, value.constant)))

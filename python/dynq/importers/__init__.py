@@ -1,1 +1,1 @@
-"""Models of other frameworks, brought into dynq's graph."""
+"""Import models of other frameworks into dynq's graph."""

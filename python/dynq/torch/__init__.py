@@ -12,9 +12,9 @@ except ImportError as error:
 from .attention import MultiheadAttention
 from .conv import Conv1d, Conv2d
 from .convert import NotConvertedWarning, quantize_dynamic, report
-from .embedding import Embedding, EmbeddingBag
+from .embedding import Embedding, EmbeddingBag, ScaledEmbedding
 from .fake_quantize import FakeQuantize, finish_qat, prepare_qat
-from .linear import Linear
+from .linear import Linear, TransposedLinear
 from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 
 __all__ = [
@@ -32,6 +32,8 @@ __all__ = [
     "MultiheadAttention",
     "NotConvertedWarning",
     "RNNCell",
+    "ScaledEmbedding",
+    "TransposedLinear",
     "finish_qat",
     "prepare_qat",
     "quantize_dynamic",

@@ -13,33 +13,36 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._arguments import UINT8, Array
+from ..core.arguments import UINT8, Array
 from ..graph import Graph
-from ..graph.image import write_image
-from ..graph.ir import Value
-from ..graph.read import read_graph
+from ..ir import graph as ir
 from ..model import Model
+from ..plan.read import read_graph
+from ..plan.write import write_image
 from ..weights import QuantizedWeight
 from ._threads import torch_threads
 
-__all__ = ["constants", "make_image", "run_model"]
+__all__ = ["constants", "image_graph", "make_image", "run_model"]
 
 _models: dict[int, tuple[weakref.ref[Tensor], int, Model]] = {}  # by address
 
 
-def make_image(graph: Graph, outputs: dict[str, Value]) -> Tensor:
-    """uint8 (bytes,): a model file, aligned as dynq maps it."""
-    graph.outputs = list(outputs.items())
+def make_image(graph: Graph) -> Tensor:
+    """Return a model file, uint8 (bytes,), aligned as dynq maps it."""
     image = write_image(graph, {"name": graph.name, "outputs": "[]", "report": "[]"})
     result = torch.empty(image.size, dtype=torch.uint8)
     result.numpy()[:] = image
     return result
 
 
+def image_graph(image: Tensor) -> ir.Graph:
+    """Return the graph of a model, whose constants are views."""
+    return read_graph(_bytes(image))
+
+
 def constants(image: Tensor) -> dict[str, Array | QuantizedWeight]:
-    """The constants of a model by their names: views."""
-    graph = read_graph(_bytes(image))
-    return {value.name: value.constant for value in graph.constants()}  # type: ignore[misc]
+    """Return the constants of a model by their names: views."""
+    return {value.name: value.constant for value in image_graph(image).constants()}  # type: ignore[misc]
 
 
 def run_model(image: Tensor, inputs: list[Tensor]) -> list[Tensor]:
@@ -70,7 +73,7 @@ def _forget(address: int, gone: Any) -> None:
 
 
 class _Memory:
-    """Of a tensor, which this object does not keep alive: who runs a model holds its tensor."""
+    """The memory of a tensor. This object does not keep it alive: the caller that runs a model holds its tensor."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.__array_interface__ = {

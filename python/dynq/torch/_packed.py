@@ -7,6 +7,7 @@ Of a weight (N, K), with N16 and K4 the next multiples of 16 and of 4: the panel
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,14 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._arguments import FLOAT32, INT32, Array
-from .._call import NULL, check, ffi, lib
-from ..weights import QuantizedWeight, quantize_weight
+from ..core.arguments import FLOAT32, INT32, Array
+from ..core.call import NULL, check, ffi, lib
+from ..weights import QuantizedWeight, packed_arrays, quantize_weight
 
 __all__ = ["handle", "pack", "pack_integers", "packed_bytes", "panels", "quantize_rows", "scales", "unpack"]
 
 _ELEMENTS_AT_ONCE = 1 << 20
 _MOST_HANDLES = 4096
+_ALIGNMENT = 64  # bytes
+_copies: dict[int, tuple[weakref.ref[Tensor], int, Tensor]] = {}  # of weights that lie elsewhere, by address
 _handles: dict[tuple[int, int, int, int, int], Any] = {}
 
 
@@ -67,9 +70,10 @@ def panels(packed: Tensor, n: int, k: int) -> Tensor:
 
 
 def scales(packed: Tensor, n: int, k: int) -> Tensor:
-    """A view, float32 (n,)."""
+    """A view, float32 (n,); a copy if the weight lies where float32 cannot."""
     begin = _up(n, 16) * _up(k, 4)
-    return packed[begin : begin + 4 * n].view(torch.float32)
+    part = packed[begin : begin + 4 * n]
+    return (part.clone() if part.storage_offset() % 4 else part).view(torch.float32)
 
 
 def handle(packed: Tensor, n: int, k: int, first: int = 0, count: int = -1) -> Any:
@@ -85,6 +89,8 @@ def handle(packed: Tensor, n: int, k: int, first: int = 0, count: int = -1) -> A
 
 def _new_handle(packed: Tensor, key: tuple[int, int, int, int, int]) -> Any:
     address, n, k, first, count = key
+    if address % _ALIGNMENT:
+        return handle(_aligned(packed), n, k, first, count)
     count = n - first if count < 0 else count
     if packed.dtype != torch.uint8 or not packed.is_contiguous() or packed.numel() != packed_bytes(n, k):
         raise ValueError(
@@ -112,6 +118,28 @@ def _new_handle(packed: Tensor, key: tuple[int, int, int, int, int]) -> Any:
     return _handles[key]
 
 
+def _aligned(packed: Tensor) -> Tensor:
+    """Return a copy where the kernels can read it; the same as long as ``packed`` is, and is not written to.
+
+    Weights lie anywhere in a file that torch.load maps, and among the constants of AOTInductor.
+    """
+    address, version = packed.data_ptr(), -1 if packed.is_inference() else packed._version
+    known = _copies.get(address)
+    if known is not None and known[0]() is packed and known[1] == version:
+        return known[2]
+    memory = torch.empty(packed.numel() + _ALIGNMENT, dtype=torch.uint8)
+    begin = -memory.data_ptr() % _ALIGNMENT
+    result = memory[begin : begin + packed.numel()]
+    result.copy_(packed.detach())
+
+    def forget(gone: weakref.ref[Tensor]) -> None:
+        if (entry := _copies.get(address)) is not None and entry[0] is gone:
+            del _copies[address]
+
+    _copies[address] = weakref.ref(packed, forget), version, result
+    return result
+
+
 def _in_pieces(w: Tensor, quantize: Callable[[int, int], QuantizedWeight]) -> Tensor:
     """Packed from what ``quantize`` makes of ranges of channels: no second copy of the whole is in memory."""
     n, k = w.shape
@@ -123,8 +151,8 @@ def _in_pieces(w: Tensor, quantize: Callable[[int, int], QuantizedWeight]) -> Te
     for begin, end in _pieces(n, k):
         piece, up = quantize(begin, end), _up(end, 16)
         memory[begin * width : up * width], scale[begin:up], column_sum[begin:up] = (
-            piece._arrays()[0].view(np.uint8),
-            *piece._arrays()[1:3],
+            packed_arrays(piece)[0].view(np.uint8),
+            *packed_arrays(piece)[1:3],
         )
     return packed
 

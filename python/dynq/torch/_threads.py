@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from pathlib import Path
 
 import torch
 
-from .._call import lib
+from ..core.call import lib
 
 __all__ = ["torch_threads", "use_openmp"]
 
@@ -31,11 +32,21 @@ def use_openmp() -> bool:
     return True
 
 
+class _Entered(threading.local):
+    depth = 0
+
+
+_entered = _Entered()
+
+
 class torch_threads:
-    """Within, this thread's calls use at most torch.get_num_threads() threads."""
+    """A context in which this thread's calls use at most torch.get_num_threads() threads. It may lie in another one."""
 
     def __enter__(self) -> None:
         lib.torch_enter(torch.get_num_threads())
+        _entered.depth += 1
 
     def __exit__(self, *error: object) -> None:
-        lib.torch_leave()
+        _entered.depth -= 1
+        if _entered.depth == 0:
+            lib.torch_leave()

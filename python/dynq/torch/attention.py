@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ._module import SCALE, Entry, QuantizedModule, checked, replace
+from ._live import Live
+from ._module import SCALE, Entry, QuantizedModule, checked, refuse_proxy, replace
 from ._packed import pack, unpack
 from .linear import Linear, apply_linear, pack_any
 
@@ -33,6 +34,10 @@ class MultiheadAttention(QuantizedModule):
     in_proj_bias: Tensor | None
     bias_k: Tensor | None
     bias_v: Tensor | None
+    in_proj_weight = Live("What it computes with, float32 (3 * embed_dim, embed_dim): a new tensor at each call.")
+    q_proj_weight = Live("As ``in_proj_weight``, of the queries, where keys or values have another width.")
+    k_proj_weight = Live("As ``q_proj_weight``, of the keys.")
+    v_proj_weight = Live("As ``q_proj_weight``, of the values.")
     _qkv_same_embed_dim = False  # keeps torch.nn.TransformerEncoderLayer from its float path past this module
 
     def __init__(self, module: nn.MultiheadAttention, out_proj: Linear) -> None:
@@ -72,6 +77,7 @@ class MultiheadAttention(QuantizedModule):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """torch.nn.MultiheadAttention.forward: the output, and the weights where ``need_weights``."""
+        refuse_proxy(self, query)
         if is_causal and attn_mask is None:
             raise ValueError("is_causal is True and attn_mask is None; expected the causal mask with the hint")
         dtype, batched = query.dtype, query.dim() == 3
@@ -123,7 +129,7 @@ class MultiheadAttention(QuantizedModule):
             return q, k, v
 
         def part(x: Tensor, first: int, count: int) -> tuple[Tensor, ...]:
-            """Of ``first`` on, ``count`` of q, k and v."""
+            """Return ``count`` of q, k and v, from ``first`` on."""
             if e % 16 == 0:  # a panel holds channels of one of them
                 span = None if bias is None else bias[first * e : (first + count) * e]
                 return apply_linear(x, self.in_proj, span, 3 * e, first * e, count * e).split(e, -1)
@@ -178,30 +184,6 @@ class MultiheadAttention(QuantizedModule):
         for name, entry in self.entries().items():
             new = pack_any(tensors, name) if entry.int8 else tensors[name].detach().float()
             replace(self, _packed_name(name) if entry.int8 else name, new)
-
-    @property
-    def in_proj_weight(self) -> Tensor | None:
-        """What it computes with, float32 (3 * embed_dim, embed_dim): a new tensor at each call."""
-        return self._dequantized("in_proj_weight")
-
-    @property
-    def q_proj_weight(self) -> Tensor | None:
-        return self._dequantized("q_proj_weight")
-
-    @property
-    def k_proj_weight(self) -> Tensor | None:
-        return self._dequantized("k_proj_weight")
-
-    @property
-    def v_proj_weight(self) -> Tensor | None:
-        return self._dequantized("v_proj_weight")
-
-    def _dequantized(self, name: str) -> Tensor | None:
-        entry = self.entries().get(name)
-        if entry is None:
-            return None
-        integers, scale = unpack(getattr(self, _packed_name(name)), *entry.shape)
-        return integers.float().mul_(scale[:, None])
 
     def extra_repr(self) -> str:
         return f"embed_dim={self.embed_dim}, num_heads={self.num_heads}, batch_first={self.batch_first}, int8"

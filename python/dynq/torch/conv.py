@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..graph import Graph
-from ..graph.ir import Node
-from ..graph.passes.conv import rows, why_conv_float
+from ..ir.values import Node
+from ..passes.conv import rows, why_conv_float
 from ..weights import QuantizedWeight
 from . import ops
+from ._live import Live
 from ._model import constants, make_image
 from ._module import SCALE, Entry, QuantizedModule, checked, is_eager, replace
 from ._packed import quantize_rows
@@ -24,9 +26,8 @@ __all__ = ["Conv1d", "Conv2d", "why_float"]
 
 def why_float(module: nn.Conv1d | nn.Conv2d) -> str | None:
     """Why a convolution is better off in float32 (docs/models.md); None: it is not."""
-    return why_conv_float(
-        Node("dynq.Conv", "", [], [], {"group": module.groups}), module.weight.detach().float().numpy()
-    )
+    outputs, *each = module.weight.shape
+    return why_conv_float(Node("dynq.Conv", "", [], [], {"group": module.groups}), outputs, math.prod(each))
 
 
 class _Conv(QuantizedModule):
@@ -34,7 +35,8 @@ class _Conv(QuantizedModule):
 
     packed_names = ("image",)
     image: Tensor
-    bias: Tensor | None
+    weight = Live("The weight that it computes with, float32 (M, C, ...): a new tensor at each call.")
+    bias = Live("The bias, float32 (M,): a new tensor at each call.")
 
     def __init__(self, module: nn.Conv1d | nn.Conv2d) -> None:
         super().__init__()
@@ -47,25 +49,24 @@ class _Conv(QuantizedModule):
         self.groups = 1
         self.padding_mode = module.padding_mode
         self.pads = _pads(module)
-        bias = None if module.bias is None else module.bias.detach().float().clone()
-        self.register_buffer("bias", bias, persistent=False)
+        self.has_bias = module.bias is not None
         self.register_buffer("image", None, persistent=False)
-        self._make_image(*_quantized(module.weight.detach()))
+        self._make_image(*_quantized(module.weight.detach()), module.bias)
         self.training = False
 
     @classmethod
-    def from_float(cls, module: Any, keep: frozenset[str] = frozenset(), first_layer: bool = False) -> Any:
+    def from_float(cls, module: Any) -> Any:
         return cls(module)
 
-    def _make_image(self, integers: Tensor, scale: Tensor) -> None:
-        """From int8 (M, C, ...) and float32 (M,)."""
+    def _make_image(self, integers: Tensor, scale: Tensor, bias: Tensor | None) -> None:
+        """From int8 (M, C, ...), float32 (M,) and a float bias (M,)."""
         graph, spatial = Graph("conv"), len(self.kernel_size)
         x = graph.input("x", ("batch", self.in_channels, *("height", "width")[-spatial:]))
         weight = QuantizedWeight.from_integers(rows(integers.numpy()), scale.numpy())
-        bias = None if self.bias is None else self.bias.float().numpy()
+        biases = None if bias is None else bias.detach().float().numpy()
         y = graph.node(
             "dynq.Conv",
-            [x, graph.constant(weight, "weight"), None if bias is None else graph.constant(bias, "bias")],
+            [x, graph.constant(weight, "weight"), None if biases is None else graph.constant(biases, "bias")],
             1,
             "conv",
             kernel_shape=list(self.kernel_size),
@@ -75,16 +76,11 @@ class _Conv(QuantizedModule):
             scheme="asymmetric",
             granularity="row",
         )
-        replace(self, "image", make_image(graph, {"y": y}))
+        graph.output(y, "y")
+        replace(self, "image", make_image(graph))
 
     def _image_pads(self) -> list[int]:
         return [0] * len(self.pads) if self.padding_mode != "zeros" else self.pads
-
-    @property
-    def weight(self) -> Tensor:
-        """The weight that it computes with, float32 (M, C, ...): a new tensor at each call."""
-        integers, scale = self._integers()
-        return integers.float().mul_(scale.view(-1, *[1] * (integers.dim() - 1)))
 
     def _integers(self) -> tuple[Tensor, Tensor]:
         weight = constants(self.image)["weight"]
@@ -95,13 +91,13 @@ class _Conv(QuantizedModule):
             torch.from_numpy(np.array(weight.scale)),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        floats, spatial = checked(self, x), len(self.kernel_size)
-        batched = x.dim() == spatial + 2
-        if x.dim() not in (spatial + 1, spatial + 2) or x.shape[-spatial - 1] != self.in_channels:
+    def forward(self, input: Tensor) -> Tensor:
+        floats, spatial = checked(self, input), len(self.kernel_size)
+        batched = input.dim() == spatial + 2
+        if input.dim() not in (spatial + 1, spatial + 2) or input.shape[-spatial - 1] != self.in_channels:
             sizes = ", ".join(("height", "width")[-spatial:])
             raise ValueError(
-                f"the input has shape {tuple(x.shape)}; expected (batch, {self.in_channels}, {sizes}), "
+                f"the input has shape {tuple(input.shape)}; expected (batch, {self.in_channels}, {sizes}), "
                 "or the same without a batch"
             )
         floats = floats if batched else floats.unsqueeze(0)
@@ -112,7 +108,7 @@ class _Conv(QuantizedModule):
         y = operator(
             floats, self.image, self.out_channels, self.kernel_size, self.stride, self._image_pads(), self.dilation
         )
-        return (y if batched else y.squeeze(0)).to(x.dtype)
+        return (y if batched else y.squeeze(0)).to(input.dtype)
 
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
@@ -120,19 +116,23 @@ class _Conv(QuantizedModule):
 
     def entries(self) -> dict[str, Entry]:
         result = {"weight": Entry((self.out_channels, self.in_channels, *self.kernel_size), True)}
-        return result if self.bias is None else {**result, "bias": Entry((self.out_channels,), False)}
+        return {**result, "bias": Entry((self.out_channels,), False)} if self.has_bias else result
 
     def get_tensors(self) -> dict[str, Tensor]:
         integers, scale = self._integers()
         result = {"weight": integers, "weight" + SCALE: scale}
-        return result if self.bias is None else {**result, "bias": self.bias}
+        if self.has_bias:
+            bias = constants(self.image)["bias"]
+            assert isinstance(bias, np.ndarray)
+            result["bias"] = torch.from_numpy(bias.copy())
+        return result
 
     def set_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         weight = tensors["weight"].detach()
         scale = tensors.get("weight" + SCALE)
-        if "bias" in tensors:
-            replace(self, "bias", tensors["bias"].detach().float())
-        self._make_image(*(_quantized(weight) if scale is None else (weight, scale.detach().float())))
+        self._make_image(
+            *(_quantized(weight) if scale is None else (weight, scale.detach().float())), tensors.get("bias")
+        )
 
 
 class Conv1d(_Conv):

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import dataclasses
 import fnmatch
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-from ..errors import NonFiniteError, UnsupportedModelError
-from ..report import Report, Row
-from ._kinds import Kind, find_kind, names_of_weights
-from ._module import QuantizedModule, copy_hooks, is_norm
+from ..errors import Error, NonFiniteError, NotConvertedWarning, UnsupportedModelError
+from ..quantization.options import FloatOrInt8
+from ..report import MOST_FLOAT, Report, Row, percent, shares
+from ._kinds import Kind, find_kind
+from ._module import QuantizedModule, computes_weight, copy_model, take_hooks
 from ._packed import pack, quantize_rows
 from ._threads import torch_threads
-from .embedding import Embedding, EmbeddingBag
-from .linear import Linear
 
 __all__ = ["NotConvertedWarning", "quantize_dynamic", "report"]
 
 _WHY = "_dynq_why"  # attribute of a module that stays float
-
-
-class NotConvertedWarning(UserWarning):
-    """Modules that were asked for could not be converted; the message lists them with reasons."""
+_NO_MODULE = "dynq has no module for it"
 
 
 def quantize_dynamic(
@@ -41,15 +38,15 @@ def quantize_dynamic(
     inplace: bool = False,
     *,
     keep_float: str | Iterable[str] = (),
-    first_layer: str = "float",
+    first_layer: FloatOrInt8 | None = None,
     strict: bool = False,
 ) -> nn.Module:
     """The model with int8 weights, whose layers quantize their inputs as they come: torch.ao.quantization's function.
 
     Args:
         module: a model in evaluation mode, on the CPU.
-        qconfig_spec: what to convert: a set of types (``{nn.Linear, nn.LSTM}``; a type of a larger module stands for
-            what is in it) and names of modules, or a dict of them whose values are None for what stays float. None: all
+        qconfig_spec: what to convert. A set of types (``{nn.Linear, nn.LSTM}``; a type of a larger module stands for
+            what is in it) and names of modules, or a dict of them with None for what stays float. None: all
             that dynq has: Linear, LSTM, GRU, RNN and their cells, Embedding, EmbeddingBag, Conv1d, Conv2d and
             MultiheadAttention, also within the layers of nn.Transformer.
         dtype: torch.qint8; dynq has no other.
@@ -58,22 +55,30 @@ def quantize_dynamic(
             and ``module`` comes back. False: ``module`` stays as it is; what stays float is copied.
         keep_float: names of modules (with all below them) or of weights of recurrent modules
             (``"lstm.weight_ih_l0"``), or patterns (``"encoder.layer.0.*"``), that stay float.
-        first_layer: "int8": the projection of a recurrent module's inputs is quantized even where it is small
-            (docs/pytorch.md).
-        strict: True: a module that was asked for and cannot be converted is an error, and nothing is converted.
+        first_layer: "int8" or "float", what the projection of a recurrent module's inputs becomes. None: what runs
+            of the module on made-up inputs tell (docs/pytorch.md).
+        strict: True: a module that was asked for and cannot be converted is an error, and nothing is converted. If
+            ``qconfig_spec`` is None, so are modules without a counterpart in dynq that have over 5 % of the weights.
 
     Returns:
-        The converted model. Where ``module`` itself is of such a type, the module that takes its place.
+        The converted model. Where ``module`` itself is of such a type, the module that takes its place. Of a
+        DistributedDataParallel or DataParallel, the converted model within it.
 
     Raises:
         UnsupportedModelError: ``strict``, and some modules cannot be converted; the error lists all of them.
         ValueError, TypeError: an argument is wrong; ``keep_float`` or ``qconfig_spec`` names what is not there.
 
     Warns:
-        NotConvertedWarning: some modules cannot be converted, or none was; ``report`` tells of each.
+        NotConvertedWarning: some modules cannot be converted, or none was, or over 5 % of the weights stay float though
+            neither ``keep_float`` nor ``qconfig_spec`` says so; ``report`` tells of each.
     """
     _check(module, dtype, mapping, first_layer)
-    plan = _Plan(module, _spec(qconfig_spec), _patterns(keep_float), first_layer == "int8")
+    spec, patterns = _spec(qconfig_spec), _patterns(keep_float)
+    if isinstance(module, (DataParallel, DistributedDataParallel)):
+        module, spec, patterns = _within(module, spec, patterns)
+    plan = _Plan(module, spec, patterns, first_layer)
+    if strict and (text := plan.float_weights(strict=True)):
+        plan.problems.setdefault(text, []).append(type(module).__name__)
     if strict and plan.problems:
         raise UnsupportedModelError(_text(plan.problems, "cannot be converted"), plan.problems)
     with torch_threads(), torch.inference_mode(False), torch.no_grad():
@@ -84,24 +89,43 @@ def quantize_dynamic(
     if strict and plan.problems:  # a weight that is not finite, which only its conversion tells
         raise UnsupportedModelError(_text(plan.problems, "cannot be converted"), plan.problems)
     _leave_fast_path(result)
-    if plan.problems:
-        warnings.warn(_text(plan.problems, "stay float"), NotConvertedWarning, stacklevel=2)
-    elif not plan.converted:
-        text = "no module was converted: none is of a type that was asked for, or keep_float has all of them"
-        warnings.warn(text, NotConvertedWarning, stacklevel=2)
+    texts = [_text(plan.problems, "stay float")] if plan.problems else []
+    if not plan.converted and not plan.problems:
+        texts.append("no module was converted: none is of a type that was asked for, or keep_float has all of them")
+    if text := plan.float_weights():
+        texts.append(text)
+    if texts:
+        warnings.warn("\n".join(texts), NotConvertedWarning, stacklevel=2)
     return result
 
 
 def report(module: nn.Module) -> Report:
-    """What became of each module with weights, and why: print it. Bytes are those of weights, before as float32."""
+    """Return what each module with weights became, and why: print it. Bytes are of weights, before as float32.
+
+    A module that stays float with at least 1 % of the weights has its share there.
+    """
     rows = []
     for name, m in module.named_modules():
         if isinstance(m, QuantizedModule):
-            rows.append(m.row(name))
+            rows.append(dataclasses.replace(m.row(name), kind=type(m).__name__, quantized=True))
         elif own := list(m.parameters(recurse=False)):
             size = sum(0 if is_lazy(p) else p.numel() * p.element_size() for p in own)
-            rows.append(Row(name, f"float {type(m).__name__}", getattr(m, _WHY, ""), size, size))
-    return Report(tuple(rows))
+            why = getattr(m, _WHY, "") or (_NO_MODULE if any(_is_matrix(p) for p in own) and not find_kind(m) else "")
+            rows.append(Row(name, type(m).__name__, why, size, size))
+    total = sum(row.bytes_before for row in rows)
+    return Report(tuple(_with_share(row, total) for row in rows), shares_in_reasons=True)
+
+
+def _with_share(row: Row, total: int) -> Row:
+    if row.quantized or 100 * row.bytes_before < total or not total:
+        return row
+    share = f"{percent(row.bytes_before / total)} of the weights"
+    return dataclasses.replace(row, reason="; ".join(text for text in (row.reason, share) if text))
+
+
+def _is_matrix(weight: Tensor) -> bool:
+    """Tell whether it is a weight of a product or a table: of two dimensions or more."""
+    return not is_lazy(weight) and weight.dim() > 1
 
 
 # ---- Arguments
@@ -116,8 +140,8 @@ def _check(module: Any, dtype: Any, mapping: Any, first_layer: Any) -> None:
         raise ValueError(
             "mapping is given; expected None: each type has one module in dynq (qconfig_spec chooses types)"
         )
-    if first_layer not in ("float", "int8"):
-        raise ValueError(f"first_layer is {first_layer!r}; expected 'float' or 'int8'")
+    if first_layer not in (None, "float", "int8"):
+        raise ValueError(f"first_layer is {first_layer!r}; expected 'float', 'int8' or None")
     if module.training:
         raise ValueError("module is in training mode; expected evaluation mode: call module.eval() first")
 
@@ -161,6 +185,18 @@ def _text(problems: Mapping[str, list[str]], what: str) -> str:
     return "\n".join([f"modules that {what}:", *lines])
 
 
+def _within(
+    wrapper: Any, spec: dict[Any, bool] | None, patterns: tuple[str, ...]
+) -> tuple[nn.Module, dict[Any, bool] | None, tuple[str, ...]]:
+    """Return the module in a wrapper of data parallelism, and names without its ``module.``."""
+
+    def name(text: Any) -> Any:
+        return text.removeprefix("module.") if isinstance(text, str) else text
+
+    short = None if spec is None else {name(key): value for key, value in spec.items()}
+    return wrapper.module, short, tuple(map(name, patterns))
+
+
 # ---- What is to be done
 
 
@@ -174,11 +210,25 @@ class _Target:
     keep: frozenset[str]  # its weights that stay float
 
 
+@dataclasses.dataclass
+class _Float:
+    """A float tensor of a model."""
+
+    kind: str  # of its module
+    count: int
+    matrix: bool
+    module: int  # id
+
+
 class _Plan:
-    """Which modules of a model become what."""
+    """Convert the modules of a model."""
 
     def __init__(
-        self, root: nn.Module, spec: dict[Any, bool] | None, keep_float: tuple[str, ...], first_layer: bool
+        self,
+        root: nn.Module,
+        spec: dict[Any, bool] | None,
+        keep_float: tuple[str, ...],
+        first_layer: FloatOrInt8 | None,
     ) -> None:
         self.root = root
         self.first_layer = first_layer
@@ -186,6 +236,10 @@ class _Plan:
         self.why: dict[str, str] = {}  # of what stays float
         self.problems: dict[str, list[str]] = {}
         self.converted = 0
+        self.all_asked = spec is None
+        self._kept_modules: set[int] = set()  # by id: what stays float as the user says,
+        self._told: set[int] = set()  # for another reason that is known,
+        self._done: set[int] = set()  # and what does not
         names: dict[nn.Module, list[str]] = {}
         for name, module in root.named_modules(remove_duplicate=False):
             names.setdefault(module, []).append(name)
@@ -193,7 +247,9 @@ class _Plan:
         inside: set[nn.Module] = set()  # of a module that converts them itself, or needs them as they are
         for module, of_module in names.items():
             kind = find_kind(module)
-            keep = self._kept(module, of_module, keep_float, unused)
+            keep = self._kept(module, kind, of_module, keep_float, unused)
+            if "" in keep:
+                self._kept_modules.update(map(id, module.modules()))
             asked = _asked(root, module, of_module, spec, unused)
             if kind is None or module in inside:
                 continue
@@ -211,42 +267,62 @@ class _Plan:
                 self.targets.append(_Target(of_module[0], module, kind, frozenset(keep)))
         if unused:
             raise ValueError(f"no module is called {', '.join(map(repr, sorted(unused)))}")
-        self._shared = _Shared(self.targets)
+        self._floats = list(_float_tensors(root))
+        self._shared = _Shared(self.targets, first_layer)
 
     def _kept(
-        self, module: nn.Module, names: list[str], keep_float: tuple[str, ...], unused: set[str]
+        self, module: nn.Module, kind: Kind | None, names: list[str], keep_float: tuple[str, ...], unused: set[str]
     ) -> dict[str, str]:
         """The weights that stay float, by their pattern; "" stands for the module."""
         result = {}
+        weights = kind.weights(module) if kind is not None and isinstance(module, _WEIGHT_BY_WEIGHT) else ()
         for pattern in keep_float:
             for name in names:
                 if any(_matches(part, pattern) for part in _with_parents(name)):
                     unused.discard(pattern)
                     result[""] = pattern
-                for weight in names_of_weights(module):
+                for weight in weights:
                     if _matches(f"{name}.{weight}" if name else weight, pattern):
                         unused.discard(pattern)
                         result.setdefault(weight, pattern)
         return result
 
     def _set_why(self, names: list[str], why: str, module: nn.Module) -> None:
+        self._told.update(map(id, module.modules()))
         prefix = f"{names[0]}." if names[0] else ""
         for name, _ in module.named_modules():
             self.why[prefix + name if name else names[0]] = why
 
     def _convert(self, target: _Target) -> QuantizedModule | None:
-        """None where a weight is not finite."""
+        """Convert a module; None if that failed: a weight is not finite, or not what its module says."""
         module = target.module
         try:
-            new = self._shared.convert(target, self.first_layer)
-        except NonFiniteError:
-            reason = "its weight holds a NaN or an infinity"
+            new = self._shared.convert(target)
+        except (ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+            finite = not isinstance(error, NonFiniteError)
+            reason = f"{type(error).__name__}: {error}" if finite else "its weight holds a NaN or an infinity"
             self.problems.setdefault(reason, []).append(target.name or type(module).__name__)
             self._set_why([target.name], reason, module)
             return None
-        copy_hooks(module, new)
         self.converted += 1
+        self._done.update(map(id, module.modules()))
         return new
+
+    def float_weights(self, strict: bool = False) -> str:
+        """Say what stays float without anybody asking for it, if it is over 5 % of the weights; else "".
+
+        ``strict``: before anything is converted, and only what nothing else is said of.
+        """
+        done = {id(m) for target in self.targets for m in target.module.modules()} if strict else self._done
+        left = self._kept_modules | done | (self._told if strict else set())
+        total = sum(weight.count for weight in self._floats)
+        kinds: dict[str, int] = {}
+        for weight in self._floats:
+            if weight.matrix and weight.module not in left:
+                kinds[weight.kind] = kinds.get(weight.kind, 0) + weight.count
+        if not self.all_asked or sum(kinds.values()) <= MOST_FLOAT * total:
+            return ""
+        return shares(kinds, total)
 
     def rehearse(self) -> None:
         """Finds the weights that are not finite before any module is replaced."""
@@ -265,6 +341,7 @@ class _Plan:
             new = self._convert(target)
             places = parents.pop(target.module, [])
             if new is not None:
+                take_hooks(target.module, new, inplace=True)
                 if target.module is self.root:
                     result = new
                 for parent, name in places:
@@ -276,14 +353,31 @@ class _Plan:
         memo: dict[int, Any] = {}
         for target in self.targets:
             if (new := self._convert(target)) is not None:
+                take_hooks(target.module, new, inplace=False)
                 memo[id(target.module)] = new
-        return self._explain(copy.deepcopy(self.root, memo))
+        try:
+            return self._explain(copy_model(self.root, memo))
+        except Exception as error:  # of any part of a user's module
+            raise Error(f"the model cannot be copied ({error}); inplace=True converts it without a copy") from error
 
     def _explain(self, result: nn.Module) -> nn.Module:
         for name, module in result.named_modules():
             if name in self.why:
                 setattr(module, _WHY, self.why[name])
         return result
+
+
+def _float_tensors(root: nn.Module) -> Iterator[_Float]:
+    """Yield the parameters of a model, each once."""
+    seen: set[int] = set()
+    for module in root.modules():
+        plain = find_kind(module) is not None or set(module._parameters) <= {"weight", "bias"}
+        for name, weight in module._parameters.items():
+            if weight is None or id(weight) in seen or is_lazy(weight) or not weight.is_floating_point():
+                continue
+            seen.add(id(weight))
+            kind = type(module).__name__ if plain else f"{type(module).__name__}.{name}"
+            yield _Float(kind, weight.numel(), weight.dim() > 1, id(module))
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -298,7 +392,7 @@ def _with_parents(name: str) -> list[str]:
 def _asked(
     root: nn.Module, module: nn.Module, names: list[str], spec: dict[Any, bool] | None, unused: set[str]
 ) -> bool:
-    """What is said of the module itself or of the nearest module around it; of a name before that of a type."""
+    """Return what was asked of the module or the nearest one around it; its name comes before its type."""
     if spec is None:
         return True
     for name in names:
@@ -316,55 +410,77 @@ def _asked(
 # ---- Weights that several modules have
 
 
+_WEIGHT_BY_WEIGHT = (nn.RNNBase, nn.RNNCellBase)  # keep_float may name their weights
+
+
 class _Shared:
     """Converts modules; those with one weight get one packed weight."""
 
-    def __init__(self, targets: Iterable[_Target]) -> None:
-        users: dict[tuple[int, ...], list[nn.Module]] = {}
+    def __init__(self, targets: Iterable[_Target], first_layer: FloatOrInt8 | None) -> None:
+        self.first_layer = first_layer
+        users: dict[tuple[int, ...], list[_Target]] = {}
         for target in targets:
-            users.setdefault(_source(target.module), []).append(target.module)
-        self._linear = {key for key, of in users.items() if any(isinstance(m, nn.Linear) for m in of)}
-        self._several = {key for key, of in users.items() if len(of) > 1}
+            users.setdefault(_ids(_source(target)), []).append(target)
+        self.linear = {key for key, of in users.items() if any(isinstance(t.module, nn.Linear) for t in of)}
+        self.several = {key for key, of in users.items() if len(of) > 1}
         # Sources stay alive as long as their addresses are keys.
-        self._alive = [_tensors(of[0]) for key, of in users.items() if key in self._several]
-        self._made: dict[tuple[int, ...], tuple[Tensor, ...]] = {}
+        self._alive = [_source(of[0]) for key, of in users.items() if key in self.several]
+        self._made: dict[Any, dict[str, Tensor]] = {}
         self._modules: dict[tuple[int, ...], QuantizedModule] = {}
 
-    def convert(self, target: _Target, first_layer: bool) -> QuantizedModule:
-        module = target.module
-        _compute_weights(module)
-        if isinstance(module, nn.Linear):
-            return Linear.from_float(module, self._packed(module))
-        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
-            new: Any = Embedding if isinstance(module, nn.Embedding) else EmbeddingBag
-            if _source(module) in self._linear:
-                return new.from_float(module, packed=self._packed(module))
-            rows, scale = self._once(module, quantize_rows)
-            return new.from_float(module, rows=rows, row_scale=scale)
-        new = target.kind.convert(module, target.keep, first_layer)
-        if (key := _source(module)) in self._several:
+    def convert(self, target: _Target) -> QuantizedModule:
+        key = _ids(_source(target))
+        with _computed_weights(target.module):
+            new = target.kind.convert(target.module, _Packing(self, target, key))
+        if key in self.several and not target.kind.tied:
             _share(self._modules.setdefault(key, new), new)
         return new
 
-    def _packed(self, module: nn.Module) -> Tensor:
-        (packed,) = self._once(module, lambda w: (pack(w),))
-        return packed
-
-    def _once(self, module: nn.Module, make: Callable[[Tensor], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        key, weight = _source(module), module.weight
-        assert isinstance(weight, Tensor)
-        if key not in self._several:
-            return make(weight)
-        new = make(weight) if key not in self._made or parametrize.is_parametrized(module) else None
-        if new is None:
+    def once(self, target: _Target, key: Any, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Quantize a weight that several modules have once."""
+        if key[0] not in self.several:
+            return make()
+        computed = target.module._parameters.get("weight") is None
+        if key in self._made and not computed:
             return self._made[key]
+        new = make()
         known = self._made.setdefault(key, new)
-        same = all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(known, new, strict=True))
-        return known if same else new  # one source through two parametrizations
+        # One source may give other weights by other parametrizations or masks.
+        same = all(known[name].shape == new[name].shape and torch.equal(known[name], new[name]) for name in new)
+        return known if same else new
+
+
+@dataclasses.dataclass(frozen=True)
+class _Packing:
+    """Quantizes the weights of one module."""
+
+    shared: _Shared
+    target: _Target
+    source: tuple[int, ...]
+
+    @property
+    def keep(self) -> frozenset[str]:
+        return self.target.keep
+
+    @property
+    def first_layer(self) -> str | None:
+        return self.shared.first_layer
+
+    def linear(self, weight: Tensor) -> Tensor:
+        key = self.source, tuple(weight.shape), weight.stride()
+        return self.shared.once(self.target, key, lambda: {"packed": pack(weight)})["packed"]
+
+    def table(self, weight: Tensor) -> dict[str, Tensor]:
+        if self.source in self.shared.linear:
+            return {"packed": self.linear(weight)}
+        names = ("rows", "row_scale")
+        return self.shared.once(
+            self.target, (self.source,), lambda: dict(zip(names, quantize_rows(weight), strict=True))
+        )
 
 
 def _share(known: nn.Module, new: nn.Module) -> None:
-    """Of two modules with one source: buffers that came out the same become one."""
+    """Share buffers that are equal in two modules with one source."""
     for a, b in zip(known.modules(), new.modules(), strict=True):
         for name in getattr(b, "packed_names", ()):
             one, two = a._buffers.get(name), b._buffers.get(name)
@@ -372,24 +488,34 @@ def _share(known: nn.Module, new: nn.Module) -> None:
                 b._buffers[name] = one
 
 
-def _tensors(module: nn.Module) -> tuple[Tensor, ...]:
-    """What its weights are, or are computed from."""
-    if isinstance(module, (nn.Linear, nn.Embedding, nn.EmbeddingBag)):
-        if not parametrize.is_parametrized(module, "weight"):
-            return (module.weight,)
-        module = module.parametrizations.weight  # type: ignore[union-attr,assignment]
-    return tuple(p for p in module.parameters() if p.dim() != 1)
+def _source(target: _Target) -> tuple[Any, ...]:
+    """Return what a module's weights are, or are computed from."""
+    module: nn.Module = target.module
+    if target.kind.tied:
+        weight = module._parameters.get("weight")
+        if weight is not None:
+            return (weight,)
+        if parametrize.is_parametrized(module, "weight"):
+            module = module.parametrizations.weight  # type: ignore[union-attr,assignment]
+    return tuple(p for p in module.parameters() if p.dim() != 1) or (target.module,)
 
 
-def _source(module: nn.Module) -> tuple[int, ...]:
-    return tuple(map(id, _tensors(module)))
+def _ids(values: Iterable[Any]) -> tuple[int, ...]:
+    return tuple(map(id, values))
 
 
-def _compute_weights(module: nn.Module) -> None:
-    """Of the old weight_norm and spectral_norm, which do so before each forward."""
-    for hook in module._forward_pre_hooks.values():
-        if is_norm(hook):
+@contextlib.contextmanager
+def _computed_weights(module: nn.Module) -> Iterator[None]:
+    """Have weights that hooks compute before each forward computed, and leave the module as it was behind."""
+    hooks = [hook for hook in module._forward_pre_hooks.values() if computes_weight(hook)]
+    before = {name: list(value) if isinstance(value, list) else value for name, value in vars(module).items()}
+    try:
+        for hook in hooks:
             hook(module, ())
+        yield
+    finally:
+        if hooks:
+            vars(module).update(before)
 
 
 # ---- The layers of nn.Transformer

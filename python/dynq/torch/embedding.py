@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import Error
-from ._module import SCALE, Entry, QuantizedModule, replace
+from ._live import Live
+from ._module import SCALE, Entry, QuantizedModule, refuse_proxy, replace
 from ._packed import pack_integers, panels, quantize_rows, scales, unpack
 
-__all__ = ["Embedding", "EmbeddingBag"]
+__all__ = ["Embedding", "EmbeddingBag", "ScaledEmbedding"]
 
 
 class _Table(QuantizedModule):
@@ -25,6 +27,7 @@ class _Table(QuantizedModule):
     rows: Tensor | None
     row_scale: Tensor | None
     packed: Tensor | None
+    weight = Live("The table that it looks into, float32 (num_embeddings, embedding_dim): a new tensor at each call.")
 
     def _init_table(
         self,
@@ -43,14 +46,8 @@ class _Table(QuantizedModule):
         self.register_buffer("packed", packed, persistent=False)
         self.training = False
 
-    @property
-    def weight(self) -> Tensor:
-        """The table that it looks into, float32 (num_embeddings, embedding_dim): a new tensor at each call."""
-        rows, scale = self._integers()
-        return rows.float().mul_(scale[:, None])
-
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _Table:
-        """Of ``half()`` and its like, which change what comes out; scales stay float32."""
+        """Apply ``half()`` and its like, which change the dtype of the output; scales stay float32."""
         scale = self.row_scale
         super()._apply(fn, recurse)
         self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype
@@ -66,6 +63,7 @@ class _Table(QuantizedModule):
 
     def _look_up(self, index: Tensor) -> Tensor:
         """``float32(q) * scale`` of the rows, (..., D)."""
+        refuse_proxy(self, index)
         if self.training:
             raise Error(f"dynq.torch.{type(self).__name__} is in training mode; call eval() on the model")
         if index.device.type != "cpu":
@@ -126,12 +124,34 @@ class Embedding(_Table):
         n, d = module.num_embeddings, module.embedding_dim
         return cls(n, d, module.padding_idx, dtype=module.weight.dtype, **(table or _quantized(module.weight)))
 
-    def forward(self, index: Tensor) -> Tensor:
-        return self._look_up(index).to(self.dtype)
+    def forward(self, input: Tensor) -> Tensor:
+        return self._look_up(input).to(self.dtype)
 
     def extra_repr(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
         return f"{self.num_embeddings}, {self.embedding_dim}{padding}, int8"
+
+
+class ScaledEmbedding(Embedding):
+    """Rows of an int8 table times a number: the scaled word embeddings of transformers, and what is written alike."""
+
+    embed_scale: Any
+
+    @classmethod
+    def from_float(cls, module: Any, **table: Tensor) -> ScaledEmbedding:
+        """``table``: rows and row_scale, or packed, where the table is quantized already."""
+        made = super().from_float(module, **table)
+        assert isinstance(made, cls)
+        scale = module.embed_scale
+        if isinstance(scale, Tensor):
+            made.register_buffer("embed_scale", scale.detach().clone(), persistent=False)
+        else:
+            made.embed_scale = scale
+        return made
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        scale = self.embed_scale
+        return super().forward(input_ids) * (scale.to(self.dtype) if isinstance(scale, Tensor) else scale)
 
 
 class EmbeddingBag(_Table):
@@ -141,7 +161,7 @@ class EmbeddingBag(_Table):
         self,
         num_embeddings: int,
         embedding_dim: int,
-        mode: str = "mean",
+        mode: Literal["sum", "mean", "max"] = "mean",
         include_last_offset: bool = False,
         padding_idx: int | None = None,
         *,
@@ -159,10 +179,11 @@ class EmbeddingBag(_Table):
     @classmethod
     def from_float(cls, module: nn.EmbeddingBag, **table: Tensor) -> EmbeddingBag:
         """``table``: rows and row_scale, or packed, where the table is quantized already."""
+        mode: Any = module.mode
         return cls(
             module.num_embeddings,
             module.embedding_dim,
-            module.mode,
+            mode,
             module.include_last_offset,
             module.padding_idx,
             dtype=module.weight.dtype,
@@ -170,7 +191,7 @@ class EmbeddingBag(_Table):
         )
 
     def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
-        """As torch.nn.EmbeddingBag has it: bags are the rows of ``input`` (B, S), or begin at ``offsets`` (B,)."""
+        """Run like torch.nn.EmbeddingBag: bags are the rows of ``input`` (B, S), or begin at ``offsets`` (B,)."""
         flat = input.reshape(-1)
         rows = self._look_up(flat)
         places = torch.arange(flat.shape[0]).view(input.shape)

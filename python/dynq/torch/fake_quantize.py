@@ -6,20 +6,20 @@ nothing had been rounded (the straight-through estimator of Bengio et al., arXiv
 
 from __future__ import annotations
 
-import copy
 import fnmatch
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from .._arguments import SCHEMES, choice
-from ._module import FLOATS
+from ..core.arguments import GRANULARITIES, SCHEMES, Granularity, Scheme, choice
+from ._module import FLOATS, copy_model
 
 __all__ = ["FakeQuantize", "QatLinear", "finish_qat", "prepare_qat"]
 
-_GRANULARITIES = {"row": 0, "tensor": 1, "channel": 2}
+_Granularity = Literal["row", "tensor", "channel"]
+_GRANULARITIES: dict[_Granularity, int] = {"row": 0, "tensor": 1, "channel": 2}
 
 
 class FakeQuantize(nn.Module):
@@ -34,7 +34,7 @@ class FakeQuantize(nn.Module):
     or an infinity makes its whole range NaN. Works on any device.
     """
 
-    def __init__(self, scheme: str = "asymmetric", granularity: str = "row") -> None:
+    def __init__(self, scheme: Scheme = "asymmetric", granularity: _Granularity = "row") -> None:
         super().__init__()
         choice("scheme", scheme, SCHEMES)
         choice("granularity", granularity, _GRANULARITIES)
@@ -106,8 +106,8 @@ def prepare_qat(
     module: nn.Module,
     *,
     keep_float: str | Iterable[str] = (),
-    scheme: str = "asymmetric",
-    granularity: str = "row",
+    scheme: Scheme = "asymmetric",
+    granularity: Granularity = "row",
     inplace: bool = False,
 ) -> nn.Module:
     """The model with fake quantization on the inputs and weights of its linear layers, to be trained.
@@ -128,9 +128,9 @@ def prepare_qat(
             prepare, or one is a subclass of nn.Linear.
     """
     choice("scheme", scheme, SCHEMES)
-    choice("granularity", granularity, {"row": 0, "tensor": 1})
+    choice("granularity", granularity, GRANULARITIES)
     _check_module(module)
-    result = module if inplace else copy.deepcopy(module)
+    result = module if inplace else copy_model(module)
     layers = _layers(result, keep_float)
     if not layers:
         raise ValueError("module has no nn.Linear to prepare; expected at least one that keep_float does not name")
@@ -157,7 +157,7 @@ def finish_qat(module: nn.Module, *, inplace: bool = False) -> nn.Module:
     _check_module(module)
     if not _is_prepared(module):
         raise ValueError("module has no layer that prepare_qat has prepared")
-    result = module if inplace else copy.deepcopy(module)
+    result = module if inplace else copy_model(module)
     for part in result.modules():
         if isinstance(part, nn.TransformerEncoderLayer) and hasattr(part, "_dynq_activation"):
             part.activation_relu_or_gelu = part._dynq_activation  # type: ignore[assignment]

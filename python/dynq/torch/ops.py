@@ -1,10 +1,10 @@
 """The operators ``torch.ops.dynq.*``: what the modules call, and what torch.compile and torch.export keep in a graph.
 
-    linear(x, packed, bias, n, first=0, count=-1) -> y
-    lstm(x, h, c, lengths, image, directions) -> y, h, c
-    gru(x, h, lengths, image, directions) -> y, h
-    rnn(x, h, lengths, image, directions) -> y, h
-    conv(x, image, channels, kernel, stride, pads, dilation) -> y
+    - linear(x, packed, bias, n, first=0, count=-1) -> y
+    - lstm(x, h, c, lengths, image, directions) -> y, h, c
+    - gru(x, h, lengths, image, directions) -> y, h
+    - rnn(x, h, lengths, image, directions) -> y, h
+    - conv(x, image, channels, kernel, stride, pads, dilation) -> y
 
 All take float32 on the CPU and run without a copy between torch and dynq on PyTorch's threads; none has a gradient.
 ``packed`` and ``image`` are tensors of bytes that the modules make: a packed weight, a small model.
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._call import NONFINITE, OK, check, lib
+from ..core.call import NONFINITE, OK, check, lib
 from ._model import run_model
 from ._packed import handle
 from ._threads import use_openmp
@@ -80,6 +80,7 @@ def _linear_fake(x: Tensor, packed: Tensor, bias: Tensor | None, n: int, first: 
 
 
 def _recurrent(*inputs: Tensor | None, image: Tensor) -> tuple[Tensor, ...]:
+    """Run a model of network_graph: the steps of each sequence come before the states."""
     return tuple(run_model(image, [x.contiguous() for x in inputs if x is not None]))
 
 
@@ -88,18 +89,18 @@ def lstm(x: Tensor, h: Tensor, c: Tensor, lengths: Tensor | None, image: Tensor,
 
     Args:
         x: float32.
-        h, c: (layers * directions, B, H).
+        h, c: (layers * directions, B, H); h has P columns if the states are projected to so many.
         lengths: int32 (B,), of an image that takes it.
 
     Returns:
-        y, as ``x`` with ``directions * H`` at its end; the last h and c.
+        y, as ``x`` with ``directions`` times the columns of h at its end; the last h and c.
     """
-    return _recurrent(x, h, c, lengths, image=image)
+    return _recurrent(x, lengths, h, c, image=image)
 
 
 def gru(x: Tensor, h: Tensor, lengths: Tensor | None, image: Tensor, directions: int) -> tuple[Tensor, ...]:
-    """As ``lstm``, without c."""
-    return _recurrent(x, h, lengths, image=image)
+    """Run the layers of a GRU or an RNN, like ``lstm`` without c."""
+    return _recurrent(x, lengths, h, image=image)
 
 
 rnn = gru
@@ -147,6 +148,31 @@ def _conv_fake(
     return x.new_empty((x.shape[0], channels, *sizes))
 
 
+def _one_by_one(operator: Any) -> Any:
+    """Give the rule of torch.vmap: each element by itself, so that its bits are those that it has alone."""
+
+    def rule(info: Any, dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, Any]:
+        dims = (*dims, *[None] * (len(arguments) - len(dims)))
+        pairs = [(a, d if isinstance(d, int) else None) for a, d in zip(arguments, dims, strict=True)]
+        results = [operator(*(a if d is None else a.select(d, i) for a, d in pairs)) for i in range(info.batch_size)]
+        if isinstance(results[0], Tensor):
+            return torch.stack(results), 0
+        return tuple(map(torch.stack, zip(*results, strict=True))), (0,) * len(results[0])
+
+    return rule
+
+
+def _rows_together(operator: Any) -> Any:
+    """Give the rule of torch.vmap for linear: rows are quantized each by itself anyway."""
+
+    def rule(info: Any, dims: tuple[int | None, ...], x: Tensor, packed: Tensor, bias: Any, *rest: Any) -> Any:
+        if dims[0] is None or any(d is not None for d in dims[1:]):
+            return _one_by_one(operator)(info, dims, x, packed, bias, *rest)
+        return operator(x.movedim(dims[0], 0), packed, bias, *rest), 0
+
+    return rule
+
+
 def _below_autograd(operator: Any) -> Any:
     """Without a gradient, and so without the warning that one is missing."""
 
@@ -165,6 +191,9 @@ def _define(schema: str, function: Any, fake: Any) -> None:
     operator = getattr(getattr(torch.ops.dynq, packet), overload or "default")
     _library.impl(name, _below_autograd(operator), "Autograd")
     torch.library.register_fake(f"dynq::{name}", fake, lib=_library)
+    if not overload:
+        rule = _rows_together(operator) if name == "linear" else _one_by_one(operator)
+        torch.library.register_vmap(f"dynq::{name}", rule, lib=_library)
 
 
 _LINEAR = "Tensor x, Tensor packed, Tensor? bias, int n, int first=0, int count=-1"

@@ -11,16 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from ..ir.deferred import QuantizedRows, Rows
+from ..passes.recurrent import PROJECTION
+from ..quantization.options import FloatOrInt8
+from ..recurrent.network import network_graph
 from ..report import Row
 from . import ops
-from ._model import constants, make_image
+from ._model import image_graph, make_image
 from ._module import SCALE, Entry, QuantizedModule, checked, is_eager, replace
 from ._packed import quantize_rows
-from ._recurrent_graph import Layout, Parts, recurrent_graph, weights_of
+from ._recurrent_graph import Layout, recurrent_graph, weights_of
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
-
-_SMALL = 8  # a projection of inputs with under one part in so many of the weights stays float
 
 
 class _Recurrent(QuantizedModule):
@@ -29,45 +31,65 @@ class _Recurrent(QuantizedModule):
     packed_names = ("image",)
     image: Tensor
 
-    def __init__(self, layout: Layout, parts: Mapping[str, Parts], biases: Mapping[str, Tensor], why: str) -> None:
+    def __init__(self, layout: Layout, weights: Mapping[str, Rows], biases: Mapping[str, Tensor], why: str) -> None:
         super().__init__()
         self.layout = layout
         self.input_size, self.hidden_size = layout.input, layout.hidden
         self.bias = bool(biases)
-        self.float_names = tuple(name for name, part in parts.items() if part[1] is None)
+        self.float_names = tuple(name for name, rows in weights.items() if isinstance(rows, np.ndarray))
         self.why = why
         for name, bias in biases.items():
             self.register_buffer(name, bias.detach().float().clone(), persistent=False)
         self.register_buffer("image", None, persistent=False)
-        self._with_lengths: Tensor | None = (
-            None  # the same model for sequences of several lengths, once it was asked for
-        )
-        self._make_image(parts)
+        self._with_lengths: Tensor | None = None  # an image for sequences of several lengths, once asked for
+        self._make_image(weights)
         self.training = False
 
-    def _make_image(self, parts: Mapping[str, Parts]) -> None:
-        replace(self, "image", self._image(parts, lengths=False))
+    @classmethod
+    def from_float(cls, module: Any, keep: frozenset[str] = frozenset(), first_layer: FloatOrInt8 | None = None) -> Any:
+        """Convert a module of torch.nn.
+
+        Args:
+            keep: names of weights that stay float.
+            first_layer: "int8" or "float", what the projection of the inputs becomes. None: what was measured.
+        """
+        several = isinstance(module, nn.RNNBase)
+        layout = Layout(
+            cls.__name__.removesuffix("Cell"),
+            module.input_size,
+            module.hidden_size,
+            module.num_layers if several else 1,
+            2 if several and module.bidirectional else 1,
+            several and module.batch_first,
+            "Relu" if getattr(module, "nonlinearity", "tanh") == "relu" else None,
+            single=not several,
+            projection=module.proj_size if several else 0,
+        )
+        return cls(layout, *_weights(module, layout, keep, first_layer))
+
+    def _make_image(self, weights: Mapping[str, Rows]) -> None:
+        replace(self, "image", self._image(weights, lengths=False))
         self._with_lengths = None
 
-    def _image(self, parts: Mapping[str, Parts], lengths: bool) -> Tensor:
-        biases = {name: getattr(self, name).float().numpy() for name in self._bias_names()}
-        return make_image(*recurrent_graph(self.layout, parts, biases, lengths))
+    def _image(self, weights: Mapping[str, Rows], lengths: bool) -> Tensor:
+        biases = {name: bias.float().numpy() for name, bias in self._biases().items()}
+        return make_image(recurrent_graph(self.layout, {**weights, **biases}, lengths))
+
+    def _biases(self) -> dict[str, Tensor]:
+        return {name: bias for name in self._bias_names() if (bias := self._buffers[name]) is not None}
 
     def _bias_names(self) -> list[str]:
-        kinds = ("bias_ih", "bias_hh") if self.bias else ()
-        return [
-            name for layer in range(self.layout.layers) for kind in kinds for name in self.layout.names(kind, layer)
-        ]
+        return self.layout.biases() if self.bias else []
 
-    def _parts(self) -> dict[str, Parts]:
-        return weights_of(self.layout, constants(self.image))
+    def _weights(self) -> dict[str, Rows]:
+        return weights_of(self.layout, image_graph(self.image))
 
     def _call(self, x: Tensor, states: list[Tensor], lengths: Tensor | None) -> list[Tensor]:
         """y and the last states of (T, B, I), or (B, T, I) where batch_first."""
         image = self.image
         if lengths is not None:
             if self._with_lengths is None:
-                self._with_lengths = self._image(self._parts(), lengths=True)
+                self._with_lengths = self._image(self._weights(), lengths=True)
             image = self._with_lengths
         count = self.layout.directions
         operator = getattr(ops if is_eager(x) else torch.ops.dynq, self.layout.cell.lower())
@@ -75,7 +97,7 @@ class _Recurrent(QuantizedModule):
 
     def row(self, name: str) -> Row:
         before = sum(4 * math.prod(shape) for shape in self.layout.weights().values())
-        return Row(name, f"int8 {type(self).__name__}", self.why, before, self.image.numel())
+        return Row(name, type(self).__name__, self.why, before, self.image.numel())
 
     def entries(self) -> dict[str, Entry]:
         result = {n: Entry(shape, n not in self.float_names) for n, shape in self.layout.weights().items()}
@@ -84,61 +106,46 @@ class _Recurrent(QuantizedModule):
 
     def get_tensors(self) -> dict[str, Tensor]:
         result = {}
-        for name, (array, scale) in self._parts().items():
-            result[name] = torch.from_numpy(np.array(array))
-            if scale is not None:
-                result[name + SCALE] = torch.from_numpy(np.array(scale))
-        result.update({name: getattr(self, name) for name in self._bias_names()})
+        for name, rows in self._weights().items():
+            int8 = rows if isinstance(rows, QuantizedRows) else None
+            parts = {name: int8.integers, name + SCALE: int8.scale} if int8 else {name: rows}
+            result.update({key: torch.from_numpy(np.array(part)) for key, part in parts.items()})
+        result.update(self._biases())
         return result
 
     def set_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        parts: dict[str, Parts] = {}
+        weights: dict[str, Rows] = {}
         for name in self.layout.weights():
             weight = tensors[name].detach()
             if name in self.float_names:
-                parts[name] = weight.float().numpy(), None
+                weights[name] = weight.float().numpy()
             elif name + SCALE in tensors:
-                parts[name] = weight.numpy(), tensors[name + SCALE].detach().float().numpy()
+                weights[name] = QuantizedRows(weight.numpy(), tensors[name + SCALE].detach().float().numpy())
             else:
-                parts[name] = _quantized(weight)
+                weights[name] = _quantized(weight)
         for name in self._bias_names():
             replace(self, name, tensors[name].detach().float())
-        self._make_image(parts)
+        self._make_image(weights)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_with_lengths": None}
 
     def __getattr__(self, name: str) -> Any:
-        """Weights by torch's names, as float32: new tensors at each call."""
-        if name.startswith("weight_") and name in self.layout.weights():
-            array, scale = self._parts()[name]
-            return torch.from_numpy(array * np.float32(1) if scale is None else array * scale[:, None])
+        """Give weights and biases by torch's names, as float32; what is written to them goes into the module."""
+        if name.startswith(("weight_", "bias_")) and name in self.entries():
+            return self.read(name)
         return super().__getattr__(name)
 
 
 class _Layers(_Recurrent):
-    """Of torch.nn.RNNBase."""
+    """The base of the modules in place of torch.nn.RNNBase's."""
 
     def __init__(self, layout: Layout, *arguments: Any) -> None:
         super().__init__(layout, *arguments)
         self.num_layers = layout.layers
         self.bidirectional = layout.directions == 2
         self.batch_first = layout.batch_first
-        self.proj_size = 0
-
-    @classmethod
-    def from_float(cls, module: nn.RNNBase, keep: frozenset[str] = frozenset(), first_layer: bool = False) -> Any:
-        """``keep``: weights that stay float, by name. ``first_layer``: the projection is int8 even where small."""
-        layout = Layout(
-            module.mode.partition("_")[0],
-            module.input_size,
-            module.hidden_size,
-            module.num_layers,
-            2 if module.bidirectional else 1,
-            module.batch_first,
-            "Relu" if module.mode == "RNN_RELU" else None,
-        )
-        return cls(layout, *_weights(module, layout, keep, first_layer))
+        self.proj_size = layout.projection
 
     def flatten_parameters(self) -> None:
         """For torch.nn's sake: does nothing."""
@@ -157,10 +164,7 @@ class _Layers(_Recurrent):
         axis = 0 if self.batch_first else 1
         if not batched:
             floats = floats.unsqueeze(axis)
-        ready = [
-            self._state(state, floats.shape[axis], batched, what) for state, what in zip(states, "hc", strict=False)
-        ]
-        y, *last = self._call(floats, ready, None)
+        y, *last = self._call(floats, self._states(states, floats.shape[axis], batched), None)
         if not batched:
             y, last = y.squeeze(axis), [state.squeeze(1) for state in last]
         return y.to(x.dtype), [state.to(x.dtype) for state in last]
@@ -169,26 +173,28 @@ class _Layers(_Recurrent):
         """Sequences of several lengths, in the order that the user gave them."""
         padded, lengths = pad_packed_sequence(x, self.batch_first)
         floats = checked(self, padded)
-        ready = [self._state(state, len(lengths), True, what) for state, what in zip(states, "hc", strict=False)]
-        y, *last = self._call(floats, ready, lengths.to(torch.int32))
+        y, *last = self._call(floats, self._states(states, len(lengths), True), lengths.to(torch.int32))
         packed = pack_padded_sequence(
             y.to(padded.dtype), lengths, self.batch_first, enforce_sorted=x.sorted_indices is None
         )
         return packed, [state.to(padded.dtype) for state in last]
 
-    def _state(self, state: Tensor | None, batch: int, batched: bool, what: str) -> Tensor:
-        shape = (self.layout.layers * self.layout.directions, batch, self.hidden_size)
-        if state is None:
-            return torch.zeros(shape, dtype=torch.float32)
-        state = checked(self, state, f"{what}_0")
-        if not batched and state.dim() == 2:
-            state = state.unsqueeze(1)
-        if tuple(state.shape) != shape:
-            raise ValueError(f"{what}_0 has shape {tuple(state.shape)}; expected {shape}")
-        return state.contiguous()
+    def _states(self, states: list[Tensor | None], batch: int, batched: bool) -> list[Tensor]:
+        """Return (layers * directions, B, ...), zeros for each that is None."""
+        ready = []
+        for state, size, what in zip(states, (self.layout.state, self.layout.hidden), "hc", strict=False):
+            shape = (self.layout.layers * self.layout.directions, batch, size)
+            given = torch.zeros(shape, dtype=torch.float32) if state is None else checked(self, state, f"{what}_0")
+            if not batched and given.dim() == 2:
+                given = given.unsqueeze(1)
+            if tuple(given.shape) != shape:
+                raise ValueError(f"{what}_0 has shape {tuple(given.shape)}; expected {shape}")
+            ready.append(given)
+        return ready
 
     def extra_repr(self) -> str:
         parts = [f"{self.input_size}, {self.hidden_size}"]
+        parts += [f"proj_size={self.proj_size}"] if self.proj_size else []
         parts += [f"num_layers={self.num_layers}"] if self.num_layers > 1 else []
         parts += [f"{name}=True" for name in ("batch_first", "bidirectional") if getattr(self, name)]
         return ", ".join([*parts, "int8"])
@@ -223,15 +229,7 @@ class RNN(_Stateful):
 
 
 class _Cell(_Recurrent):
-    """Of torch.nn.RNNCellBase: a model of one step."""
-
-    @classmethod
-    def from_float(cls, module: nn.RNNCellBase, keep: frozenset[str] = frozenset(), first_layer: bool = False) -> Any:
-        """``keep``: weights that stay float, by name. ``first_layer``: the projection is int8 even where small."""
-        activation = "Relu" if getattr(module, "nonlinearity", "tanh") == "relu" else None
-        kind = cls.__name__.removesuffix("Cell")
-        layout = Layout(kind, module.input_size, module.hidden_size, 1, 1, False, activation, single=True)
-        return cls(layout, *_weights(module, layout, keep, first_layer))
+    """The base of the modules in place of torch.nn.RNNCellBase's: a model of one step."""
 
     def _run(self, x: Tensor, states: list[Tensor | None]) -> list[Tensor]:
         floats = checked(self, x)
@@ -239,19 +237,16 @@ class _Cell(_Recurrent):
             raise ValueError(
                 f"the input has shape {tuple(x.shape)}; expected (batch, {self.input_size}) or ({self.input_size},)"
             )
-        batched = x.dim() == 2
-        shape = (x.shape[0] if batched else 1, self.hidden_size)
+        rows = x.shape[0] if x.dim() == 2 else 1
+        shape = (*x.shape[:-1], self.hidden_size)
         ready = []
         for state, what in zip(states, ("hx", "cx"), strict=False):
-            if state is None:
-                ready.append(torch.zeros((1, *shape), dtype=torch.float32))
-                continue
-            state = checked(self, state, what)
-            if tuple(state.shape) != shape[0 if batched else 1 :]:
-                raise ValueError(f"{what} has shape {tuple(state.shape)}; expected {shape[0 if batched else 1 :]}")
-            ready.append(state.reshape(1, *shape))
-        _, *last = self._call(floats.reshape(1, shape[0], -1), ready, None)
-        return [(state[0] if batched else state[0, 0]).to(x.dtype) for state in last]
+            given = torch.zeros(shape, dtype=torch.float32) if state is None else checked(self, state, what)
+            if tuple(given.shape) != shape:
+                raise ValueError(f"{what} has shape {tuple(given.shape)}; expected {shape}")
+            ready.append(given.reshape(1, rows, self.hidden_size))
+        _, *last = self._call(floats.reshape(1, rows, self.input_size), ready, None)
+        return [state.reshape(shape).to(x.dtype) for state in last]
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}, int8"
@@ -279,36 +274,53 @@ class RNNCell(_StatefulCell):
 
 
 def _weights(
-    module: nn.Module, layout: Layout, keep: frozenset[str], first_layer: bool
-) -> tuple[dict[str, Parts], dict[str, Tensor], str]:
-    """Weights, biases, and what the report says of them."""
+    module: nn.Module, layout: Layout, keep: frozenset[str], first_layer: FloatOrInt8 | None
+) -> tuple[dict[str, Rows], dict[str, Tensor], str]:
+    """Return weights, biases, and what the report says of them."""
     shapes, why = layout.weights(), "its weights are constant"
     first = layout.names("weight_ih", 0)
-    total = sum(math.prod(shape) for shape in shapes.values())
-    floats = {
-        name
-        for layer in range(layout.layers)
-        for kind in ("weight_ih", "weight_hh")
-        for name in layout.names(kind, layer)
-        if keep.intersection(layout.names(kind, layer))
-    }
+    floats: set[str] = set()
+    for layer in range(layout.layers):
+        for kinds in (("weight_ih",), ("weight_hh", "weight_hr")):  # each int8 or float as a whole
+            names = {name for kind in kinds for name in layout.names(kind, layer)}
+            floats |= names.intersection(shapes) if keep.intersection(names) else set()
     if floats:
         why += f"; keep_float has {', '.join(sorted(floats))}"
-    if not first_layer and not floats.issuperset(first) and _SMALL * sum(math.prod(shapes[n]) for n in first) < total:
+    if first_layer == "float":
         floats |= set(first)
-        why += f"; {', '.join(first)} stays float: it reads the input and has under an eighth of the weights"
-    parts: dict[str, Parts] = {}
+        why += f"; first_layer='float': {', '.join(first)}"
+    if measured := _measured(module, layout) - floats - (set(first) if first_layer == "int8" else set()):
+        floats |= measured
+        why += f"; {', '.join(sorted(measured))}: as int8 they would cost too much accuracy, by runs on made-up inputs"
+    weights: dict[str, Rows] = {}
     for name in shapes:
         weight = getattr(module, name).detach()
-        parts[name] = (weight.float().numpy(), None) if name in floats else _quantized(weight)
-    biases = {}
-    if getattr(module, "bias", True):
-        kinds = ("bias_ih", "bias_hh")
-        names = [name for layer in range(layout.layers) for kind in kinds for name in layout.names(kind, layer)]
-        biases = {name: getattr(module, name) for name in names}
-    return parts, biases, why
+        weights[name] = weight.float().numpy() if name in floats else _quantized(weight)
+    biases = {name: getattr(module, name) for name in layout.biases()} if getattr(module, "bias", True) else {}
+    return weights, biases, why
 
 
-def _quantized(weight: Tensor) -> Parts:
+def _measured(module: nn.Module, layout: Layout) -> set[str]:
+    """Return the weights that stay float, by what Graph.build chooses for the module alone."""
+    names = [*layout.weights(), *(layout.biases() if getattr(module, "bias", True) else [])]
+    found = {name: getattr(module, name).detach().float().numpy() for name in names}
+    layers = [layout.layer(found, i) for i in range(layout.layers)]
+    options: dict[str, Any] = {"batch_first": layout.batch_first, "activations": layout.activation}
+    report = network_graph(layout.cell, layers, lengths=False, **options).build().report()
+    finer = {row.node for row in report.rows if row.choice is not None and row.choice.form != "int8"}
+    weights = {
+        *(name for i in range(layout.layers) if f"l{i}{PROJECTION}" in finer for name in layout.names("weight_ih", i)),
+        *(
+            name
+            for i in range(layout.layers)
+            if f"l{i}" in finer
+            for kind in ("weight_hh", "weight_hr")
+            for name in layout.names(kind, i)
+        ),
+    }
+    return weights.intersection(layout.weights())
+
+
+def _quantized(weight: Tensor) -> QuantizedRows:
     rows, scale = quantize_rows(weight)
-    return rows.numpy(), scale.numpy()
+    return QuantizedRows(rows.numpy(), scale.numpy())

@@ -6,9 +6,9 @@
  * and a last line, "end". Bochs 3.0 multiplies negative numbers wrongly in AMX's tdpbusd, so that there the weights are
  * 0 to 127: what is checked is where each number lies and that all of them are added.
  */
-#include "kernels.h"
+#include "kernels/kernels.h"
 
-#include "cpu.h"
+#include "base/cpu.h"
 
 #include <string.h>
 
@@ -93,7 +93,7 @@ static void multiply(const shape *s, size_t lhs_stride, bool lhs_signed) {
   }
 }
 
-/* Whether the kernel's sums are the loops', and nothing else was written. */
+/* Returns whether the kernel's sums are the loops', and nothing else was written. */
 static bool same(const dynq_gemm_kernels *gemm, const shape *s, size_t lhs_stride) {
   memset(got, GUARD, sizeof got);
   memset(expected, GUARD, sizeof expected);

@@ -31,7 +31,7 @@ build() { # the ROM: this folder's program and the kernels of every x86-64 instr
   rm -f "$work/objects"/*
   gcc -c "$here/start.S" -o "$work/objects/start.o"
   gcc "${flags[@]}" -ffreestanding -c "$here/kernels.c" -o "$work/objects/kernels.o"
-  gcc "${flags[@]}" -U__linux__ -c "$native/src/cpu.c" -o "$work/objects/cpu.o" # no system to ask for the tiles
+  gcc "${flags[@]}" -U__linux__ -c "$native/src/base/cpu.c" -o "$work/objects/cpu.o" # no system to ask for the tiles
   local name isa_flags
   while read -r name isa_flags; do
     # shellcheck disable=SC2086 # several flags

@@ -36,15 +36,17 @@ typedef struct trap_address {
 typedef struct trap_instruction {
   trap_name name;
   size_t length; /* bytes, prefixes included */
-  /* Tiles or vectors, 0 to 15 (there are but 8 tiles). dest is the tile of a load, a store and tilezero too.
-   * A product is left * right: tdpb** dest, left, right; vpdpbusd dest, left, right. */
+  /* Tiles or vectors, 0 to 31 (there are but 8 tiles). dest is the tile of a load, a store and tilezero too.
+   * A product is left * right: tdpb** dest, left, right; vpdp** dest, left, right. */
   unsigned dest, left, right;
-  bool is_256;      /* vpdpbusd on ymm */
-  bool has_address; /* vpdpbusd: `right` is in memory */
+  bool is_evex;
+  unsigned bytes;   /* vpdp**: 16 on xmm, 32 on ymm, 64 on zmm; else 0 */
+  bool has_address; /* vpdp**: `right` is in memory */
+  bool broadcast;   /* four bytes of memory, for each sum the same */
   trap_address address;
 } trap_instruction;
 
-/* False where the bytes are something else or an encoding that the CPU refuses. Reads no byte after the instruction and
+/* False if the bytes are something else or an encoding that the CPU refuses. Reads no byte after the instruction and
  * at most `size`. */
 bool trap_decode(const uint8_t *code, size_t size, trap_instruction *instruction);
 

@@ -41,7 +41,7 @@ static bool is_zero(const uint8_t *p, size_t n) {
   return n == 0;
 }
 
-/* False where the CPU refuses it. A palette of 0 is the initial state, whatever follows it. */
+/* False if the CPU refuses it. A palette of 0 is the initial state, whatever follows it. */
 static bool read_config(const uint8_t *bytes, trap_config *config) {
   const size_t colsb_end = CONFIG_COLSB + 2 * TRAP_TILES, rows_end = CONFIG_ROWS + TRAP_TILES;
   memset(config, 0, sizeof *config);
@@ -147,6 +147,18 @@ static void add_products(uint8_t *sum, const uint8_t *left, bool left_signed, co
   memcpy(sum, &value, sizeof value);
 }
 
+/* sum + the two products of signed words, modulo 2^32. */
+static void add_word_products(uint8_t *sum, const uint8_t *left, const uint8_t *right) {
+  uint32_t value;
+  int16_t l[2], r[2];
+  memcpy(&value, sum, sizeof value);
+  memcpy(l, left, sizeof l);
+  memcpy(r, right, sizeof r);
+  value += (uint32_t)(l[0] * r[0]);
+  value += (uint32_t)(l[1] * r[1]);
+  memcpy(sum, &value, sizeof value);
+}
+
 static bool can_multiply(const trap_machine *m, unsigned dest, unsigned left, unsigned right) {
   const trap_tiles *tiles = m->tiles;
   return dest != left && dest != right && left != right &&                     /* all different */
@@ -179,14 +191,18 @@ static trap_outcome multiply_tiles(trap_machine *m, const trap_instruction *i, b
   return TRAP_DONE;
 }
 
-/* All bits above the result become zero, as with every VEX-coded instruction. */
-static trap_outcome multiply_vectors(trap_machine *m, const trap_instruction *i) {
-  const size_t bytes = i->is_256 ? 32 : 16;
-  uint8_t result[TRAP_VECTOR_BYTES] = {0}, right[32];
-  memcpy(right, i->has_address ? operand(m, &i->address) : m->vector[i->right], bytes);
-  memcpy(result, m->vector[i->dest], bytes);
-  for (size_t n = 0; n < bytes; n += 4) {
-    add_products(result + n, m->vector[i->left] + n, false, right + n, true);
+/* All bits above the result become zero, as with every VEX- or EVEX-coded instruction. */
+static trap_outcome multiply_vectors(trap_machine *m, const trap_instruction *i, bool words) {
+  const size_t step = i->broadcast ? 0 : 4;
+  uint8_t result[TRAP_VECTOR_BYTES] = {0}, right[TRAP_VECTOR_BYTES];
+  memcpy(right, i->has_address ? operand(m, &i->address) : m->vector[i->right], i->broadcast ? 4 : i->bytes);
+  memcpy(result, m->vector[i->dest], i->bytes);
+  for (size_t n = 0; n < i->bytes / 4; n++) {
+    if (words) {
+      add_word_products(result + 4 * n, m->vector[i->left] + 4 * n, right + step * n);
+    } else {
+      add_products(result + 4 * n, m->vector[i->left] + 4 * n, false, right + step * n, true);
+    }
   }
   memcpy(m->vector[i->dest], result, sizeof result);
   return TRAP_DONE;
@@ -216,7 +232,11 @@ trap_outcome trap_execute(const trap_instruction *i, trap_machine *m) {
   case TRAP_TDPBSSD:
     return multiply_tiles(m, i, true, true);
   case TRAP_VPDPBUSD:
-    return multiply_vectors(m, i);
+  case TRAP_EVEX_VPDPBUSD:
+    return multiply_vectors(m, i, false);
+  case TRAP_VPDPWSSD:
+  case TRAP_EVEX_VPDPWSSD:
+    return multiply_vectors(m, i, true);
   case TRAP_NAMES:
     break;
   }

@@ -9,7 +9,7 @@
 
 #include "decode.h"
 
-enum { TRAP_TILES = 8, TRAP_ROWS = 16, TRAP_ROW_BYTES = 64, TRAP_VECTORS = 16, TRAP_VECTOR_BYTES = 64 };
+enum { TRAP_TILES = 8, TRAP_ROWS = 16, TRAP_ROW_BYTES = 64, TRAP_VECTORS = 32, TRAP_VECTOR_BYTES = 64 };
 
 /* All zero is the initial state, of the configuration and of the tiles. */
 typedef struct trap_config {
@@ -28,7 +28,7 @@ typedef struct trap_machine {
   uint64_t general[16];
   uint64_t next;                                   /* address of the next instruction */
   uint64_t segment_base[3];                        /* indexed by trap_segment */
-  uint8_t vector[TRAP_VECTORS][TRAP_VECTOR_BYTES]; /* zmm0 to zmm15, lowest byte first */
+  uint8_t vector[TRAP_VECTORS][TRAP_VECTOR_BYTES]; /* zmm0 to zmm31, lowest byte first */
   bool tile_data_allowed; /* the operating system has granted it; else use is #NM, which Linux makes SIGILL too */
   trap_tiles *tiles;
 } trap_machine;

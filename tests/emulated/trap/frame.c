@@ -13,32 +13,44 @@ enum {
   XMM_OFFSET = 160,
   MAGIC_OFFSET = 464, /* in the bytes that the hardware leaves to software */
   MAGIC = 0x46505853,
+  SAVED_OFFSET = 472,  /* the components that this frame has room for */
   HEADER_OFFSET = 512, /* XSTATE_BV: the components that are not in their initial state, which is zero */
   SSE = 1,
-  AVX = 2, /* bits 128 to 255 of ymm0 to ymm15 */
-  ZMM = 6, /* bits 256 to 511 of zmm0 to zmm15 */
+  AVX = 2,          /* bits 128 to 255 of ymm0 to ymm15 */
+  ZMM = 6,          /* bits 256 to 511 of zmm0 to zmm15 */
+  ZMM_HIGH = 7,     /* zmm16 to zmm31 */
+  LOW_VECTORS = 16, /* of them, SSE, AVX and ZMM are parts */
   XMM_BYTES = 16,
   YMM_BYTES = 32
 };
+/* Components that must be saved for VEX-coded vectors and for EVEX-coded ones. */
+enum { AVX_STATE = 1 << SSE | 1 << AVX, AVX512_STATE = AVX_STATE | 1 << ZMM | 1 << ZMM_HIGH };
 enum { GET_FS = 0x1003, GET_GS = 0x1004 }; /* arch_prctl */
 
-static size_t avx_offset, zmm_offset; /* 0: the CPU has none */
+static size_t avx_offset, zmm_offset, zmm_high_offset; /* 0: the CPU has none */
+
+static size_t offset_of(unsigned component) {
+  unsigned eax, ebx, ecx, edx;
+  return __get_cpuid_count(0xd, component, &eax, &ebx, &ecx, &edx) != 0 ? ebx : 0;
+}
 
 void trap_frame_prepare(void) {
-  unsigned eax, ebx, ecx, edx;
-  avx_offset = __get_cpuid_count(0xd, AVX, &eax, &ebx, &ecx, &edx) != 0 ? ebx : 0;
-  zmm_offset = __get_cpuid_count(0xd, ZMM, &eax, &ebx, &ecx, &edx) != 0 ? ebx : 0;
+  avx_offset = offset_of(AVX);
+  zmm_offset = offset_of(ZMM);
+  zmm_high_offset = offset_of(ZMM_HIGH);
 }
 
 /* ---- Vectors ---- */
 
-static bool has_vectors(const uint8_t *area) {
+static bool has_room(const uint8_t *area, uint64_t state) {
   uint32_t magic;
-  if (area == NULL || avx_offset == 0) {
+  uint64_t saved;
+  if (area == NULL) {
     return false;
   }
   memcpy(&magic, area + MAGIC_OFFSET, sizeof magic);
-  return magic == MAGIC;
+  memcpy(&saved, area + SAVED_OFFSET, sizeof saved);
+  return magic == MAGIC && (saved & state) == state;
 }
 
 static uint64_t components(const uint8_t *area) {
@@ -47,17 +59,22 @@ static uint64_t components(const uint8_t *area) {
   return bits;
 }
 
-/* What a VEX-coded instruction can read of them. */
-static void load_vectors(const uint8_t *area, trap_machine *m) {
-  const uint64_t present = components(area);
+/* The part of each low vector, or of each high one, that a component has. */
+static void load_parts(const uint8_t *area, int component, size_t offset, size_t bytes, uint8_t *first) {
+  if ((components(area) >> component & 1) != 0) {
+    for (size_t v = 0; v < LOW_VECTORS; v++) {
+      memcpy(first + v * TRAP_VECTOR_BYTES, area + offset + v * bytes, bytes);
+    }
+  }
+}
+
+static void load_vectors(const uint8_t *area, bool all, trap_machine *m) {
   memset(m->vector, 0, sizeof m->vector);
-  for (size_t v = 0; v < TRAP_VECTORS; v++) {
-    if ((present >> SSE & 1) != 0) {
-      memcpy(m->vector[v], area + XMM_OFFSET + v * XMM_BYTES, XMM_BYTES);
-    }
-    if ((present >> AVX & 1) != 0) {
-      memcpy(m->vector[v] + XMM_BYTES, area + avx_offset + v * XMM_BYTES, XMM_BYTES);
-    }
+  load_parts(area, SSE, XMM_OFFSET, XMM_BYTES, m->vector[0]);
+  load_parts(area, AVX, avx_offset, XMM_BYTES, m->vector[0] + XMM_BYTES);
+  if (all) { /* which no VEX-coded instruction can read */
+    load_parts(area, ZMM, zmm_offset, YMM_BYTES, m->vector[0] + YMM_BYTES);
+    load_parts(area, ZMM_HIGH, zmm_high_offset, TRAP_VECTOR_BYTES, m->vector[LOW_VECTORS]);
   }
 }
 
@@ -65,17 +82,21 @@ static void load_vectors(const uint8_t *area, trap_machine *m) {
 static void store_part(uint8_t *area, int component, size_t offset, size_t bytes, size_t v, const uint8_t *value) {
   uint64_t present = components(area);
   if ((present >> component & 1) == 0) {
-    memset(area + offset, 0, TRAP_VECTORS * bytes);
+    memset(area + offset, 0, LOW_VECTORS * bytes);
     present |= (uint64_t)1 << component;
     memcpy(area + HEADER_OFFSET, &present, sizeof present);
   }
   memcpy(area + offset + v * bytes, value, bytes);
 }
 
-static void store_vector(uint8_t *area, const trap_machine *m, size_t v) {
+static void store_vector(uint8_t *area, const trap_machine *m, size_t v, bool all) {
+  if (v >= LOW_VECTORS) {
+    store_part(area, ZMM_HIGH, zmm_high_offset, TRAP_VECTOR_BYTES, v - LOW_VECTORS, m->vector[v]);
+    return;
+  }
   store_part(area, SSE, XMM_OFFSET, XMM_BYTES, v, m->vector[v]);
   store_part(area, AVX, avx_offset, XMM_BYTES, v, m->vector[v] + XMM_BYTES);
-  if ((components(area) >> ZMM & 1) != 0) {
+  if (all || (components(area) >> ZMM & 1) != 0) {
     store_part(area, ZMM, zmm_offset, YMM_BYTES, v, m->vector[v] + YMM_BYTES);
   }
 }
@@ -105,14 +126,14 @@ trap_outcome trap_step(ucontext_t *frame, const uint8_t *code, trap_tiles *tiles
   if (!trap_decode(code, TRAP_LONGEST, &instruction)) {
     return TRAP_UNDEFINED;
   }
-  const bool vectors = instruction.name == TRAP_VPDPBUSD;
-  if (vectors && !has_vectors(area)) {
+  const bool evex = instruction.is_evex, vectors = instruction.bytes != 0;
+  if (vectors && !has_room(area, evex ? AVX512_STATE : AVX_STATE)) {
     return TRAP_UNDEFINED;
   }
   load_general(frame, &machine);
   load_segment(instruction.address.segment, &machine);
   if (vectors) {
-    load_vectors(area, &machine);
+    load_vectors(area, evex, &machine);
   }
   machine.next = (uint64_t)frame->uc_mcontext.gregs[REG_RIP] + instruction.length;
   machine.tiles = tiles;
@@ -122,7 +143,7 @@ trap_outcome trap_step(ucontext_t *frame, const uint8_t *code, trap_tiles *tiles
     *name = instruction.name;
     frame->uc_mcontext.gregs[REG_RIP] = (greg_t)machine.next;
     if (vectors) {
-      store_vector(area, &machine, instruction.dest);
+      store_vector(area, &machine, instruction.dest, evex);
     }
   }
   return outcome;

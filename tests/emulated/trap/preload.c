@@ -1,6 +1,6 @@
 /*
- * libdynq_trap.so: with LD_PRELOAD it lets a program run AMX (tiles and int8) and VEX-coded vpdpbusd on an x86-64 Linux
- * machine that lacks them. An instruction that the CPU has never comes here: it runs as it is.
+ * libdynq_trap.so: with LD_PRELOAD it lets a program run AMX (tiles and int8) and vpdpbusd and vpdpwssd (VEX- and EVEX-coded, the latter
+ * without masks) on an x86-64 Linux machine that lacks them. An instruction that the CPU has never comes here: it runs as it is.
  *
  * It keeps SIGILL for itself. A program's own handler is remembered and called for what is not ours; an illegal use of
  * an instruction of ours ends as on the hardware: SIGILL for #UD and #NM, SIGSEGV for #GP. It also answers the request
@@ -8,8 +8,8 @@
  *
  *   DYNQ_TRAP_REPORT=FILE   when the program exits, appends a line "PID MNEMONIC COUNT" for each instruction emulated
  *
- * What it does not do: a program that blocks SIGILL dies at the first instruction, as it would by any fault that it
- * blocks; a signal handler sees the tiles of the code that it interrupts, where Linux would show it none.
+ * It has two limits. A program that blocks SIGILL dies at the first instruction, as it would by any fault that it
+ * blocks. A signal handler sees the tiles of the code that it interrupts, while Linux would show it none.
  */
 #include "frame.h"
 

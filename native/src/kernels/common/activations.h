@@ -51,8 +51,8 @@ V_INLINE vf v_with_sign(vf x, vf y) {
   return vi_as_f(vi_or(vf_bits(x), vi_and(vf_bits(y), vi_set1((int32_t)0x80000000u))));
 }
 
-/* y 2^n, rounded once, for y near 1 and an integer n from -150 to 128, which is also the difference of the bits of
- * `shifted` and of `to_integer`: in two factors, unless there is an instruction. */
+/* Returns y 2^n, rounded once, for y near 1 and an integer n from -150 to 128. The difference of the bits of `shifted`
+ * and of `to_integer` is n, too. It takes two factors, unless there is an instruction. */
 V_INLINE vf v_scale(vf y, vf n, vf shifted, vf to_integer) {
 #if defined(DYNQ_VEC_AVX512_H)
   (void)shifted;

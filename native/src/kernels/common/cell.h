@@ -5,14 +5,14 @@
 #ifndef DYNQ_CELL_H
 #define DYNQ_CELL_H
 
-#include "../../kernels.h"
+#include "../kernels.h"
 
 #include "activations.h"
 
 /* Vectors of columns at a time, whose chains of operations take turns. */
 enum { CELL_VECTORS = 2 };
 
-/* What a row has for all of its columns. */
+/* Values of a row that serve all of its columns. */
 typedef struct cell_row {
   const int32_t *acc;
   const float *projected;

@@ -2,20 +2,20 @@
  * A tile for the matrix multiply of I8MM: what surrounds the smmla of neon_i8mm and sve_i8mm.
  *
  * smmla multiplies 2 rows x 8 k by 2 channels x 8 k, each 16 bytes, and adds the 2 x 2 sums to four int32. Neither
- * operand lies so in memory. Once per call and chunk of k, rows are copied in pairs, 8 k of each; once per chunk and
+ * operand lies so in memory. Once per call and chunk of k, rows are copied in pairs, 8 k of each. Once per chunk and
  * panel, two panel rows are zipped, so that each channel has its 8 k in a row. All row pairs share the zipped panel,
  * all panels the paired rows. Both buffers fit the first-level cache:
  *
  *   left    16 KB: for each block of up to 4 pairs [k / 8][pair][2 rows][8]
  *   right    8 KB: [k / 8][16 channels][8]
  *
- * A full tile (32 rows x 4 panels) costs for each panel and 8 k on Neoverse N2, where a store takes a vector pipe too:
- * 128 smmla, 64 cycles; 8 zips and 8 stores, 8 cycles; a quarter of the pairing of rows, 4 cycles.
+ * A full tile is 32 rows x 4 panels. On Neoverse N2 a store takes a vector pipe too. For each panel and 8 k the tile
+ * costs there: 128 smmla, 64 cycles; 8 zips and 8 stores, 8 cycles; a quarter of the pairing of rows, 4 cycles.
  */
 #ifndef DYNQ_I8MM_H
 #define DYNQ_I8MM_H
 
-#include "../../kernels.h"
+#include "../kernels.h"
 #include "inline.h"
 
 #include <arm_neon.h>

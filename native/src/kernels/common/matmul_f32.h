@@ -14,7 +14,7 @@
 #ifndef DYNQ_MATMUL_F32_H
 #define DYNQ_MATMUL_F32_H
 
-#include "../../kernels.h"
+#include "../kernels.h"
 
 #include "activations.h"
 #include "registers.h"

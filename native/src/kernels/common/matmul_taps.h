@@ -12,7 +12,7 @@
 #ifndef DYNQ_MATMUL_TAPS_H
 #define DYNQ_MATMUL_TAPS_H
 
-#include "../../kernels.h"
+#include "../kernels.h"
 
 #include "activations.h"
 #include "registers.h"
@@ -26,13 +26,13 @@ enum { TAPS_FUNCTIONS = V_LANES == 16 ? 4 : V_LANES == 1 ? 1 : 3, TAPS_SUMS = 24
 V_INLINE void matmul_taps_block(const size_t R, const size_t W, const bool partial, size_t left, size_t j,
                                 const dynq_taps_tile *o) {
   vf sum[TAPS_SUMS];
-  const size_t k_end = o->k, *offset = o->offset;
+  const size_t k_end = o->k, a_stride = o->a_stride, *offset = o->offset;
   const float *a = o->a, *b = o->b + j;
 #pragma GCC unroll 24
   for (size_t i = 0; i < R * W; i++) {
     sum[i] = vf_set1(0.0f);
   }
-  for (size_t k = 0; k < k_end; k++, a += DYNQ_PANEL) {
+  for (size_t k = 0; k < k_end; k++, a += a_stride) {
     const float *p = b + offset[k];
     vf position[8];
 #pragma GCC unroll 8
@@ -97,7 +97,7 @@ TAPS_FUNCTION(8)
 #endif
 #undef TAPS_FUNCTION
 
-/* Of 1, 2, 4 and 8 rows. */
+/* Functions for 1, 2, 4 and 8 rows. */
 static void (*const taps_functions[TAPS_FUNCTIONS])(size_t, const dynq_taps_tile *) = {
     matmul_taps_1,
 #if !defined(DYNQ_VEC_SCALAR_H)

@@ -4,7 +4,7 @@
 #ifndef DYNQ_QUANTIZE_H
 #define DYNQ_QUANTIZE_H
 
-#include "../../kernels.h"
+#include "../kernels.h"
 
 #include "inline.h"
 
@@ -39,10 +39,10 @@ static bool vector_range(size_t n, const float *x, float *lo, float *hi) {
 /* ---- Quantize, dequantize ---- */
 
 /*
- * rint(x / scale) without a division for most vectors. t = x * (1 / scale) is within |t| 2^-22.4 of x / scale
- * and of its rounding, so within 2^-13.4 where |t| <= 512, and both round to the same integer unless t is
- * that close to a half; then the division is done. Where |t| > 512 every zero-point leads to the same clamp.
- * The bound needs a normal 1 / scale: other scales always divide.
+ * rint(x / scale) without a division for most vectors. t = x * (1 / scale) is within |t| 2^-22.4 of x / scale and of
+ * its rounding, so within 2^-13.4 if |t| <= 512. Both round to the same integer unless t is that close to a half; then
+ * the division is done. If |t| > 512, every zero-point leads to the same clamp. The bound needs a normal 1 / scale:
+ * other scales always divide.
  */
 #define NEAR_HALF (0.5f - 0x1p-13f)
 
@@ -60,7 +60,7 @@ typedef struct quantizer {
   vf *seen; /* where check: NaN in a lane that met a value that is not finite, else 0 */
 } quantizer;
 
-/* x - x is 0, or NaN where x is a NaN or an infinity. */
+/* x - x is 0, or NaN if x is a NaN or an infinity. */
 V_INLINE vf checked(const quantizer *z, vf x) {
   if (z->check) {
     *z->seen = vf_add(*z->seen, vf_sub(x, x));

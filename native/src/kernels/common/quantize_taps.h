@@ -1,14 +1,14 @@
 /*
  * Ranges and quantization of a convolution's rows with positions as the lanes, written once over the abstraction of
- * vec_<isa>.h, which is included first: value k of the rows lies in a run, wherever the input has it.
+ * vec_<isa>.h, which is included first. Value k of the rows lies in a run, wherever the input has it.
  *
  * Each lane has a scale of its own. Four k of a position are one integer of 32 bits, as the rows hold them, so that a
- * quarter as much is transposed as there are values: 16 such groups at a time, the 64 bytes of a row.
+ * quarter as much is transposed as there are values. It takes 16 such groups at a time, the 64 bytes of a row.
  */
 #ifndef DYNQ_QUANTIZE_TAPS_H
 #define DYNQ_QUANTIZE_TAPS_H
 
-#include "../../kernels.h"
+#include "../kernels.h"
 
 #include "quantize.h"
 

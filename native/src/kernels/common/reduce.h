@@ -1,13 +1,13 @@
 /*
  * Reductions of a row, written once over the abstraction of vec_<isa>.h, which is included first.
  *
- * One order everywhere: 16 lanes, element i goes to lane i mod 16, each lane in order from the neutral value; then lanes
- * 0 to 7 take in lanes 8 to 15, 0 to 3 take in 4 to 7, and so on down to lane 0.
+ * The order is one everywhere. Element i goes to lane i mod 16 of 16 lanes, each lane in order from the neutral value.
+ * Then lanes 0 to 7 take in lanes 8 to 15, 0 to 3 take in 4 to 7, and so on down to lane 0.
  */
 #ifndef DYNQ_REDUCE_H
 #define DYNQ_REDUCE_H
 
-#include "../../kernels.h"
+#include "../kernels.h"
 
 #include "activations.h"
 
@@ -24,7 +24,7 @@ V_INLINE float reduce_neutral(const dynq_reduction kind) {
                                        : 0.0f;
 }
 
-/* How two lanes, or a lane and a value, combine. */
+/* Combines two lanes, or a lane and a value. */
 V_INLINE vf reduce_two(const dynq_reduction kind, vf a, vf b) {
   switch (kind) {
   case DYNQ_REDUCTION_MIN:

@@ -1,5 +1,5 @@
 /*
- * What keeps GCC 12 from copying and spilling the sums of a register tile. tests/assembly finds where it does.
+ * Macros that keep GCC 12 from copying and spilling the sums of a register tile. tests/assembly finds where it does.
  */
 #ifndef DYNQ_REGISTERS_H
 #define DYNQ_REGISTERS_H
@@ -11,6 +11,9 @@
 #else
 #define SETTLE(vector) __asm__("" : "+v"(vector))
 #endif
+
+/* The pointer lies in a register: what is near it is addressed from it, and not from a register of its own. */
+#define SETTLE_POINTER(pointer) __asm__("" : "+r"(pointer))
 
 /* Each number of rows gets a function of its own: in one function the loops of all get in each other's way. */
 #define OWN_FUNCTION static __attribute__((noinline))

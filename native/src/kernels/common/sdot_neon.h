@@ -1,9 +1,9 @@
 /*
  * Rows times a panel with the byte dot product of Advanced SIMD, by lane: for the instruction sets that have ASIMDDP.
  *
- * A panel row (16 channels of 4 k) is four registers. One register of the left operand holds 16 k of a row; each
- * sdot takes four of them by lane, so nothing is broadcast: for 16 k of R rows 16R sdot and 16 + R loads. Neoverse N2
- * does 2 sdot and 3 loads a cycle, V1 and V2 4 and 3.
+ * A panel row (16 channels of 4 k) is four registers. One register of the left operand holds 16 k of a row; each sdot
+ * takes four of them by lane, so nothing is broadcast. For 16 k of R rows there are 16R sdot and 16 + R loads. Neoverse
+ * N2 does 2 sdot and 3 loads a cycle, V1 and V2 4 and 3.
  *
  *   bound, MAC a cycle   neoverse-n2               neoverse-v1               neoverse-v2
  *   sdot_rows(R, S)      min(32, 768R / (16 + R))  min(64, 768R / (16 + R))  min(64, 768R / (16 + R))
@@ -11,7 +11,7 @@
 #ifndef DYNQ_SDOT_NEON_H
 #define DYNQ_SDOT_NEON_H
 
-#include "../../kernels.h"
+#include "../kernels.h"
 #include "inline.h"
 
 #include <arm_neon.h>

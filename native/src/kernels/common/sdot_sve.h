@@ -21,7 +21,7 @@
 #ifndef DYNQ_SDOT_SVE_H
 #define DYNQ_SDOT_SVE_H
 
-#include "../../kernels.h"
+#include "../kernels.h"
 #include "inline.h"
 #include "registers.h"
 
@@ -30,7 +30,7 @@
 
 enum { SVE_ROWS = 12, SVE_PANELS = 2, SVE_ROW_BYTES = DYNQ_PANEL * DYNQ_GROUP };
 
-/* Where the vectors of a tile lie. Vector v begins v * bytes after the weights, v * elements after acc and v * begin in
+/* The places of a tile's vectors. Vector v begins v * bytes after the weights, v * elements after acc and v * begin in
  * its panel row, of which it holds what there is. */
 typedef struct sve_columns {
   size_t bytes, elements, begin;

@@ -2,7 +2,7 @@
  * Few rows with AVX-512 VNNI: 1 to 4 rows, and the last of an odd number of panels. Shared by the instruction sets that
  * have it; avx512vnni.c has the table of instructions.
  *
- * few_rows: 1 to 4 rows x 4 panels, so that a broadcast serves 4 panel rows: a step of k is 4R vpdpbusd, 2 a cycle, for
+ * few_rows: 1 to 4 rows x 4 panels, so that a broadcast serves 4 panel rows. A step of k is 4R vpdpbusd, 2 a cycle, for
  * R + 4 loads, of which a Sapphire Rapids begins 2 a cycle where they are 512 bits wide.
  * stream_rows: R rows x 1 panel, for the panels that are left: R vpdpbusd for R + 1 loads.
  * S steps have sums of their own, so that 8 to 24 of them cover the latency of 5.
@@ -15,7 +15,7 @@
 #ifndef DYNQ_STREAM_AVX512VNNI_H
 #define DYNQ_STREAM_AVX512VNNI_H
 
-#include "../../kernels.h"
+#include "../kernels.h"
 
 #include "inline.h"
 #include "registers.h"

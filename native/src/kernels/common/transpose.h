@@ -4,7 +4,7 @@
 #ifndef DYNQ_TRANSPOSE_H
 #define DYNQ_TRANSPOSE_H
 
-#include "../../kernels.h"
+#include "../kernels.h"
 
 #include "inline.h"
 
@@ -14,7 +14,7 @@ static void vector_pack_transposed(size_t n, size_t k, const float *from, size_t
   const size_t whole = k / 4 * 4;
   for (size_t j = 0; j < n; j += DYNQ_PANEL, from += DYNQ_PANEL * stride, to += DYNQ_PANEL * k) {
     const size_t rows = n - j < DYNQ_PANEL ? n - j : DYNQ_PANEL, fours = rows / 4 * 4;
-    if (rows < DYNQ_PANEL && k != 0) { /* `to` may be NULL where there is nothing */
+    if (rows < DYNQ_PANEL && k != 0) { /* `to` may be NULL if there is nothing */
       memset(to, 0, k * DYNQ_PANEL * sizeof *to);
     }
     for (size_t i = 0; i < whole; i += 4) {

@@ -26,6 +26,16 @@ static inline vf vf_load_or(const float *p, size_t n, vf other) {
   const __m256i first = v_first(n);
   return _mm256_blendv_ps(other, _mm256_maskload_ps(p, first), _mm256_castsi256_ps(first));
 }
+typedef __m256i vl;
+static inline vl v_lanes(size_t from, size_t to) { return _mm256_andnot_si256(v_first(from), v_first(to)); }
+static inline vf vf_load_lanes(const float *p, vl lanes) { return _mm256_maskload_ps(p, lanes); }
+static inline vf vf_load_lanes_or(const float *p, vl lanes, vf other) {
+  return _mm256_blendv_ps(other, _mm256_maskload_ps(p, lanes), _mm256_castsi256_ps(lanes));
+}
+static inline vf vf_even(vf a, vf b) {
+  const __m256d pairs = _mm256_castps_pd(_mm256_shuffle_ps(a, b, 0x88)); /* each half has two of a and two of b */
+  return _mm256_castpd_ps(_mm256_permute4x64_pd(pairs, 0xd8));
+}
 static inline vf vf_keep(vf a, size_t n, vf b) { return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(v_first(n))); }
 static inline void vf_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
 static inline void vf_store_n(float *p, size_t n, vf a) { _mm256_maskstore_ps(p, v_first(n), a); }

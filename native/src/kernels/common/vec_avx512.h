@@ -20,6 +20,14 @@ static inline __mmask16 v_first(size_t n) { return (__mmask16)((1u << n) - 1u); 
 static inline vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline vf vf_load_n(const float *p, size_t n) { return _mm512_maskz_loadu_ps(v_first(n), p); }
 static inline vf vf_load_or(const float *p, size_t n, vf other) { return _mm512_mask_loadu_ps(other, v_first(n), p); }
+typedef __mmask16 vl;
+static inline vl v_lanes(size_t from, size_t to) { return (vl)(((1u << to) - 1u) & ~((1u << from) - 1u)); }
+static inline vf vf_load_lanes(const float *p, vl lanes) { return _mm512_maskz_loadu_ps(lanes, p); }
+static inline vf vf_load_lanes_or(const float *p, vl lanes, vf other) { return _mm512_mask_loadu_ps(other, lanes, p); }
+static inline vf vf_even(vf a, vf b) {
+  const __m512i order = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  return _mm512_permutex2var_ps(a, order, b);
+}
 static inline vf vf_keep(vf a, size_t n, vf b) { return _mm512_mask_blend_ps(v_first(n), b, a); }
 static inline void vf_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
 static inline void vf_store_n(float *p, size_t n, vf a) { _mm512_mask_storeu_ps(p, v_first(n), a); }

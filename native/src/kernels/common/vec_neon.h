@@ -28,6 +28,20 @@ static inline vf vf_load_or(const float *p, size_t n, vf other) {
   memcpy(buffer, p, n * sizeof *p);
   return vld1q_f32(buffer);
 }
+typedef struct v_range {
+  size_t from, to;
+} vl;
+static inline vl v_lanes(size_t from, size_t to) { return (vl){from, to}; }
+static inline vf vf_load_lanes_or(const float *p, vl lanes, vf other) {
+  float buffer[4];
+  vst1q_f32(buffer, other);
+  for (size_t i = lanes.from; i < lanes.to; i++) {
+    buffer[i] = p[i];
+  }
+  return vld1q_f32(buffer);
+}
+static inline vf vf_load_lanes(const float *p, vl lanes) { return vf_load_lanes_or(p, lanes, vdupq_n_f32(0.0f)); }
+static inline vf vf_even(vf a, vf b) { return vuzp1q_f32(a, b); }
 static inline vf vf_keep(vf a, size_t n, vf b) {
   static const uint32_t lanes[4] = {0, 1, 2, 3};
   return vbslq_f32(vcltq_u32(vld1q_u32(lanes), vdupq_n_u32((uint32_t)n)), a, b);

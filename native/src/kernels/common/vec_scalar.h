@@ -5,7 +5,7 @@
  * Types: vf float32, vi int32 (wrapping), vm a mask. Rules every version keeps, so that all give the same bits:
  *   vf_min(a, b) is a < b ? a : b and vf_max(a, b) is a > b ? a : b: the second operand where either is NaN,
  *   as x86 does. vf_rint rounds ties to even. vi_from_f takes integers in int32's range. No operation but vf_fma
- *   fuses a multiply and an add. *_n(p, n) touch the first n lanes only, 0 < n < V_LANES; missing lanes load as 0, or as
+ *   fuses a multiply and an add. *_n(p, n) touch the first n lanes only, 0 < n <= V_LANES; missing lanes load as 0, or as
  *   those of `other` with vf_load_or.
  * vf_swap<n> exchanges neighbouring groups of n lanes; a version has those of its lanes' halves: 8, 4, 2, 1.
  */
@@ -26,6 +26,16 @@ typedef bool vm;
 static inline vf vf_load(const float *p) { return *p; }
 static inline vf vf_load_n(const float *p, size_t n) { return n != 0 ? *p : 0.0f; }
 static inline vf vf_load_or(const float *p, size_t n, vf other) { return n != 0 ? *p : other; }
+/* Lanes [from, to), 0 <= to <= V_LANES, none where from >= to; the others load as 0, or as those of `other`. */
+typedef bool vl;
+static inline vl v_lanes(size_t from, size_t to) { return from < to; }
+static inline vf vf_load_lanes(const float *p, vl lanes) { return lanes ? *p : 0.0f; }
+static inline vf vf_load_lanes_or(const float *p, vl lanes, vf other) { return lanes ? *p : other; }
+/* Every second value of a, then of b. */
+static inline vf vf_even(vf a, vf b) {
+  (void)b;
+  return a;
+}
 /* The first n lanes of a, 0 <= n <= V_LANES, the others of b. */
 static inline vf vf_keep(vf a, size_t n, vf b) { return n != 0 ? a : b; }
 static inline void vf_store(float *p, vf a) { *p = a; }

@@ -5,14 +5,16 @@
 #ifndef DYNQ_VECTOR_H
 #define DYNQ_VECTOR_H
 
-#include "../../kernels.h"
+#include "../kernels.h"
 
 #include "activations.h"
 #include "cell.h"
+#include "depthwise.h"
 #include "finer.h"
 #include "matmul_f32.h"
 #include "matmul_taps.h"
 #include "norm.h"
+#include "pool.h"
 #include "quantize.h"
 #include "quantize_taps.h"
 #include "reduce.h"
@@ -22,7 +24,7 @@
 
 /* ---- Activations ---- */
 
-V_INLINE vf activation_of(dynq_activation activation, vf y) {
+V_INLINE vf activation_of(dynq_activation activation, vf y, vf alpha, vf beta) {
   switch (activation) {
   case DYNQ_ACTIVATION_RELU:
     return vf_max(vf_set1(0.0f), y);
@@ -34,6 +36,14 @@ V_INLINE vf activation_of(dynq_activation activation, vf y) {
     return v_silu(y);
   case DYNQ_ACTIVATION_GELU_TANH:
     return v_gelu_tanh(y);
+  case DYNQ_ACTIVATION_HARD_SWISH:
+    return unary_of(DYNQ_UNARY_HardSwish, y, alpha, beta);
+  case DYNQ_ACTIVATION_MISH:
+    return unary_of(DYNQ_UNARY_Mish, y, alpha, beta);
+  case DYNQ_ACTIVATION_HARD_SIGMOID:
+    return unary_of(DYNQ_UNARY_HardSigmoid, y, alpha, beta);
+  case DYNQ_ACTIVATION_LEAKY_RELU:
+    return unary_of(DYNQ_UNARY_LeakyRelu, y, alpha, beta);
   case DYNQ_ACTIVATION_GELU: /* in finish() */
   case DYNQ_ACTIVATION_NONE:
     break;
@@ -42,12 +52,15 @@ V_INLINE vf activation_of(dynq_activation activation, vf y) {
 }
 
 /* Activation, clamp, and one NaN for all, of W vectors. */
-V_INLINE void finish(const size_t W, dynq_activation activation, vf *y, bool clamp, vf low, vf high) {
+V_INLINE void finish(const size_t W, dynq_activation activation, float alpha, float beta, vf *y, bool clamp, vf low,
+                     vf high) {
   const vf nan = vi_as_f(vi_set1(V_NAN));
   if (activation == DYNQ_ACTIVATION_GELU) {
     v_gelu_of(W, y);
   } else {
-    EACH_OF(W) { y[w] = activation_of(activation, y[w]); } /* every activation of a NaN is a NaN */
+    EACH_OF(W) {
+      y[w] = activation_of(activation, y[w], vf_set1(alpha), vf_set1(beta));
+    } /* every activation of a NaN is a NaN */
   }
   if (clamp) {
     EACH_OF(W) { y[w] = vf_min(high, vf_max(low, y[w])); } /* a NaN is the second operand and passes */
@@ -56,12 +69,12 @@ V_INLINE void finish(const size_t W, dynq_activation activation, vf *y, bool cla
 }
 
 /* W vectors from i on, or `left` values of one where `partial`. */
-V_INLINE void activate_vectors(const size_t W, const bool partial, size_t left, dynq_activation activation,
-                               const float *x, float *y) {
+V_INLINE void activate_vectors(const size_t W, const bool partial, size_t left, dynq_activation activation, float alpha,
+                               float beta, const float *x, float *y) {
   const vf none = vf_set1(0.0f);
   vf a[V_MOST];
   EACH_OF(W) { a[w] = partial ? vf_load_n(x, left) : vf_load(x + w * V_LANES); }
-  finish(W, activation, a, false, none, none);
+  finish(W, activation, alpha, beta, a, false, none, none);
   EACH_OF(W) {
     if (partial) {
       vf_store_n(y, left, a[w]);
@@ -71,19 +84,19 @@ V_INLINE void activate_vectors(const size_t W, const bool partial, size_t left, 
   }
 }
 
-V_INLINE void activate_all(dynq_activation activation, size_t n, const float *x, float *y) {
+V_INLINE void activate_all(dynq_activation activation, float alpha, float beta, size_t n, const float *x, float *y) {
   size_t i = 0;
   for (; activation == DYNQ_ACTIVATION_GELU && i + V_MOST * V_LANES <= n; i += V_MOST * V_LANES) {
-    activate_vectors(V_MOST, false, 0, activation, x + i, y + i);
+    activate_vectors(V_MOST, false, 0, activation, alpha, beta, x + i, y + i);
   }
   for (; i + 2 * V_LANES <= n; i += 2 * V_LANES) {
-    activate_vectors(2, false, 0, activation, x + i, y + i);
+    activate_vectors(2, false, 0, activation, alpha, beta, x + i, y + i);
   }
   for (; i + V_LANES <= n; i += V_LANES) {
-    activate_vectors(1, false, 0, activation, x + i, y + i);
+    activate_vectors(1, false, 0, activation, alpha, beta, x + i, y + i);
   }
   if (i < n) {
-    activate_vectors(1, true, n - i, activation, x + i, y + i);
+    activate_vectors(1, true, n - i, activation, alpha, beta, x + i, y + i);
   }
 }
 
@@ -138,7 +151,7 @@ V_INLINE void epilogue_columns(const dynq_epilogue_tile *t, dynq_activation acti
         y[r * W + v] = vf_add(y[r * W + v], LOAD_F(t->residual + (i + r) * t->residual_stride + j + v * V_LANES));
       }
     }
-    finish(R * W, activation, y, clamp, low, high);
+    finish(R * W, activation, t->alpha, t->beta, y, clamp, low, high);
     EACH_VALUE {
       float *to = t->y + (i + r) * t->y_stride + j + v * V_LANES;
       if (partial) {
@@ -189,13 +202,17 @@ V_INLINE void epilogue_all(dynq_activation activation, const dynq_epilogue_tile 
   DO(DYNQ_ACTIVATION_TANH)                                                                                             \
   DO(DYNQ_ACTIVATION_SILU)                                                                                             \
   DO(DYNQ_ACTIVATION_GELU)                                                                                             \
-  DO(DYNQ_ACTIVATION_GELU_TANH)
+  DO(DYNQ_ACTIVATION_GELU_TANH)                                                                                        \
+  DO(DYNQ_ACTIVATION_HARD_SWISH)                                                                                       \
+  DO(DYNQ_ACTIVATION_MISH)                                                                                             \
+  DO(DYNQ_ACTIVATION_HARD_SIGMOID)                                                                                     \
+  DO(DYNQ_ACTIVATION_LEAKY_RELU)
 
-static void vector_activate(dynq_activation activation, size_t n, const float *x, float *y) {
+static void vector_activate(dynq_activation activation, float alpha, float beta, size_t n, const float *x, float *y) {
   switch (activation) {
 #define DO(name)                                                                                                       \
   case name:                                                                                                           \
-    activate_all(name, n, x, y);                                                                                       \
+    activate_all(name, alpha, beta, n, x, y);                                                                          \
     return;
     EACH_ACTIVATION(DO)
 #undef DO
@@ -227,7 +244,9 @@ static void vector_epilogue(const dynq_epilogue_tile *t) {
       .epilogue = vector_epilogue,                                                                                     \
       .activate = vector_activate,                                                                                     \
       .matmul = vector_matmul,                                                                                         \
+      .depthwise = vector_depthwise,                                                                                   \
       .matmul_taps = vector_matmul_taps,                                                                               \
+      .pool = vector_pool,                                                                                             \
       .pack_transposed = vector_pack_transposed,                                                                       \
       .split = vector_split,                                                                                           \
       .reduce = vector_reduce,                                                                                         \

@@ -1,49 +1,47 @@
-"""ONNX: a table from each of dynq's ops to standard operators; what they cannot express is refused."""
+"""Export to ONNX: a table maps each of dynq's ops to standard operators. What they cannot express is refused."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import Literal, get_args
 
-from ..._arguments import choice
+from ...core.arguments import choice
 from ...errors import MissingPackageError, UnsupportedModelError
+from ...ir.graph import Graph
 from ...model import Model
 
-if TYPE_CHECKING:
-    from ...graph import Graph
+__all__ = ["Form", "export_onnx"]
 
-__all__ = ["export_onnx"]
-
-_FORMS = {"dynamic": "dynamic", "qdq": "qdq"}
+Form = Literal["dynamic", "qdq"]
+_FORMS = get_args(Form)
 
 
 def export_onnx(
     model: Model | Graph,
     path: str | os.PathLike[str],
     *,
-    form: str = "dynamic",
-    granularity: str | None = None,
+    form: Form = "dynamic",
+    granularity: Literal["tensor"] | None = None,
     external_data: bool | None = None,
 ) -> None:
-    """Write a standard ONNX file, opset 18, which ONNX's checker has accepted. Needs ``pip install 'dynq[onnx]'``.
+    """Write a standard ONNX file, opset 18, that ONNX's checker accepts. Needs ``pip install 'dynq[onnx]'``.
 
     Args:
         model: a model, or a graph with outputs (``graph.output(y)``), whose layers that are not quantized are float.
-        path: of the file; it appears under its name when it is complete.
-        form: "dynamic": int8 layers stay integer, and their inputs are quantized while the model runs, with dynq's
-            bits where ONNX's operators are exact. "qdq": weights are int8 and go through DequantizeLinear, a scale for
-            each output channel; the rest is float: what most runtimes for other hardware read.
-        granularity: of form "dynamic": None: the ranges that each layer has in dynq; "tensor": one for all rows, by
-            DynamicQuantizeLinear.
-        external_data: True: weights lie in a second file, ``path`` with ``.data``; None: where they exceed 1.9 GB.
+        path: the path of the file, which appears under its name when it is complete.
+        form: with "dynamic", int8 layers stay integer. Their inputs are quantized while the model runs, with dynq's
+            bits where ONNX's operators are exact. With "qdq", weights are int8 and go through DequantizeLinear, with a
+            scale for each output channel; the rest is float. Most runtimes for other hardware read that.
+        granularity: for form "dynamic". None: the ranges that each layer has in dynq. "tensor": one range for all rows,
+            by DynamicQuantizeLinear.
+        external_data: if True, weights lie in a second file, ``path`` with ``.data``. If None, they do so if they
+            exceed 1.9 GB.
 
     Raises:
         UnsupportedModelError: the model holds what ONNX does not express; the error lists all of it.
         MissingPackageError: the package onnx is not installed.
     """
-    from ...graph import Graph
-
-    choice("form", form, _FORMS)
+    choice("form", form, dict.fromkeys(_FORMS))
     if granularity not in (None, "tensor"):
         raise ValueError(f"granularity is {granularity!r}; expected None, as the model has it, or 'tensor'")
     if granularity is not None and form != "dynamic":

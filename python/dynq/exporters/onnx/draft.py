@@ -1,5 +1,7 @@
-"""An ONNX graph on its way: edges that get their names at the end, and constants that are made when the file is
-written, one at a time."""
+"""Build an ONNX graph.
+
+Its edges get their names at the end. Its constants are made when the file is written, one at a time.
+"""
 
 from __future__ import annotations
 
@@ -9,27 +11,28 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, defs, helper
 
-from ..._arguments import FLOAT32, Array
-from ...graph import Graph, Node, Value
-from ...graph.given import ONNX_TYPES
-from ...graph.ir import Deferred
-from ...importers.errors import Problems, Unsupported
+from ...conversion import Problems, Unsupported
+from ...core.arguments import FLOAT32, Array
+from ...core.names import TakenNames
+from ...ir.given import ONNX_TYPES
+from ...ir.graph import Graph
+from ...ir.values import Deferred, Node, Value
 from ...weights import QuantizedWeight
 
 __all__ = ["Constant", "Draft", "Edge", "Site", "array_of", "weight_of"]
 
 OPSET = 18  # the newest that nearly all runtimes read
-_NEWER = 19  # for what OPSET lacks
+_NEWER = 19  # the opset for what OPSET lacks
 
 
 class Edge:
-    """What an input, a constant or a node gives. ``name`` is a wish until the draft is finished."""
+    """The value that an input, a constant or a node gives. ``name`` is a wish until the draft is finished."""
 
     __slots__ = ("fixed", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.fixed = False  # has the name of a value of the graph
+        self.fixed = False  # whether it has the name of a value of the graph
 
 
 class Constant:
@@ -43,7 +46,7 @@ class Constant:
         self._make = make
 
     def data(self) -> bytes:
-        """Row-major, little-endian."""
+        """Return the array's bytes, row-major and little-endian."""
         array = np.asarray(self._make())
         assert array.shape == self.shape and array.dtype == self.dtype
         return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
@@ -69,15 +72,15 @@ class _Step:
 
 
 class Draft:
-    """The graph as it becomes ONNX's."""
+    """The ONNX graph that a graph becomes."""
 
     def __init__(self, graph: Graph, granularity: str | None, form: str) -> None:
         self.graph = graph
-        self.granularity = granularity  # None: as each layer has it
+        self.granularity = granularity  # None: the one that each layer has
         self.form = form
         self.users = graph.users()
         self.problems = Problems()
-        self.constants: dict[Any, Constant] = {}  # by what they are made of
+        self.constants: dict[Any, Constant] = {}  # the key is what they are made from
         self.opset = OPSET
         self._edges: dict[Value, Edge] = {}
         self._steps: list[_Step] = []
@@ -88,7 +91,7 @@ class Draft:
             self._inputs.append(edge)
 
     def edge(self, value: Value) -> Edge:
-        """What a value has become; a constant becomes an initializer when it is first read."""
+        """Return the edge that a value has become. A constant becomes an initializer when it is first read."""
         if value not in self._edges:
             array = array_of(value)
             if array is None:
@@ -98,13 +101,13 @@ class Draft:
         return self._edges[value]
 
     def constant(self, key: Any, name: str, dtype: str, shape: tuple[int, ...], make: Callable[[], Array]) -> Edge:
-        """A constant; one of the same ``key`` is there once."""
+        """Return a constant. One of the same ``key`` is there only once."""
         if key not in self.constants:
             self.constants[key] = Constant(Edge(name), dtype, shape, make)
         return self.constants[key].edge
 
     def bind(self, value: Value, edge: Edge) -> None:
-        """``value`` is what ``edge`` gives."""
+        """Record that ``edge`` gives ``value``."""
         if edge.fixed:
             edge = self.step("Identity", f"{value.name}/identity", [edge], [Edge("")])[0]  # type: ignore[assignment]
         edge.name, edge.fixed = value.name, True
@@ -113,7 +116,7 @@ class Draft:
     def step(
         self, op: str, name: str, inputs: Sequence[Edge | None], outputs: list[Edge | None], **attributes: Any
     ) -> list[Edge | None]:
-        """A node, checked against the operator's own schema."""
+        """Add a node, checked against the operator's own schema."""
         opset = _opset_of(op, attributes)
         if not defs.has(op):
             raise Unsupported(f"op {op}, which ONNX does not have")
@@ -133,28 +136,29 @@ class Draft:
         return outputs
 
     def give_up(self, node: Node) -> None:
-        """A node that cannot be written: those behind it are looked at all the same."""
+        """Give up a node that cannot be written. Those behind it are still looked at."""
         for value in node.outputs:
             if value is not None:
                 self._edges[value] = Edge(value.name)
 
     def finish(self) -> GraphProto:
-        """The graph without its constants. Names: inputs and outputs as they are, then values, then all between."""
+        """Return the graph without its constants.
+
+        Inputs and outputs keep their names. Then values get theirs, then all that is between.
+        """
         outputs = self._outputs()
-        taken = {edge.name for edge in [*self._inputs, *outputs]}
+        taken = TakenNames(edge.name for edge in [*self._inputs, *outputs])
         seen = {*self._inputs, *outputs}
         edges = [edge for step in self._steps for edge in (*step.outputs, *step.inputs) if edge is not None]
         for edge in dict.fromkeys([*(e for e in edges if e.fixed), *edges]):
             if edge not in seen:
-                edge.name = _unique(edge.name or "value", taken)
-                taken.add(edge.name)
+                edge.name = taken.take(edge.name or "value")
                 seen.add(edge)
         read = {edge for step in self._steps for edge in step.inputs}
         self.constants = {key: c for key, c in self.constants.items() if c.edge in read}
-        names: set[str] = set()
+        names = TakenNames()
         for step in self._steps:
-            step.name = _unique(step.name, names)
-            names.add(step.name)
+            step.name = names.take(step.name)
         graph = GraphProto(name=self.graph.name)
         graph.node.extend(step.proto(self.opset) for step in self._steps)
         graph.input.extend(
@@ -165,36 +169,37 @@ class Draft:
         return graph
 
     def _outputs(self) -> list[Edge]:
-        """An edge for each output: of a node, and of no other output."""
-        taken = {edge.name for edge in self._inputs}
+        """Return an edge for each output. Each comes from a node and belongs to no other output."""
+        taken = TakenNames(edge.name for edge in self._inputs)
         computed = {edge for step in self._steps for edge in step.outputs}
         result: list[Edge] = []
         for name, value in self.graph.outputs:
             edge = self.edge(value)
             if edge in result or edge not in computed:
                 edge = self.step("Identity", f"{name}/identity", [edge], [Edge("")])[0]  # type: ignore[assignment]
-            final = _unique(name if name not in taken else f"{name}.output", taken)
-            taken.add(final)
+            final = taken.take(name if name not in taken else f"{name}.output")
             edge.name, edge.fixed = final, True
             result.append(edge)
         return result
 
 
 class Site:
-    """Where a node of the graph becomes nodes of ONNX: what they share."""
+    """A node of the graph that becomes nodes of ONNX, with what these share."""
 
     def __init__(self, draft: Draft, node: Node) -> None:
         self.draft = draft
         self.node = node
 
-    def input(self, index: int) -> Edge | None:
-        value = self.node.input(index)
+    def input(self, name: str | int) -> Edge | None:
+        """Return what the input of that name, or of that index, has become; None if it is left out."""
+        value = self.node.input(name)
         return None if value is None else self.draft.edge(value)
 
-    def need(self, index: int) -> Edge:
-        edge = self.input(index)
+    def need(self, name: str | int) -> Edge:
+        """Return what an input has become that the op cannot do without."""
+        edge = self.input(name)
         if edge is None:
-            raise Unsupported(f"{self.node.op} without its input {index}")
+            raise Unsupported(f"{self.node.op} without its input {name}")
         return edge
 
     def text(self, name: str, otherwise: str) -> str:
@@ -207,18 +212,18 @@ class Site:
         return float(self.node.attributes.get(name, otherwise))  # type: ignore[arg-type]
 
     def op(self, op: str, *inputs: Edge | None, **attributes: Any) -> Edge:
-        """A node on the way, with one output."""
+        """Add a node on the way to the result, with one output."""
         return self.ops(op, inputs, 1, **attributes)[0]
 
     def ops(self, op: str, inputs: Sequence[Edge | None], outputs: int, **attributes: Any) -> list[Edge]:
-        """A node on the way, with several outputs."""
+        """Add a node on the way to the result, with several outputs."""
         name = f"{self.node.name}/{op.lower()}"
         edges = [Edge(name if i == 0 else f"{name}.{i}") for i in range(outputs)]
         self.draft.step(op, name, inputs, list(edges), **attributes)
         return edges
 
     def array(self, array: Any, name: str = "constant") -> Edge:
-        """A small constant. Numbers are float32, integers int64 unless they come as arrays."""
+        """Return a small constant. Numbers become float32, and integers int64, if they do not come as arrays."""
         value = np.asarray(array)
         if not isinstance(array, (np.ndarray, np.generic)):
             value = value.astype(FLOAT32 if value.dtype.kind == "f" else np.int64)
@@ -226,14 +231,14 @@ class Site:
         return self.draft.constant(key, f"{self.node.name}/{name}", value.dtype.name, value.shape, lambda: value)
 
     def gives(self, *edges: Edge) -> None:
-        """What the node's outputs are."""
+        """Record the edges of the node's outputs."""
         for value, edge in zip(self.node.outputs, edges, strict=False):
             if value is not None:
                 self.draft.bind(value, edge)
 
 
 def array_of(value: Value) -> Callable[[], Array] | None:
-    """A function that makes the array of a constant; None: it is none."""
+    """Return a function that makes the array of a constant; None if the value is none."""
     constant = value.constant
     if isinstance(constant, np.ndarray):
         return lambda: constant
@@ -243,7 +248,7 @@ def array_of(value: Value) -> Callable[[], Array] | None:
 
 
 def weight_of(value: Value) -> QuantizedWeight | None:
-    """Packed weights."""
+    """Return the packed weights of a value; None if it has none."""
     constant = value.constant
     if isinstance(constant, Deferred) and constant.dtype is None:
         parts = [part for part in constant.pieces() if isinstance(part, QuantizedWeight)]
@@ -262,16 +267,8 @@ def _opset_of(op: str, attributes: dict[str, Any]) -> int:
     return _NEWER if newer else OPSET
 
 
-def _unique(name: str, taken: set[str]) -> str:
-    result, i = name, 0
-    while result in taken:
-        i += 1
-        result = f"{name}_{i}"
-    return result
-
-
 def _attribute(name: str, kind: Any, value: Any) -> AttributeProto:
-    """An attribute of the type that the operator's schema gives it."""
+    """Return an attribute of the type that the operator's schema gives it."""
     kind = int(getattr(kind, "value", kind))
     if kind == AttributeProto.STRINGS:
         value = value.split(",")

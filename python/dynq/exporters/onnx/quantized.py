@@ -1,18 +1,18 @@
-"""Products of int8 weights: with integers of ONNX (form "dynamic"), or of the dequantized weight (form "qdq").
+"""Write products of int8 weights: with integers of ONNX (form "dynamic"), or of the dequantized weight (form "qdq").
 
-Form "dynamic" computes docs/numerics.md to the bit as far as ONNX's operators are exact: one range for a tensor is
-DynamicQuantizeLinear; a range for each row is written in its parts, and its zero-points, which MatMulInteger takes one
-of, are taken off the sums behind it.
+Form "dynamic" computes docs/numerics.md to the bit, as far as ONNX's operators are exact. One range for a tensor
+becomes DynamicQuantizeLinear. A range for each row is written in its parts. Its zero-points are taken off the sums
+after the product, since MatMulInteger takes only one of them.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..._arguments import FLOAT32, INT32, UINT8
-from ...graph import Value
-from ...graph.given import ONNX_TYPES
-from ...importers.errors import Unsupported
+from ...conversion import Unsupported
+from ...core.arguments import FLOAT32, INT32, UINT8
+from ...ir.given import ONNX_TYPES
+from ...ir.values import Value
 from ...weights import QuantizedWeight
 from .draft import Edge, Site, weight_of
 
@@ -38,29 +38,24 @@ class Quantized:
         self.q = q  # uint8 or int8
         self.scale = scale  # a scalar, or one for each row with a last dimension of 1
         self.zero_point = zero_point  # a scalar of q's type that MatMulInteger takes
-        self.rows = rows  # or int32 zero-points for each row, which come off the sums
+        self.rows = rows  # or int32 zero-points for each row, which are subtracted from the sums
 
 
 def linear(site: Site) -> None:
-    """dynq.Linear and dynq.LinearFloat."""
-    weight = site.node.inputs[1]
-    assert weight is not None
+    """Write dynq.Linear and dynq.LinearFloat."""
+    weight = site.node.need("weight")
     if site.node.op == "dynq.LinearFloat":
-        y = site.op("MatMul", site.need(0), site.need(1))
+        y = site.op("MatMul", site.need("x"), site.need("weight"))
     elif weight_of(weight) is None:  # a graph that is not built: float (N, K)
-        y = site.op("MatMul", site.need(0), _transposed(site, weight))
+        y = site.op("MatMul", site.need("x"), _transposed(site, weight))
     elif site.draft.form == "qdq":
-        y = site.op("MatMul", site.need(0), dequantized(site, weight))
+        y = site.op("MatMul", site.need("x"), dequantized(site, weight))
     else:
         y = _dynamic_linear(site, weight)
-    for i in (2, 3):
-        added = site.input(i)
+    for name in ("bias", "residual"):
+        added = site.input(name)
         y = y if added is None else site.op("Add", y, added)
-    y = activate(site, y, site.text("activation", "none"))
-    low, high = site.number("min", 0), site.number("max", 0)
-    if low < high:
-        y = site.op("Clip", y, site.array(FLOAT32.type(low)), site.array(FLOAT32.type(high)))
-    site.gives(y)
+    site.gives(activate_layer(site, y))
 
 
 def _transposed(site: Site, weight: Value) -> Edge:
@@ -71,7 +66,7 @@ def _transposed(site: Site, weight: Value) -> Edge:
 
 
 def _dynamic_linear(site: Site, weight: Value) -> Edge:
-    x = site.need(0)
+    x = site.need("x")
     packed = weight_of(weight)
     assert packed is not None
     scheme, per_row = scheme_of(site)
@@ -84,13 +79,13 @@ def _dynamic_linear(site: Site, weight: Value) -> Edge:
 
 
 def scheme_of(site: Site) -> tuple[str, bool]:
-    """Scheme, and whether each row has a range of its own."""
+    """Return the scheme, and whether each row has a range of its own."""
     granularity = site.draft.granularity or site.text("granularity", "row")
     return site.text("scheme", "asymmetric"), granularity == "row"
 
 
 def quantize(site: Site, x: Edge, scheme: str, per_row: bool) -> Quantized:
-    """The range of x, and x as integers."""
+    """Quantize x: find its range, and return x as integers."""
     if scheme == "asymmetric" and not per_row:
         q, scale, zero = site.ops("DynamicQuantizeLinear", [x], 3)
         return Quantized(q, scale, zero)
@@ -120,7 +115,7 @@ def _rounded(site: Site, x: Edge, scale: Edge, point: Edge | None, low: float, h
 
 
 def fixed(site: Site, x: Edge, scheme: str) -> Quantized:
-    """A range that the model fixes: scale and zero-point are constants."""
+    """Quantize x with a range that the model fixes: scale and zero-point are constants."""
     low, high = (FLOAT32.type(site.number(name, 0.0)) for name in ("lo", "hi"))
     low, high = min(low, FLOAT32.type(0)), max(high, FLOAT32.type(0))
     with np.errstate(over="ignore"):
@@ -137,7 +132,7 @@ def fixed(site: Site, x: Edge, scheme: str) -> Quantized:
 
 
 def integer_product(site: Site, a: Quantized, weight: Value, packed: QuantizedWeight) -> Edge:
-    """``Σ (q - zero_point) * (w - w_zero_point)``, int32."""
+    """Return ``Σ (q - zero_point) * (w - w_zero_point)``, int32."""
     n, k = packed.shape
     if k > _LARGEST_K:
         raise Unsupported(f"K over {_LARGEST_K} in form 'dynamic'")
@@ -160,12 +155,12 @@ def _scales(site: Site, weight: Value, packed: QuantizedWeight) -> Edge:
 
 
 def _scaled(site: Site, sums: Edge, a_scale: Edge, w_scale: Edge) -> Edge:
-    """``float32(acc) * (scale_a * scale_w)``."""
+    """Return ``float32(acc) * (scale_a * scale_w)``."""
     return site.op("Mul", site.op("Cast", sums, to=ONNX_TYPES["float32"]), site.op("Mul", a_scale, w_scale))
 
 
 def dequantized(site: Site, weight: Value) -> Edge:
-    """The weight as floats (K, N): DequantizeLinear of the integers."""
+    """Return the weight as floats (K, N): DequantizeLinear of the integers."""
     packed = weight_of(weight)
     assert packed is not None
     n, k = packed.shape
@@ -176,18 +171,17 @@ def dequantized(site: Site, weight: Value) -> Edge:
 
 
 def matmul_integer(site: Site) -> None:
-    """dynq.MatMulIntegerPacked."""
-    weight = site.node.inputs[1]
-    assert weight is not None
+    """Write dynq.MatMulIntegerPacked."""
+    weight = site.node.need("weight")
     packed = weight_of(weight)
     assert packed is not None
-    a = Quantized(site.need(0), site.need(0), site.input(2))
+    a = Quantized(site.need("a"), site.need("a"), site.input("a_zero_point"))
     site.gives(integer_product(site, a, weight, packed))
 
 
 def matmul_dynamic(site: Site) -> None:
-    """dynq.MatMulDynamic: both sides are quantized while the model runs."""
-    a, b = site.need(0), site.need(1)
+    """Write dynq.MatMulDynamic: both sides are quantized while the model runs."""
+    a, b = site.need("a"), site.need("b")
     if site.draft.form == "qdq":
         site.gives(site.op("MatMul", a, b))
     else:
@@ -195,7 +189,7 @@ def matmul_dynamic(site: Site) -> None:
 
 
 def dynamic_product(site: Site, a: Edge, b: Edge, scheme: str, per_row: bool) -> Edge:
-    """``a b``: a as the input of a linear layer, b symmetric for each column."""
+    """Return ``a b``. a is quantized like the input of a linear layer, b symmetrically for each column."""
     left = quantize(site, a, scheme, per_row)
     axes = site.array([-2])
     largest = site.op("ReduceMax", site.op("Abs", b), axes, keepdims=1)
@@ -208,12 +202,32 @@ def dynamic_product(site: Site, a: Edge, b: Edge, scheme: str, per_row: bool) ->
     return _scaled(site, y, left.scale, scale)
 
 
+def activate_layer(site: Site, y: Edge) -> Edge:
+    """Write the activation and the clamp of a layer."""
+    activation, alpha, beta = site.text("activation", "none"), site.number("alpha", 0.0), site.number("beta", 0.0)
+    if activation == "leaky_relu":
+        y = site.op("LeakyRelu", y, alpha=alpha)
+    elif activation == "hard_sigmoid":
+        y = site.op("HardSigmoid", y, alpha=alpha, beta=beta)
+    else:
+        y = activate(site, y, activation)
+    low, high = site.number("min", 0), site.number("max", 0)
+    if low < high:
+        y = site.op("Clip", y, site.array(FLOAT32.type(low)), site.array(FLOAT32.type(high)))
+    return y
+
+
 def activate(site: Site, x: Edge, activation: str) -> Edge:
-    """An activation of dynq's epilogue; gelu in the pieces that every runtime has."""
+    """Write an activation that has no numbers. gelu is written in pieces that every runtime has."""
     if activation in ("relu", "sigmoid", "tanh"):
         return site.op(activation.capitalize(), x)
     if activation == "silu":
         return site.op("Mul", x, site.op("Sigmoid", x))
+    if activation == "mish":
+        return site.op("Mul", x, site.op("Tanh", site.op("Softplus", x)))
+    if activation == "hard_swish":
+        gate = site.op("Add", site.op("Mul", x, site.array(FLOAT32.type(1 / 6))), site.array(0.5))
+        return site.op("Mul", x, site.op("Clip", gate, site.array(0.0), site.array(1.0)))
     if activation == "gelu":
         erf = site.op("Erf", site.op("Div", x, site.array(FLOAT32.type(np.sqrt(2.0)))))
         return site.op("Mul", site.op("Mul", x, site.op("Add", erf, site.array(1.0))), site.array(0.5))

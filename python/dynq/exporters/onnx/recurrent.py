@@ -1,4 +1,4 @@
-"""dynq.LSTM, dynq.GRU and dynq.RNN, and the layer before them that projects their inputs, as one node of ONNX.
+"""Write dynq.LSTM, dynq.GRU and dynq.RNN, with the layer before them that projects their inputs, as one node of ONNX.
 
 ONNX has no recurrent op of integers: in both forms W and R are dequantized, and the layer runs in float.
 """
@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..._arguments import FLOAT32, Array
+from ...conversion import Unsupported
+from ...core.arguments import FLOAT32, Array
 from ...graph import Value
-from ...graph.passes.recurrent import GATES, STATE_PROJECTION
-from ...importers.errors import Unsupported
+from ...ir.recurrent import CELLS
+from ...passes.rewrite import panel_rows
 from ...weights import QuantizedWeight
 from .draft import Edge, Site, weight_of
 
@@ -26,34 +27,37 @@ _ATTRIBUTES = (
 
 def recurrent(site: Site) -> None:
     node = site.node
-    gates, hidden = GATES[node.op.removeprefix("dynq.")], site.integer("hidden_size", 0)
+    cell = CELLS[node.op.removeprefix("dynq.")]
+    gates, hidden = len(cell.gates), site.integer("hidden_size", 0)
     directions = 2 if site.text("direction", "forward") == "bidirectional" else 1
-    if any(node.input(i) is not None for i in range(STATE_PROJECTION, STATE_PROJECTION + 3)):
+    ends = ("forward", "backward", "panels")
+    if any(node.input(f"{name}_{end}") is not None for name in cell.weights[1:] for end in ends):
         raise Unsupported("LSTM whose states are projected")
     width = gates * hidden
     x, w, bias = _projection(site, directions, width)
-    r = _state_weight(site, directions, width, hidden)
-    of_state = _vector(site, 4, directions * width)
+    r = _state_weight(site, directions, width)
+    of_state = _vector(site, "bias", directions * width)
     if bias is None and of_state is None:
         b = None
     else:
         parts = [np.zeros(directions * width, FLOAT32) if part is None else part for part in (bias, of_state)]
         b = site.array(np.concatenate([part.reshape(directions, width) for part in parts], axis=1), "bias")
-    states = [site.input(i) for i in range(6, 9)]
-    lengths = site.input(5)
-    of_lengths = node.input(5)
+    first = node.position("initial_h")
+    states = [site.input(i) for i in range(first, first + 3)]
+    lengths = site.input(node.position("sequence_lens"))
+    of_lengths = node.input("sequence_lens")
     if of_lengths is not None and of_lengths.dtype != "int32" and lengths is not None:
         lengths = site.op("Cast", lengths, to=6)
     _emit(site, x, [w, r, b, lengths, *states])
 
 
 def onnx_recurrent(site: Site) -> None:
-    """ONNX's own LSTM, GRU and RNN."""
+    """Write ONNX's own LSTM, GRU and RNN."""
     _emit(site, site.need(0), [site.input(i) for i in range(1, 8)])
 
 
 def _emit(site: Site, x: Edge, inputs: list[Edge | None]) -> None:
-    """The node. ``layout`` is written with Transpose: few runtimes have it."""
+    """Write the node. ``layout`` is written with Transpose, since few runtimes have it."""
     node = site.node
     batch_first = bool(site.integer("layout", 0))
     if batch_first:
@@ -80,8 +84,11 @@ def _emit(site: Site, x: Edge, inputs: list[Edge | None]) -> None:
 
 
 def _hidden(site: Site) -> int:
-    """Of ONNX's own ops, R (directions, width, hidden) says it, which runtimes do not read it from."""
-    r = site.node.input(2)
+    """Return the hidden size of one of ONNX's own ops, from R (directions, width, hidden).
+
+    It is written as an attribute, since runtimes do not read it from R.
+    """
+    r = site.node.input("R")
     size = r.shape[2] if r is not None and r.shape is not None and len(r.shape) == 3 else None
     if not isinstance(size, int):
         raise Unsupported(f"{site.node.op} without hidden_size")
@@ -89,7 +96,7 @@ def _hidden(site: Site) -> int:
 
 
 def _projection(site: Site, directions: int, width: int) -> tuple[Edge, Edge, Array | None]:
-    """x, W (directions, width, I) and a bias of the layer that projects, which a Split may follow."""
+    """Return x, W (directions, width, I) and a bias of the layer that projects. A Split may follow that layer."""
     value = site.node.inputs[0]
     begin, end = 0, directions * width
     producer = None if value is None else value.producer
@@ -120,7 +127,7 @@ def _projection(site: Site, directions: int, width: int) -> tuple[Edge, Edge, Ar
 
 
 def _rows(site: Site, weight: Value, columns: bool, begin: int, end: int, directions: int) -> Edge:
-    """Channels [begin, end) of a weight, as (directions, width, K)."""
+    """Return channels [begin, end) of a weight, as (directions, width, K)."""
     packed = weight_of(weight)
     if packed is None:
         array = weight.array
@@ -136,7 +143,7 @@ def _rows(site: Site, weight: Value, columns: bool, begin: int, end: int, direct
 def _dequantized(
     site: Site, parts: list[QuantizedWeight], key: object, name: str, begin: int, end: int, directions: int
 ) -> Edge:
-    """Rows of weights one below the other, dequantized: (directions, width, K)."""
+    """Return rows of weights, stacked and dequantized: (directions, width, K)."""
     k = parts[0].shape[1]
     scale = np.concatenate([part.scale for part in parts])[begin:end]
     if any(part.zero_point is not None for part in parts):
@@ -148,25 +155,23 @@ def _dequantized(
     return site.op("Reshape", w, site.array([directions, (end - begin) // directions, k], "gates"))
 
 
-def _state_weight(site: Site, directions: int, width: int, hidden: int) -> Edge:
-    """R (directions, width, hidden)."""
+def _state_weight(site: Site, directions: int, width: int) -> Edge:
+    """Return R (directions, width, hidden)."""
     node = site.node
-    panels = node.input(3)
+    panels = node.input("R_panels")
     if panels is not None and panels.array is not None:
-        array = panels.array
-        count = array.shape[1] * 16
-        rows = array.swapaxes(2, 3).reshape(directions, count, hidden)[:, :width]
+        rows = panel_rows(panels.array, width)
         key = (panels, "rows")
         return site.draft.constant(key, panels.name, "float32", rows.shape, lambda: rows)
-    values = [node.inputs[1 + i] for i in range(directions)]
+    values = [node.input(f"R_{end}") for end in ("forward", "backward")[:directions]]
     parts = [packed for value in values if value is not None and (packed := weight_of(value)) is not None]
     if len(parts) != directions or values[0] is None:
         raise Unsupported(f"{node.op} without a weight of its states")
     return _dequantized(site, parts, tuple(values), values[0].name, 0, directions * width, directions)
 
 
-def _vector(site: Site, index: int, size: int) -> Array | None:
-    value = site.node.input(index)
+def _vector(site: Site, name: str, size: int) -> Array | None:
+    value = site.node.input(name)
     if value is None:
         return None
     if value.array is None:

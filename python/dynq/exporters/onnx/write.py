@@ -1,17 +1,20 @@
-"""The file of a draft: checked, and under its name when it is complete."""
+"""Write the file of a draft. It is checked, and appears under its name when it is complete."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from typing import Any
 
 import onnx
 from onnx import GraphProto, ModelProto, StringStringEntryProto, TensorProto, helper, shape_inference
 
-from ..._call import library_version
-from ...graph import Graph
-from ...graph.shapes import infer_all
-from ...importers.errors import Unsupported
+from ...conversion import Unsupported
+from ...core import files
+from ...core.call import library_version
+from ...ir.graph import Graph
+from ...ir.shapes import infer_all
 from .draft import Draft, Site
 from .layers import same
 from .table import WRITERS, absorbed
@@ -24,7 +27,7 @@ _ALIGNMENT = 64
 
 
 def draft(graph: Graph, form: str, granularity: str | None) -> Draft:
-    """All nodes; ``problems`` of the result has those that cannot be written."""
+    """Return a draft of all nodes; its ``problems`` has those that cannot be written."""
     infer_all(graph)
     result = Draft(graph, granularity, form)
     left_out = absorbed(graph)
@@ -40,7 +43,7 @@ def draft(graph: Graph, form: str, granularity: str | None) -> Draft:
 
 
 def write(made: Draft, path: str, external: bool | None) -> None:
-    """Writes what ``draft`` gave."""
+    """Write the file of a draft."""
     graph = made.finish()
     constants = list(made.constants.values())
     size = sum(constant.nbytes for constant in constants)
@@ -62,27 +65,42 @@ def write(made: Draft, path: str, external: bool | None) -> None:
             at += constant.nbytes
         model.graph.initializer.append(tensor)
     _set_types(model)
-    folder = os.path.dirname(os.path.abspath(path))
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".dynq-") as temporary:
-        inside = os.path.join(temporary, os.path.basename(path))
-        names = [inside]
-        large = [(t, c) for t, c in zip(model.graph.initializer, constants, strict=True) if c.nbytes >= _SMALL]
-        if apart and large:
-            names.insert(0, inside + ".data")
-            with open(names[0], "wb") as file:
-                for _, constant in large:
-                    file.write(b"\0" * (-file.tell() % _ALIGNMENT))
-                    file.write(constant.data())
-        else:
-            for tensor, constant in large:
-                del tensor.external_data[:]
-                tensor.data_location = TensorProto.DEFAULT
-                tensor.raw_data = constant.data()
-        with open(inside, "wb") as file:
-            file.write(model.SerializeToString())
-        onnx.checker.check_model(inside, full_check=True)
-        for name in names:
-            os.replace(name, os.path.join(folder, os.path.basename(name)))
+    large = [(t, c) for t, c in zip(model.graph.initializer, constants, strict=True) if c.nbytes >= _SMALL]
+    if not apart or not large:
+        for tensor, constant in large:
+            del tensor.external_data[:]
+            tensor.data_location = TensorProto.DEFAULT
+            tensor.raw_data = constant.data()
+        content = model.SerializeToString()
+        onnx.checker.check_model(content, full_check=True)
+        files.write(path, [content])
+        return
+    content = model.SerializeToString()
+    _check(content, location, at)
+    with files.replacing(path) as file:
+        file.write(content)
+        file.flush()
+        files.write(f"{path}.data", _aligned([constant for _, constant in large]))
+
+
+def _check(content: bytes, location: str, size: int) -> None:
+    """Let ONNX check a model whose data will lie in another file. The checker asks only whether that file is there."""
+    with tempfile.TemporaryDirectory(prefix="dynq-") as folder:
+        with open(os.path.join(folder, location), "wb") as data:
+            data.truncate(size)
+        model = os.path.join(folder, "model.onnx")
+        with open(model, "wb") as file:
+            file.write(content)
+        onnx.checker.check_model(model, full_check=True)
+
+
+def _aligned(constants: list[Any]) -> Iterator[bytes]:
+    """Yield the data of constants, each from a multiple of 64 bytes on."""
+    at = 0
+    for constant in constants:
+        yield b"\0" * (-at % _ALIGNMENT)
+        yield constant.data()
+        at = -(-at // _ALIGNMENT) * _ALIGNMENT + constant.nbytes
 
 
 def _refer(tensor: TensorProto, location: str, offset: int, length: int) -> None:
@@ -92,7 +110,7 @@ def _refer(tensor: TensorProto, location: str, offset: int, length: int) -> None
 
 
 def _set_types(model: ModelProto) -> None:
-    """Types of the outputs, as ONNX infers them; constants that lie elsewhere need not be read."""
+    """Set the types of the outputs, as ONNX infers them. Constants that lie elsewhere need not be read."""
     inferred: GraphProto = shape_inference.infer_shapes(model, data_prop=True).graph
     types = {value.name: value.type for value in (*inferred.value_info, *inferred.output)}
     for output in model.graph.output:

@@ -1,4 +1,4 @@
-"""Attributes: each is known to its op, of the right type and with a value that dynq implements, or it is refused."""
+"""Read attributes. Each has to be known to its op, of the right type, and with a value that dynq implements."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 from onnx import AttributeProto, NodeProto
 
-from ..errors import InvalidModelError
+from ...conversion import InvalidModelError
 
 __all__ = ["FLOAT", "FLOATS", "INT", "INTS", "TENSOR", "TEXT", "TEXTS", "Rule", "one_of", "read", "unused"]
 
@@ -38,17 +38,17 @@ INT, FLOAT, TEXT, INTS, FLOATS, TEXTS, TENSOR = (
 
 
 def one_of(*values: Any) -> Rule:
-    """Only these values; where it is a single one, nothing is left to tell."""
+    """Return a rule that allows only these values. If there is just one, the attribute is dropped."""
     return Rule("text" if isinstance(values[0], str) else "int", values, keep=len(values) > 1)
 
 
 def unused(kind: str = "int") -> Rule:
-    """Means something only for training or for dtypes that are refused anyway."""
+    """Return a rule for an attribute that matters only for training, or for dtypes that are refused anyway."""
     return Rule(kind, keep=False)
 
 
 def read(node: NodeProto, name: str, rules: dict[str, Rule], refuse: Callable[[str], None]) -> dict[str, Any]:
-    """The attributes of a node by name. ``refuse`` is told of each that is not implemented."""
+    """Return the attributes of a node by name. ``refuse`` is called for each that is not implemented."""
     op = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
     result: dict[str, Any] = {}
     for attribute in node.attribute:

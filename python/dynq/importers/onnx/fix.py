@@ -1,4 +1,4 @@
-"""Inputs that the caller fixes before anything is read: to a value, which makes a constant of them, or to a shape."""
+"""Fix inputs before anything is read: to a value, which makes a constant of them, or to a shape."""
 
 from __future__ import annotations
 
@@ -8,20 +8,26 @@ from typing import Any
 import numpy as np
 from onnx import GraphProto, ValueInfoProto, helper, numpy_helper
 
-from ..._arguments import Array
+from ...core.arguments import Array
 from .tensors import DTYPE_OF, type_name
 
 __all__ = ["Shape", "WrongInput", "fix_inputs"]
 
-Shape = Sequence[int | None]  # None: as the model has it
+Shape = Sequence[int | None]  # None: the size that the model has
 
 
 class WrongInput(Exception):
-    """The caller's mistake, not the model's."""
+    """An error of the caller, not of the model."""
 
 
 def fix_inputs(graph: GraphProto, values: Mapping[str, Any], shapes: Mapping[str, Shape]) -> None:
-    """Change the inputs of ``graph``; what does not fit them is a WrongInput that names it."""
+    """Change the inputs of ``graph``.
+
+    Raises:
+        WrongInput: a value or a shape does not fit; the error names it.
+    """
+    for value in graph.input:
+        _open_sizes(value)
     by_name = {value.name: value for value in graph.input}
     for argument, given in (("inputs", values), ("shapes", shapes)):
         for name in given:
@@ -39,6 +45,13 @@ def fix_inputs(graph: GraphProto, values: Mapping[str, Any], shapes: Mapping[str
             del kept[:]
             kept.extend(rest)
         graph.initializer.append(tensor)
+
+
+def _open_sizes(value: ValueInfoProto) -> None:
+    """Leave open the sizes of an input that are -1: so Paddle, Keras and Caffe2 write them."""
+    for dim in value.type.tensor_type.shape.dim if value.type.HasField("tensor_type") else []:
+        if dim.HasField("dim_value") and dim.dim_value == -1:
+            dim.Clear()
 
 
 def _set_shape(value: ValueInfoProto, shape: Shape) -> None:
@@ -62,7 +75,7 @@ def _set_shape(value: ValueInfoProto, shape: Shape) -> None:
 
 
 def _as_input(declared: ValueInfoProto, value: Any) -> Array:
-    """The array of a value, with the input's dtype; no value may change by that."""
+    """Return a value as an array with the input's dtype. No value may change by that."""
     tensor = declared.type.tensor_type
     what = f"the value of input {declared.name!r}"
     if not declared.type.HasField("tensor_type") or tensor.elem_type not in DTYPE_OF:
@@ -89,7 +102,7 @@ def _as_input(declared: ValueInfoProto, value: Any) -> Array:
 
 
 def _in_own_type(array: Array, kind: int) -> Array:
-    """float16 and float64 inputs keep their type: the nodes of the model are checked with it."""
+    """Return float16 and float64 inputs in their own type, since the nodes of the model are checked with it."""
     return array.astype(helper.tensor_dtype_to_np_dtype(kind))
 
 

@@ -1,13 +1,16 @@
-"""What ONNX Runtime's quantize_dynamic writes for a linear layer is dynq.Linear by tensor, with the same bits."""
+"""Replace the nodes that ONNX Runtime's quantize_dynamic writes for a linear layer by a dynq.Linear by tensor.
+
+It gives the same bits.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..._arguments import FLOAT32, Array
+from ...core.arguments import FLOAT32, Array
 from ...graph import Graph, Node, Value
-from ...graph.passes._rewrite import Uses, constant_of, is_op, other_input
-from ...graph.passes.dead_code import dead_code
+from ...passes.dead_code import dead_code
+from ...passes.rewrite import Uses, constant_of, is_op, other_input
 from ...weights import QuantizedWeight
 from .ops.quantized import PackedIntegers
 
@@ -15,7 +18,7 @@ __all__ = ["fuse_dynamic_linear"]
 
 
 def fuse_dynamic_linear(graph: Graph) -> None:
-    """``Cast(MatMulInteger(q, w, z)) * (s * scale)`` where q, s and z are DynamicQuantizeLinear's of one x.
+    """Find ``Cast(MatMulInteger(q, w, z)) * (s * scale)`` with q, s and z from the DynamicQuantizeLinear of one x.
 
     The product of scales, the conversion to float and the one rounding after it are those of dynq.Linear's rule.
     """
@@ -24,7 +27,7 @@ def fuse_dynamic_linear(graph: Graph) -> None:
         cast = next((n for n in (is_op(v, "Cast") for v in node.inputs) if n is not None), None)
         if node.op != "Mul" or cast is None or cast.attributes["to"] != 1:
             continue
-        product = is_op(cast.inputs[0], "dynq.MatMulIntegerPacked")
+        product = is_op(cast.need("input"), "dynq.MatMulIntegerPacked")
         factor = is_op(other_input(node, _output(cast)), "Mul")
         if product is None or factor is None or uses.only_reader(cast.outputs[0]) is not node:
             continue
@@ -32,14 +35,14 @@ def fuse_dynamic_linear(graph: Graph) -> None:
             continue
         source = _quantizer(product)
         scale = None if source is None else _scale(factor, source)
-        weight = product.inputs[1]
-        if source is None or scale is None or weight is None or weight.shape is None:
+        weight = product.need("weight")
+        if source is None or scale is None or weight.shape is None:
             continue
         scaled = _scaled(weight.constant, scale)
         if scaled is None:
             continue
         linear = product
-        uses.set_inputs(linear, [source.inputs[0], graph.constant_for(scaled, weight)])
+        uses.set_inputs(linear, [source.need("x"), graph.constant_for(scaled, weight)])
         linear.op, linear.attributes = "dynq.Linear", {"scheme": "asymmetric", "granularity": "tensor"}
         uses.take_over(linear, node)
     graph.sort()
@@ -53,15 +56,15 @@ def _output(node: Node) -> Value:
 
 
 def _quantizer(product: Node) -> Node | None:
-    """The DynamicQuantizeLinear whose integers and zero-point a product takes."""
-    source = is_op(product.inputs[0], "DynamicQuantizeLinear")
-    if source is None or product.input(2) is None or len(source.outputs) < 3:
+    """Return the DynamicQuantizeLinear whose integers and zero-point a product takes."""
+    source, zero_point = is_op(product.need("a"), "DynamicQuantizeLinear"), product.input("a_zero_point")
+    if source is None or zero_point is None or len(source.outputs) < 3:
         return None
-    return source if source.outputs[2] is product.input(2) else None
+    return source if source.outputs[2] is zero_point else None
 
 
 def _scale(factor: Node, source: Node) -> Array | None:
-    """The constant that the scale of the input is multiplied by: one number, or one for each channel."""
+    """Return the constant that the scale of the input is multiplied by: one number, or one for each channel."""
     scale = source.outputs[1]
     if scale is None or scale not in factor.inputs:
         return None
@@ -70,7 +73,7 @@ def _scale(factor: Node, source: Node) -> Array | None:
 
 
 def _scaled(weight: object, scale: Array) -> QuantizedWeight | PackedIntegers | None:
-    """The weight with ``scale``, which has to be what a weight can have."""
+    """Return the weight with ``scale``; None if no weight can have that scale."""
     if not np.isfinite(scale).all() or not (scale > 0).all():
         return None
     if isinstance(weight, PackedIntegers):

@@ -1,4 +1,4 @@
-"""A model as it was given, brought into a form that is easy to walk: light, inlined, sorted, with types."""
+"""Bring a model into a form that is easy to walk: light, inlined, sorted, with types."""
 
 from __future__ import annotations
 
@@ -12,29 +12,35 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
-from ..errors import InvalidModelError, Problems
+from ...conversion import InvalidModelError, Problems
+from ...core.files import kind
+from .bounded import Calls, Refused, Stopped
+from .check import check_names, check_nodes, check_sizes
 from .fix import Shape, fix_inputs
-from .tensors import Tensor
+from .functions import inline_functions
+from .tensors import Tensor, inside
 
-__all__ = ["Source", "load", "names_read", "node_name", "sorted_nodes"]
+__all__ = ["Source", "Type", "data_files", "load", "names_read", "node_name", "read_model", "sorted_nodes"]
 
 OLDEST, NEWEST = 7, 28  # opsets of the domain ""; before 11, ops whose meaning has changed since are refused
 _SMALL = 1024  # elements of an initializer that shape inference may look at
 
-# dtype and shape: an int, a name or None for each dim; None where the rank is not known
+# dtype and shape: an int, a name or None for each dim; None if the rank is not known
 Type = tuple[int, tuple[int | str | None, ...] | None]
 
 
 @dataclass
 class Source:
-    """``model`` has no initializers but small ones: ``tensors`` has all, and reads each when it is wanted."""
+    """A prepared model. ``model`` has small initializers only; ``tensors`` has all, and reads each when it is
+    needed.
+    """
 
     name: str
     model: ModelProto
     tensors: dict[str, Tensor]
     opsets: dict[str, int]
     types: dict[str, Type] = field(default_factory=dict)
-    wrong: InvalidModelError | None = None  # what type inference says; told where nothing else is
+    wrong: InvalidModelError | None = None  # what type inference reports; raised if nothing else is wrong
 
     @property
     def graph(self) -> GraphProto:
@@ -49,19 +55,28 @@ def load(
 ) -> Source:
     """Read, check and prepare a model. External data are not opened yet.
 
-    ``known(op, opset)``: an op of the domain "" that can be converted; others are written in simpler ones where ONNX
-    says how. ``values`` and ``shapes`` of inputs are fixed.
+    ``known(op, opset)`` returns whether an op of the domain "" can be converted. Others are written in simpler ones, if
+    ONNX defines how. ``values`` and ``shapes`` of inputs are fixed.
     """
+    with Calls() as calls:
+        return _load(model, known, values, shapes, calls)
+
+
+def _load(
+    model: str | os.PathLike[str] | ModelProto,
+    known: Callable[[str, int], bool],
+    values: Mapping[str, Any],
+    shapes: Mapping[str, Shape],
+    calls: Calls,
+) -> Source:
     if isinstance(model, ModelProto):
-        light, name, folder = ModelProto(), model.graph.name or "the model", None
+        light, folder = ModelProto(), None
+        name = model.graph.name if isinstance(model.graph.name, str) and model.graph.name else "the model"
         light.CopyFrom(model)
     else:
         path = Path(model)
         name, folder = path.name, path.parent
-        try:
-            light = onnx.load_model(path, load_external_data=False)
-        except (DecodeError, ValueError) as error:
-            raise InvalidModelError(f"{path}: not an ONNX model: {error}") from error
+        light = read_model(path)
     if not light.HasField("graph") or not light.opset_import:
         raise InvalidModelError(f"{name}: not an ONNX model, or an empty one")
     opsets = {("" if o.domain == "ai.onnx" else o.domain): int(o.version) for o in light.opset_import}
@@ -70,24 +85,58 @@ def load(
         problems = Problems()
         problems.add(f"opset {opset}; expected {OLDEST} to {NEWEST}", name)
         problems.check(name)
+    check_names(light.graph, name)
+    check_sizes(light.graph, "")
     fix_inputs(light.graph, values, shapes)
     source = Source(name, light, {}, opsets)
     _take_tensors(source, folder)
     if light.functions:
-        _inline(source)
-    _expand(source, known)
+        inline_functions(source.model, source.opsets)
+        check_names(source.graph, name)
+    check_nodes(source.graph, opsets)
+    _expand(source, known, calls)
     _sort(source)
-    source.types, source.wrong = _infer(source.model)
+    source.types, source.wrong = _infer(source.model, calls)
     return source
 
 
+def read_model(path: Path) -> ModelProto:
+    """Parse a file, whatever its name ends in."""
+    if path.is_char_device() or path.is_block_device():
+        raise InvalidModelError(f"{path}: not an ONNX model, but a device")
+    model = ModelProto()
+    try:
+        model.ParseFromString(path.read_bytes())
+    except (DecodeError, ValueError) as error:
+        other = "a .dynq file, which is made already: dynq run and dynq.load take it" if kind(path) == "dynq" else error
+        raise InvalidModelError(f"{path}: not an ONNX model: {other}") from error
+    return model
+
+
+def data_files(path: Path) -> list[Path]:
+    """Return the files with external data that are there, in the folder of a model's file."""
+    names = {
+        str(entry.value)
+        for tensor in read_model(path).graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "location" and tensor.data_location == TensorProto.EXTERNAL
+    }
+    files = []
+    for name in sorted(names):
+        try:
+            files.append(inside(path.parent, name, path.name))
+        except InvalidModelError:  # a tensor that nothing reads is wrong
+            continue
+    return [file for file in files if file.is_file()]
+
+
 def node_name(node: NodeProto, index: int) -> str:
-    """Its own, or one made of its op and its place."""
+    """Return the node's own name, or one made from its op and its place."""
     return str(node.name) or f"{node.op_type}_{index}"
 
 
 def sorted_nodes(graph: GraphProto, known: set[str], where: str) -> list[tuple[str, NodeProto]]:
-    """The nodes with their names, in an order in which they can run; ``known`` are values from outside."""
+    """Return the nodes with their names, in an order in which they can run; ``known`` are values from outside."""
     nodes = [(node_name(node, i), node) for i, node in enumerate(graph.node)]
     producer: dict[str, int] = {}
     for i, (name, node) in enumerate(nodes):
@@ -129,7 +178,7 @@ def sorted_nodes(graph: GraphProto, known: set[str], where: str) -> list[tuple[s
 
 
 def _reads(node: NodeProto) -> list[str]:
-    """Names that a node reads, those of its subgraphs included."""
+    """Return the names that a node reads, those of its subgraphs included."""
     result = [name for name in node.input if name]
     for attribute in node.attribute:
         for graph in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
@@ -141,7 +190,7 @@ def _reads(node: NodeProto) -> list[str]:
 
 
 def _sort(source: Source) -> None:
-    """Bring the nodes into an order in which they can run; all have a name then."""
+    """Bring the nodes into an order in which they can run. Each has a name then."""
     graph = source.graph
     known = {value.name for value in graph.input} | source.tensors.keys()
     nodes = []
@@ -155,7 +204,7 @@ def _sort(source: Source) -> None:
 
 
 def names_read(graph: GraphProto) -> set[str]:
-    """Names that something reads, at any depth; also those of outputs."""
+    """Return the names that something reads, at any depth, and those of outputs."""
     result = {value.name for value in graph.output}
     for node in graph.node:
         result.update(node.input)
@@ -166,7 +215,7 @@ def names_read(graph: GraphProto) -> set[str]:
 
 
 def _take_tensors(source: Source, folder: Path | None) -> None:
-    """Move the initializers out of the model, small ones aside, and note external data's folder."""
+    """Move the initializers out of the model, copy small ones, and note the folder of external data."""
     graph = source.graph
     if len(graph.sparse_initializer):
         names = ", ".join(repr(sparse.values.name) for sparse in graph.sparse_initializer)
@@ -194,23 +243,8 @@ def _take_tensors(source: Source, folder: Path | None) -> None:
     source.model.graph.ClearField("value_info")  # often wrong: inferred anew
 
 
-def _inline(source: Source) -> None:
-    """Put the bodies of the model's own functions where they are called."""
-    try:
-        from onnx import inliner
-    except ImportError as error:
-        raise InvalidModelError(f"{source.name} has functions of its own; they take onnx 1.16 or newer") from error
-    try:
-        source.model = inliner.inline_local_functions(source.model)
-    except Exception as error:  # the inliner raises what its C++ part threw
-        raise InvalidModelError(f"{source.name}: its functions cannot be inlined: {error}") from error
-    if len(source.model.functions):
-        names = ", ".join(repr(function.name) for function in source.model.functions)
-        raise InvalidModelError(f"{source.name}: its functions cannot be inlined: {names}")
-
-
-def _expand(source: Source, known: Callable[[str, int], bool]) -> None:
-    """Put the bodies that ONNX itself gives for some ops in the place of those that dynq does not have."""
+def _expand(source: Source, known: Callable[[str, int], bool], calls: Calls) -> None:
+    """Put the bodies that ONNX itself defines for some ops in place of those that dynq does not have."""
     opset = source.opsets.get("", OLDEST)
     tried: set[str] = set()
     while True:
@@ -223,13 +257,31 @@ def _expand(source: Source, known: Callable[[str, int], bool]) -> None:
             if node.op_type in ops and node.domain in ("", "ai.onnx"):
                 _set_defaults(node, opset)
         try:
-            from onnx import inliner
-
-            source.model = inliner.inline_selected_functions(
-                source.model, [("", op) for op in sorted(ops)], inline_schema_functions=True
+            source.model = _called(
+                calls, "inliner.inline_selected_functions2", _typed(source), [("", op) for op in sorted(ops)], False
             )
-        except Exception:  # an older onnx, or a body that it cannot make: the op is refused as it is
+            del source.model.graph.value_info[:]
+        except (Refused, Stopped):  # an older onnx, or a body that it cannot make: the op is refused as it is
             return
+
+
+def _typed(source: Source) -> ModelProto:
+    """Return the model with the types of its initializers. The inliner needs them for some bodies."""
+    model = ModelProto()
+    model.CopyFrom(source.model)
+    for proto in model.graph.initializer:
+        model.graph.value_info.append(onnx.helper.make_tensor_value_info(proto.name, proto.data_type, proto.dims))
+    return model
+
+
+def _called(calls: Calls, function: str, model: ModelProto, *arguments: Any) -> ModelProto:
+    """Call a function of ONNX's C++ part that turns a model into another."""
+    result = ModelProto()
+    try:
+        result.ParseFromString(calls.call(function, model.SerializeToString(), *arguments))
+    except (DecodeError, ValueError) as error:  # protobuf has a limit on what it reads and writes
+        raise Refused(str(error)) from error
+    return result
 
 
 def _has_body(op: str, opset: int) -> bool:
@@ -241,7 +293,7 @@ def _has_body(op: str, opset: int) -> bool:
 
 
 def _set_defaults(node: NodeProto, opset: int) -> None:
-    """Write the defaults of attributes out: the bodies of ops do without them."""
+    """Write the defaults of attributes out, since the bodies of ops have none."""
     schema: Any = onnx.defs.get_schema(str(node.op_type), opset)
     there = {attribute.name for attribute in node.attribute}
     for name, attribute in schema.attributes.items():
@@ -249,24 +301,36 @@ def _set_defaults(node: NodeProto, opset: int) -> None:
             node.attribute.append(attribute.default_value)
 
 
-def _infer(model: ModelProto) -> tuple[dict[str, Type], InvalidModelError | None]:
-    """Types of all values; ONNX's own inference checks dtypes and shapes of each node with them."""
+def _infer(model: ModelProto, calls: Calls) -> tuple[dict[str, Type], InvalidModelError | None]:
+    """Return the types of all values. With them, ONNX's own inference checks the dtypes and shapes of each node."""
     copy = ModelProto()
     copy.CopyFrom(model)
     for output in copy.graph.output:  # what exporters write here is often wrong
         output.ClearField("type")
     wrong = None
     try:
-        inferred = onnx.shape_inference.infer_shapes(copy, check_type=True, strict_mode=True, data_prop=True)
-    except Exception as error:  # InferenceError is not exported by every version
-        wrong = InvalidModelError(f"{model.graph.name}: {str(error).strip()}")
+        inferred = _inferred(calls, copy, True)
+    except Refused as error:
+        wrong = InvalidModelError(f"{model.graph.name}: {error}")
         try:
-            inferred = onnx.shape_inference.infer_shapes(copy, data_prop=True)
-        except Exception:
+            inferred = _inferred(calls, copy, False)
+        except Refused:
             return {}, wrong
     graph = inferred.graph
     types = {value.name: _type(value.type) for value in (*graph.input, *graph.value_info, *graph.output)}
     return {name: kind for name, kind in types.items() if kind is not None}, wrong
+
+
+def _inferred(calls: Calls, model: ModelProto, strict: bool) -> ModelProto:
+    """Infer the types of a model. If that takes too much, do not follow values that sizes are computed from."""
+    infer = "shape_inference.infer_shapes"
+    try:
+        return _called(calls, infer, model, strict, strict, True)
+    except Stopped:
+        try:
+            return _called(calls, infer, model, strict, strict, False)
+        except Stopped as error:
+            raise InvalidModelError(f"{model.graph.name or 'the model'}: ONNX's shape inference {error}") from error
 
 
 def _type(proto: Any) -> Type | None:

@@ -1,26 +1,40 @@
-"""Values that are known before any run: of shapes and constants, as far as conditions and axes need them."""
+"""Compute values that are known before any run: from shapes and constants, as far as conditions and axes need them."""
 
 from __future__ import annotations
 
+import contextlib
+import math
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto, defs, helper
 from onnx.reference import ReferenceEvaluator
 
-from ..._arguments import Array
+from ...core.arguments import Array
 from ...graph import Node, Value
 
 __all__ = ["evaluate"]
 
-_LARGEST = 4096  # elements: larger values are nobody's condition
-_DEEPEST = 64  # nodes on the way
+_LARGEST = 4096  # elements: no condition needs larger values
+_MOST = 1 << 24  # elements that a node may have as a result on the way
+_PLAIN = {  # their results have no more elements than their inputs, broadcast, or than there are pairs of elements
+    "Abs", "Add", "And", "ArgMax", "ArgMin", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor",
+    "Cast", "Ceil", "Clip", "CumSum", "Div", "Equal", "Erf", "Exp", "Flatten", "Floor", "Gather", "GatherElements",
+    "GatherND", "Greater", "GreaterOrEqual", "Identity", "IsInf", "IsNaN", "Less", "LessOrEqual", "Log", "MatMul",
+    "Max", "Mean", "Min", "Mod", "Mul", "Neg", "NonZero", "Not", "Or", "Pow", "Reciprocal", "ReduceMax", "ReduceMean",
+    "ReduceMin", "ReduceProd", "ReduceSum", "Relu", "Reshape", "Round", "ScatterElements", "ScatterND", "Shape",
+    "Sigmoid", "Sign", "Size", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "TopK", "Transpose",
+    "Unsqueeze", "Where", "Xor",
+}  # fmt: skip
+_DEEPEST = 64  # the most nodes that are followed
 _OPSET = min(24, defs.onnx_opset_version())
-_Known = dict[tuple[Value, int], Array | None]  # by how deep one may still go: what lies deeper is not known
+_Known = dict[
+    tuple[Value, int], Array | None
+]  # the key has how many more nodes may be followed; values beyond are not known
 
 
 def evaluate(value: Value) -> Array | None:
-    """The array, or None where it depends on inputs or is large."""
+    """Return the array; None if it depends on inputs or is large."""
     return _evaluate(value, _DEEPEST, {})
 
 
@@ -45,15 +59,34 @@ def _compute(value: Value, depth: int, known: _Known) -> Array | None:
     arrays = [None if v is None else _evaluate(v, depth - 1, known) for v in node.inputs]
     if any(v is not None and (a is None or a.size > _LARGEST) for v, a in zip(node.inputs, arrays, strict=True)):
         return None
+    if not _bounded(node, arrays):
+        return None
     results = _run(node, arrays)
     at = node.outputs.index(value)
     return None if results is None or results[at].size > _LARGEST else results[at]
 
 
+def _bounded(node: Node, arrays: list[Array | None]) -> bool:
+    """Return whether computing the node takes little memory, whatever its inputs and attributes are."""
+    known = [array for array in arrays if array is not None]
+    if node.op in ("ConstantOfShape", "Expand", "Tile"):  # the last input gives the size
+        return bool(known) and math.prod(max(int(n), 1) for n in known[-1].reshape(-1)) * known[0].size <= _MOST
+    if node.op == "Range":
+        start, limit, delta = (float(array.reshape(-1)[0]) if array.size == 1 else math.nan for array in known[:3])
+        return delta != 0 and abs(limit - start) <= _MOST * abs(delta)
+    if node.op == "Concat":
+        return True
+    count = math.prod(max(array.size, 1) for array in known)
+    if node.op not in ("Gather", "GatherND", "MatMul"):
+        with contextlib.suppress(ValueError):
+            count = math.prod(np.broadcast_shapes(*(array.shape for array in known)))
+    return node.op in _PLAIN and count <= _MOST
+
+
 def _dims(node: Node, depth: int, known: _Known) -> Array | None:
-    """Sizes that are known, though others of the same shape may not be."""
+    """Return sizes that are known, even if others of the same shape are not."""
     if node.op == "Gather":
-        data, index = node.inputs[0], node.inputs[1]
+        data, index = node.input("data"), node.input("indices")
         if data is None or index is None or data.producer is None or data.producer.op != "Shape":
             return None
         wanted = _evaluate(index, depth - 1, known)
@@ -71,7 +104,7 @@ def _dims(node: Node, depth: int, known: _Known) -> Array | None:
 
 
 def _sizes(node: Node) -> tuple[Any, ...] | None:
-    value = node.inputs[0]
+    value = node.input("data")
     if value is None or value.shape is None:
         return None
     rank = len(value.shape)
@@ -81,7 +114,7 @@ def _sizes(node: Node) -> tuple[Any, ...] | None:
 
 
 def _run(node: Node, arrays: list[Array | None]) -> list[Array] | None:
-    """One node by ONNX's reference: the ops of the graph are ONNX's newest."""
+    """Run one node in ONNX's reference: the ops of the graph are ONNX's newest."""
     attributes: dict[str, Any] = node.attributes
     kinds = {a.dtype.name: helper.np_dtype_to_tensor_dtype(a.dtype) for a in arrays if a is not None}
     names = ["" if a is None else f"i{i}" for i, a in enumerate(arrays)]
@@ -100,5 +133,5 @@ def _run(node: Node, arrays: list[Array | None]) -> list[Array] | None:
     given = {name: a for name, a in zip(names, arrays, strict=True) if a is not None}
     try:
         return [np.asarray(result) for result in ReferenceEvaluator(model).run(None, given)]
-    except Exception:  # whatever it cannot do is simply not known
+    except Exception:  # what it cannot compute is just not known
         return None

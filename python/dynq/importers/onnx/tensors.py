@@ -1,21 +1,22 @@
-"""Tensors of a model: their types, and their data, read when they are wanted."""
+"""The tensors of a model: their types, and their data, which are read when they are needed."""
 
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
-from ..._arguments import FLOAT32, Array
-from ...graph.ir import DTYPES
-from ..errors import InvalidModelError
+from ...conversion import InvalidModelError
+from ...core.arguments import FLOAT32, Array
+from ...ir.given import DTYPES
 
-__all__ = ["DTYPE_OF", "Tensor", "type_name"]
+__all__ = ["DTYPE_OF", "FEW_BITS", "Tensor", "inside", "type_name"]
 
-# What dynq computes with: float32 for every kind of float.
+# The dtypes that dynq computes with: float32 for every kind of float.
 DTYPE_OF: dict[int, str] = {
     TensorProto.FLOAT: "float32",
     TensorProto.FLOAT16: "float32",
@@ -28,9 +29,12 @@ DTYPE_OF: dict[int, str] = {
     TensorProto.INT8: "int8",
 }
 
+# What constants may have besides: integers of few bits, which are read as whole bytes.
+FEW_BITS: dict[int, str] = {TensorProto.INT4: "int8", TensorProto.UINT4: "uint8"}
+
 
 def type_name(kind: int) -> str:
-    """``FLOAT16`` for 10."""
+    """Return the name of a type, such as ``FLOAT16`` for 10."""
     try:
         return str(TensorProto.DataType.Name(kind))
     except ValueError:
@@ -55,7 +59,7 @@ class Tensor:
             raise InvalidModelError(f"{what} has shape {self.shape}, too large for any memory")
 
     def read(self) -> Array:
-        """The data as dynq computes with them. External data are mapped."""
+        """Return the data in the dtype that dynq computes with. External data are mapped."""
         external = self._proto.data_location == TensorProto.EXTERNAL
         try:
             array = self._map() if external else numpy_helper.to_array(self._proto)
@@ -66,31 +70,43 @@ class Tensor:
         if array.shape != self.shape:
             raise InvalidModelError(f"{self.what} has data of shape {array.shape}; expected {self.shape}")
         if not external and self._proto.raw_data:
-            array = np.array(array)  # that the model's bytes can be freed
+            array = np.array(array)  # a copy, so that the model's bytes can be freed
         return as_dynq(array, self.what)
 
     def _map(self) -> Array:
         entries = {entry.key: entry.value for entry in self._proto.external_data}
-        path = _inside(self._folder, entries.get("location", ""), self.what)
-        size = path.stat().st_size
         offset, length = (_number(entries, key, self.what) for key in ("offset", "length"))
-        dtype = _numpy_dtype(self.kind)
-        needed = self.count * dtype.itemsize
+        few = self.kind in FEW_BITS
+        dtype = np.dtype(np.uint8) if few else _numpy_dtype(self.kind)
+        needed = (self.count + 1) // 2 if few else self.count * dtype.itemsize
         begin = 0 if offset is None else offset
-        if length is not None and length != needed:
-            raise InvalidModelError(f"{self.what} has {length} bytes of external data; its shape takes {needed}")
-        if begin + needed > size:
-            raise InvalidModelError(
-                f"{self.what}: its external data end at byte {begin + needed}, but {path.name} has {size}"
-            )
-        if needed == 0:
-            return np.empty(self.shape, dtype)
-        memory = np.memmap(path, np.uint8, "r", offset=begin, shape=(needed,))
+        with _opened(self._folder, entries.get("location", ""), self.what) as file:
+            size = os.fstat(file.fileno()).st_size
+            if length is not None and length != needed:
+                raise InvalidModelError(f"{self.what} has {length} bytes of external data; its shape takes {needed}")
+            if begin + needed > size:
+                name = os.path.basename(entries["location"])
+                raise InvalidModelError(
+                    f"{self.what}: its external data end at byte {begin + needed}, but {name} has {size}"
+                )
+            if needed == 0:
+                return np.empty(self.shape, dtype)
+            memory = np.memmap(file, np.uint8, "r", offset=begin, shape=(needed,))
+        if few:
+            return _halves(np.asarray(memory), FEW_BITS[self.kind])[: self.count].reshape(self.shape)
         return np.asarray(memory).view(dtype).reshape(self.shape)
 
 
+def _halves(packed: Array, dtype: str) -> Array:
+    """Return two numbers of 4 bits for each byte, that of the lower bits first."""
+    result = np.stack([packed & 15, packed >> 4], -1).reshape(-1)
+    return result if dtype == "uint8" else ((result ^ 8).astype(np.int8) - np.int8(8))
+
+
 def as_dynq(array: Array, what: str) -> Array:
-    """float16, bfloat16 and float64 become float32, other dtypes stay."""
+    """float16, bfloat16 and float64 become float32, numbers of 4 bits whole bytes; other dtypes stay."""
+    if array.dtype.name in ("int4", "uint4"):
+        return array.astype("uint8" if array.dtype.name == "uint4" else "int8")
     if array.dtype.name in DTYPES:
         return np.asarray(array, DTYPES[array.dtype.name])
     if array.dtype.name not in ("float16", "bfloat16", "float64"):
@@ -112,19 +128,39 @@ def _numpy_dtype(kind: int) -> np.dtype[Any]:
     return np.dtype(names[kind]) if kind in names else DTYPES[DTYPE_OF[kind]]
 
 
-def _inside(folder: Path | None, location: str, what: str) -> Path:
-    """The file, which must lie in the model's folder: a model must not make its reader open any file it likes."""
+def inside(folder: Path | None, location: str, what: str) -> Path:
+    """Return the path of a file, which must lie in the model's folder.
+
+    A model must not make its reader open any file that it likes.
+    """
     if folder is None:
         raise InvalidModelError(f"{what} has external data; give the path of the model, not the loaded model")
     if not location or os.path.isabs(location) or ".." in Path(location).parts or "\0" in location:
         raise InvalidModelError(f"{what} has its data in {location!r}; expected a file in the model's folder")
-    root = folder.resolve()
-    path = (root / location).resolve()
+    root = Path(os.path.realpath(folder))
+    path = Path(os.path.realpath(root / location))
     if not path.is_relative_to(root):
         raise InvalidModelError(f"{what} has its data in {location!r}, which leads out of the model's folder")
-    if not path.is_file():
-        raise InvalidModelError(f"{what} has its data in {location!r}, which is no file in the model's folder")
     return path
+
+
+def _opened(folder: Path | None, location: str, what: str) -> BinaryIO:
+    """Open a file with data. Like ONNX, refuse one that has a second name, since a hard link may lead anywhere."""
+    path = inside(folder, location, what)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        why = "is no file in the model's folder" if isinstance(error, FileNotFoundError) else "cannot be read"
+        raise InvalidModelError(f"{what} has its data in {location!r}, which {why} ({error.strerror})") from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        os.close(descriptor)
+        regular = stat.S_ISREG(found.st_mode)
+        why = (
+            f"has {found.st_nlink} names (hard links); copy the file" if regular else "is no file in the model's folder"
+        )
+        raise InvalidModelError(f"{what} has its data in {location!r}, which {why}")
+    return os.fdopen(descriptor, "rb")
 
 
 def _number(entries: dict[str, str], key: str, what: str) -> int | None:

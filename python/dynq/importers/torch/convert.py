@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from ...conversion import InvalidModelError, Problems, Unsupported
 from ...graph import Graph, Value
-from ...graph.given import MAX_RANK, ONNX_TYPES
-from ..errors import InvalidModelError, Problems, Unsupported
+from ...ir.given import MAX_RANK, ONNX_TYPES
 from .names import Names, output_names
 from .program import Program
 from .sizes import Sizes, is_symbolic
@@ -28,6 +29,7 @@ _CHECKS = (
 )  # fmt: skip
 
 CONVERTERS: dict[str, Callable[[Call], Result]] = {}
+_COMPLEX: dict[str, Callable[[Call], Result]] = {}  # of ops that read or make complex numbers
 
 
 def converter(*ops: str) -> Callable[[Callable[[Call], Result]], Callable[[Call], Result]]:
@@ -41,13 +43,30 @@ def converter(*ops: str) -> Callable[[Callable[[Call], Result]], Callable[[Call]
     return register
 
 
+def complex_converter(ops: str) -> Callable[[Callable[[Call], Result]], Callable[[Call], Result]]:
+    """Registers a function for ops of ATen that read or make complex numbers.
+
+    It gets tensors of complex numbers as floats with one axis more, of their two parts, and returns them so.
+    """
+
+    def register(function: Callable[[Call], Result]) -> Callable[[Call], Result]:
+        _COMPLEX.update((f"aten.{op}", function) for op in ops.split())
+        return function
+
+    return register
+
+
 def op_name(target: Any) -> str:
     """``aten.add`` for any overload of it."""
     return str(getattr(target, "overloadpacket", target))
 
 
 def can_convert(target: Any) -> bool:
-    return op_name(target) in CONVERTERS
+    return op_name(target) in CONVERTERS or op_name(target) in _COMPLEX
+
+
+def _is_complex(fake: Any) -> bool:
+    return isinstance(fake, torch.Tensor) and fake.is_complex()
 
 
 class Call:
@@ -65,7 +84,7 @@ class Call:
         self._asked: set[str] = set()
 
     def has(self, name: str) -> bool:
-        """Whether the op has this argument, in this overload."""
+        """Return whether the op has this argument, in this overload."""
         return name in self._schema
 
     def get(self, name: str, otherwise: Any = None) -> Any:
@@ -78,7 +97,7 @@ class Call:
 
     def _plain(self, argument: Any) -> Any:
         if isinstance(argument, torch.fx.Node):
-            number = argument.meta.get("val")
+            number: Any = argument.meta.get("val")
             if is_symbolic(number) and number.node.expr.is_Integer:
                 return int(number.node.expr)
             return number if isinstance(number, (int, float)) or is_symbolic(number) else argument
@@ -139,6 +158,14 @@ class Call:
         """Shape and dtype of what the op gives; a list of them where it gives several."""
         return self._node.meta["val"]
 
+    def reads_output(self, index: int) -> bool:
+        """Return whether something reads one of several things that the op gives."""
+        return any(user.target is operator.getitem and user.args[1] == index for user in self._node.users)
+
+    def result_of_first(self) -> Any:
+        """Shape and dtype of the first of several things that the op gives, or of the only one."""
+        return self.result[0] if isinstance(self.result, (list, tuple)) else self.result
+
     @property
     def dtype(self) -> str:
         return dtype_of(self.result.dtype)
@@ -159,8 +186,7 @@ class Call:
 
     def emit(self, op: str, inputs: Sequence[Any], **attributes: Any) -> Value:
         """The node that takes this one's name."""
-        name = self.name if self.name not in self.graph._node_names else self.graph.unique_node(self.name)
-        return self._walk.add(op, inputs, 1, name, attributes)[0]
+        return self._walk.add(op, inputs, 1, self.graph.unique_node(self.name), attributes)[0]
 
     def emit_several(self, op: str, inputs: Sequence[Any], outputs: int, **attributes: Any) -> list[Value]:
         return self._walk.add(op, inputs, outputs, self.graph.unique_node(self.name), attributes)
@@ -172,6 +198,16 @@ class Call:
 
     def constant(self, array: Any) -> Value:
         return self.graph.constant(array, self.graph.unique_value(f"{self.name}/constant"))
+
+    def constant_like(self, number: float) -> Value:
+        """A number of the dtype that the op gives."""
+        return self.constant(np.array(number).astype(self.dtype))
+
+    def names_sizes(self, value: Value, fake: Any) -> None:
+        """A value has sizes that the run decides; what is computed with them reads them there."""
+        for axis, size in enumerate(fake.shape):
+            if is_symbolic(size) and size.node.expr.is_Symbol:
+                self._walk.sizes.place(size.node.expr, value, axis)
 
     def floats(self, number: float) -> Value:
         """A float32 number."""
@@ -205,7 +241,7 @@ class Call:
         return result
 
     def _target(self, x: Value, sizes: Sequence[Any], dims: Sequence[Any]) -> Value:
-        """Of a Reshape: a size that stays is 0, one that is left is -1, so that most targets are constant."""
+        """Return the target of a Reshape: 0 for a size that stays, -1 for one that is left, so most are constant."""
         if 0 in dims:
             return self.shape(sizes)
         before = x.shape or ()
@@ -230,7 +266,7 @@ class Call:
         return result
 
     def narrow(self, x: Value) -> Value:
-        """What an Expand expands, where something broadcasts it anyway."""
+        """Return the input of an Expand, if its reader broadcasts anyway."""
         node = x.producer
         return x if node is None or node.op != "Expand" or node.inputs[0] is None else node.inputs[0]
 
@@ -270,17 +306,13 @@ class Call:
         return self._walk.sizes.shape(sizes)
 
     def is_zero(self, node: Any) -> bool:
-        """Whether a tensor is known to hold zeros alone."""
+        """Return whether a tensor is known to hold zeros alone."""
         if not isinstance(node, torch.fx.Node):
             return False
         constant = self._walk.constants.get(node)
         if constant is not None:
             return constant.numel() == 0 or not bool(constant.any())
         return op_name(node.target) in ("aten.zeros", "aten.new_zeros", "aten.zeros_like")
-
-    def target_of(self, node: Any) -> str:
-        """The name of a parameter or buffer in the module."""
-        return self._walk.names.targets.get(node, "")
 
     def check_arguments(self) -> None:
         for name, value in self._given.items():
@@ -314,7 +346,7 @@ class Walk:
         return [made] if outputs == 1 else list(made)
 
     def value(self, node: Any) -> Value:
-        """What a node has become; a constant is made when it is first read."""
+        """Return what a node has become; a constant is made when it is first read."""
         if node not in self._values:
             if node in self.constants:
                 self._values[node] = self._constant(node, self.constants[node])
@@ -326,6 +358,7 @@ class Walk:
 
     def _constant(self, node: Any, tensor: Any) -> Value:
         name = self.names.targets.get(node) or self.names.of(node)
+        tensor = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
         array = to_array(tensor, name)
         key = (array.ctypes.data, array.shape, array.strides, array.dtype.name)
         if key not in self._made or array.size == 0:
@@ -357,10 +390,17 @@ class Walk:
         for item, name in zip(results, given, strict=True):
             if item is None:
                 continue
-            if not isinstance(item, torch.fx.Node) or not isinstance(item.meta.get("val"), torch.Tensor):
-                self.problems.add("an output that is no tensor", name)
+            fake = item.meta.get("val") if isinstance(item, torch.fx.Node) else item
+            if not isinstance(fake, torch.Tensor):
+                number = self._number(fake)
+                if number is None:
+                    warnings.warn(f"output {name!r} is of type {type(fake).__name__}, no tensor: dropped", stacklevel=5)
+                else:
+                    made.append((name, number))
             elif item not in self._refused:
                 try:
+                    if fake.is_complex():
+                        raise Unsupported("an output of complex numbers; return torch.view_as_real of it")
                     made.append((name, self.value(item)))
                 except Unsupported as error:
                     self.problems.add(str(error), name)
@@ -371,6 +411,20 @@ class Walk:
             raise ValueError(f"output_names has {len(names)} names; the module gives {len(made)} tensors")
         for i, (name, value) in enumerate(made):
             self.graph.output(value, name if names is None else names[i])
+
+    def _number(self, number: Any) -> Value | None:
+        """Return a number that the module gives as a value without dimensions; None for anything else."""
+        if is_symbolic(number):
+            try:
+                number = self.sizes.number(number)
+            except Unsupported:
+                return None
+        if isinstance(number, Value):
+            return number
+        if not isinstance(number, (bool, int, float)):
+            return None
+        dtype = np.bool_ if isinstance(number, bool) else np.int64 if isinstance(number, int) else np.float32
+        return self.graph.constant(np.array(number, dtype))
 
     def _inputs(self) -> None:
         """Placeholders: parameters, buffers and constants, and the inputs of the module."""
@@ -458,9 +512,11 @@ class Walk:
             return
         if self._evaluate(node, inputs):
             return
-        function = CONVERTERS.get(op_name(node.target))
+        fakes = [fake, *(argument.meta.get("val") for argument in inputs)]
+        complex_ones = any(_is_complex(one) for one in fakes)
+        function = (_COMPLEX if complex_ones else CONVERTERS).get(op_name(node.target))
         if function is None:
-            self._refuse(node, f"op {op_name(node.target)}")
+            self._refuse(node, f"op {op_name(node.target)}{' of complex numbers' if complex_ones else ''}")
             return
         call = Call(self, node, self.names.of(node))
         try:
@@ -505,8 +561,8 @@ class Walk:
         """torch's dtype and shape, for a value that a node computes."""
         if value.producer is None or not isinstance(fake, torch.Tensor):
             return
-        dims = self.sizes.shape(fake.shape)
-        value.dtype = value.dtype or dtype_of(fake.dtype)
+        dims = self.sizes.shape(fake.shape) + ((2,) if fake.is_complex() else ())
+        value.dtype = value.dtype or ("float32" if fake.is_complex() else dtype_of(fake.dtype))
         mine = value.shape if value.shape is not None and len(value.shape) == len(dims) else (None,) * len(dims)
         value.shape = tuple(old if dim is None else dim for dim, old in zip(dims, mine, strict=True))
 

@@ -22,7 +22,7 @@ _WEIGHT_AT = {
 
 
 class Names:
-    """What the nodes of a program are called."""
+    """The names of a program's nodes."""
 
     def __init__(self, exported: Any) -> None:
         nodes = exported.graph.nodes
@@ -60,7 +60,7 @@ class Names:
 
 
 def _path(node: Any) -> str:
-    """Of the innermost module."""
+    """Return the path of the innermost module."""
     stack = node.meta.get("nn_module_stack") or {}
     paths = [str(path) for key, (path, _) in stack.items() if not str(key).startswith("_empty_nn_module_stack")]
     return re.sub(r"^L\['self'\]\.?|@\d+", "", paths[-1]) if paths else ""

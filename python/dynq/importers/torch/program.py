@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
+from ...conversion import InvalidModelError, UnsupportedModelError
 from ...errors import FileAccessError
-from ..errors import InvalidModelError, UnsupportedModelError
+from .archive import check_archive
+from .caches import register_caches
 from .dynamic import given
 
 __all__ = ["Program", "export"]
@@ -19,7 +24,7 @@ _SHOWN = 12  # lines of torch's message
 
 
 class Program:
-    """What torch.export gives, in functional form, and the names of sizes of its inputs."""
+    """A program of torch.export, in functional form, and the names of its inputs' sizes."""
 
     def __init__(self, name: str, exported: Any, names: list[dict[int, str]]) -> None:
         self.name = name
@@ -28,11 +33,16 @@ class Program:
 
 
 def export(
-    module: Any, example_inputs: Any, kwargs: Mapping[str, Any] | None, dynamic_shapes: Any, keep: Any
+    module: Any,
+    example_inputs: Any,
+    kwargs: Mapping[str, Any] | None,
+    dynamic_shapes: Any,
+    keep: Any,
+    trust: bool = False,
 ) -> Program:
     """Exports a module, or takes a program or its file as it is. ``keep(op)``: whether an op stays one op."""
     if isinstance(module, (str, os.PathLike)):
-        module = _load(module)
+        module = _load(module, trust)
     if isinstance(module, torch.export.ExportedProgram):
         if example_inputs is not None or kwargs or dynamic_shapes is not None:
             raise ValueError("an exported program has its inputs; expected no example_inputs, kwargs or dynamic_shapes")
@@ -42,9 +52,14 @@ def export(
             f"module is of type {type(module).__name__}; expected a torch.nn.Module, a torch.export.ExportedProgram "
             "or the path of one"
         )
+    if isinstance(module, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
+        module = module.module
     _check_module(module)
-    args = _arguments(example_inputs, kwargs)
-    inputs = given(module, args, kwargs or {}, dynamic_shapes)
+    register_caches()
+    if isinstance(example_inputs, Mapping):  # what a tokenizer gives
+        example_inputs, kwargs = None, {**example_inputs, **(kwargs or {})}
+    args, by_name = _cloned(_arguments(example_inputs, kwargs), dict(kwargs or {}))
+    inputs = given(module, args, by_name, dynamic_shapes)
     name = type(module).__name__
     fast = torch.backends.mha.get_fastpath_enabled()
     from .whole import WholeLayers
@@ -60,18 +75,73 @@ def export(
         raise _failed(name, error) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+    _drop_unused(exported)
     return Program(name, _functional(exported, keep), inputs.names)
 
 
-def _load(path: str | os.PathLike[str]) -> Any:
+def _drop_unused(exported: Any) -> None:
+    """Take buffers out that nothing reads and no state_dict has: PyTorch's decompositions trip over them."""
+    specs = exported.graph_signature.input_specs
+    placeholders = [node for node in exported.graph.nodes if node.op == "placeholder"]
+    for node, spec in list(zip(placeholders, specs, strict=True)):
+        if spec.kind.name == "BUFFER" and spec.persistent is False and not node.users:
+            exported.graph.erase_node(node)
+            specs.remove(spec)
+            exported.constants.pop(spec.target, None)
+    exported.graph_module.recompile()
+
+
+def _cloned(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Copy the tensors of examples: torch.export marks those that it gets, and leaves the marks there if it fails."""
+    copies: dict[int, torch.Tensor] = {}
+
+    def clone(leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        if id(leaf) not in copies:
+            copies[id(leaf)] = leaf.detach().clone()
+        return copies[id(leaf)]
+
+    result: tuple[tuple[Any, ...], dict[str, Any]] = torch.utils._pytree.tree_map(clone, (args, kwargs))
+    return result
+
+
+def _load(path: str | os.PathLike[str], trust: bool) -> Any:
+    """Load a program; the bytes that are checked are those that PyTorch gets."""
+    name = os.fspath(path)
     if not os.path.isfile(path):
-        raise FileAccessError(f"{os.fspath(path)} is no file")
+        raise FileAccessError(f"{name} is no file")
+    with open(path, "rb") as file:
+        data = file.read()
+    causes: list[BaseException] = []
     try:
-        with warnings.catch_warnings():
+        if not trust:
+            check_archive(data, name)
+        with warnings.catch_warnings(), _logged(causes):
             warnings.simplefilter("ignore")
-            return torch.export.load(path)
+            return torch.export.load(io.BytesIO(data))
+    except InvalidModelError:
+        raise
     except Exception as error:  # of many types: whatever the reader of a damaged file raises
-        raise InvalidModelError(f"{os.fspath(path)} is no program of torch.export: {error}") from error
+        cause = str(causes[0] if causes else error).partition("\n")[0]
+        raise InvalidModelError(f"{name} is no program of torch.export: {cause}") from error
+
+
+@contextlib.contextmanager
+def _logged(causes: list[BaseException]) -> Iterator[None]:
+    """Add the errors to ``causes`` that PyTorch logs while it reads a file, and keep them from the terminal."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        if record.exc_info and record.exc_info[1] is not None:
+            causes.append(record.exc_info[1])
+        return False
+
+    logger = logging.getLogger("torch.export")
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
 
 
 def _functional(exported: Any, keep: Any) -> Any:

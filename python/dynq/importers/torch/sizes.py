@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import sympy
 
+from ...conversion import Unsupported
 from ...graph import Graph, Value
-from ...graph.given import ONNX_TYPES
-from ..errors import Unsupported
+from ...ir.given import ONNX_TYPES
 
 __all__ = ["Sizes", "is_symbolic"]
 
@@ -17,7 +17,7 @@ Dim = int | str | None
 
 
 def is_symbolic(value: Any) -> bool:
-    """Whether it is one of torch's numbers that depend on sizes."""
+    """Return whether it is one of torch's numbers that depend on sizes."""
     return hasattr(value, "node") and hasattr(value.node, "expr")
 
 
@@ -134,7 +134,7 @@ class Sizes:
 
 
 def _factors(expression: Any) -> list[Any]:
-    """Of a product; a power of a whole number is that many factors."""
+    """Return the factors of a product; a power with a whole exponent is that many factors."""
     result = []
     for factor in expression.as_ordered_factors():
         base, exponent = factor.as_base_exp()

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..._arguments import Array
-from ..errors import InvalidModelError, Unsupported
+from ...conversion import InvalidModelError, Unsupported
+from ...core.arguments import Array
 
 __all__ = ["dtype_of", "to_array"]
 

@@ -20,7 +20,7 @@ _REST = (
 
 
 def _outputs(x: Any, states: Any, *rest: Any) -> tuple[Any, ...]:
-    """What a layer gives, as far as shapes go."""
+    """Return empty tensors in the shapes of a layer's outputs."""
     each = list(states) if isinstance(states, (list, tuple)) else [states]
     bidirectional = rest[5]
     width = each[0].shape[-1] * (2 if bidirectional else 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...._arguments import FLOAT32
+from ....core.arguments import FLOAT32
 from ..attributes import FLOAT, FLOATS, INT, INTS, unused
 from ..convert import Call, Result, constant_array, converter
 

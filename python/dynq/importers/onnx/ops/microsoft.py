@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from ....graph import Value
-from ..attributes import FLOAT, INT, one_of
+from ..attributes import FLOAT, INT
 from ..convert import Call, Result
 from ..convert import converter as any_converter
 from .pointwise import one
@@ -51,22 +51,25 @@ def skip_layer_normalization(call: Call) -> Result:
     return [y, None, None, x]
 
 
-@converter("FusedMatMul", alpha=FLOAT, transA=INT, transB=INT, transBatchA=one_of(0), transBatchB=one_of(0))
+@converter("FusedMatMul", alpha=FLOAT, transA=INT, transB=INT, transBatchA=INT, transBatchB=INT)
 def fused_mat_mul(call: Call) -> Result:
-    a, b = call.need(0), call.need(1)
-    if call.attribute("transA", 0):
-        a = _transposed(call, a, 0)
-    if call.attribute("transB", 0):
-        b = _transposed(call, b, 1)
+    """Multiply matrices. transBatch: the rows are the first axis, before those of the batch."""
+    a, b = _oriented(call, 0, "A"), _oriented(call, 1, "B")
     alpha = call.attribute("alpha", 1.0)
     if alpha == 1.0:
         return call.emit("MatMul", [a, b])
     return call.emit("Mul", [call.node("MatMul", [a, b]), one(call, alpha)])
 
 
-def _transposed(call: Call, x: Value, index: int) -> Value:
-    rank = call.rank(index)
-    return call.node("Transpose", [x], perm=[*range(rank - 2), rank - 1, rank - 2])
+def _oriented(call: Call, index: int, name: str) -> Value:
+    x, swap, last = call.need(index), call.attribute(f"trans{name}", 0), call.attribute(f"transBatch{name}", 0)
+    rank = call.rank(index) if swap or last else 0
+    if rank < 2:  # a vector has nothing to exchange
+        return x
+    perm = [*range(1, rank - 1), 0, rank - 1] if last else list(range(rank))
+    if swap:
+        perm[-2:] = perm[:-3:-1]
+    return x if perm == sorted(perm) else call.node("Transpose", [x], perm=perm)
 
 
 @converter("MatMulIntegerToFloat")

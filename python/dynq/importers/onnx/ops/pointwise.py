@@ -7,53 +7,28 @@ from types import MappingProxyType
 
 import numpy as np
 
-from ...._arguments import FLOAT32
+from ....conversion import Unsupported
+from ....core.arguments import FLOAT32
 from ....graph import Value
-from ....graph.given import ONNX_TYPES
-from ...errors import Unsupported
-from ..attributes import FLOAT, INT, Rule, one_of, unused
+from ....ir.given import ONNX_TYPES
+from ..attributes import FLOAT, INT, INTS, Rule, one_of, unused
 from ..convert import Call, Result, converter
 from ..tensors import DTYPE_OF, type_name
 
 
-@converter(
-    """
-    Abs Acos Acosh Add And Asin Asinh Atan Atanh Ceil Cos Cosh Div Equal Erf Exp Floor Greater GreaterOrEqual
-    HardSwish IsNaN Less LessOrEqual Log Max Mean Min Mish Mul Neg Not Or PRelu Reciprocal Relu Round Sigmoid Sign Sin
-    Sinh Softplus Softsign Sqrt Sub Sum Tan Tanh Where Xor
-    """,
-    same=True,
-)
-def same(call: Call) -> Result:
-    """No attributes, and no change of meaning from opset 11 on."""
-    return call.emit()
+def passes(*names: str, since: int = 1, also: Mapping[str, Rule] = MappingProxyType({}), **rules: Rule) -> None:
+    """Register ops that stay as they are, of whose attributes dynq takes only some values."""
+    converter(*names, since=since, also={**also, **rules})(Call.emit)
 
 
-def passes(*ops: str, since: int = 1, also: Mapping[str, Rule] = MappingProxyType({}), **rules: Rule) -> None:
-    """Ops that stay as they are, with these attributes."""
-    converter(*ops, since=since, same=True, also={**also, **rules})(same)
-
-
-passes("Celu", "Elu", "LeakyRelu", "ThresholdedRelu", alpha=FLOAT)
-passes("Selu", alpha=FLOAT, gamma=FLOAT)
-passes("HardSigmoid", alpha=FLOAT, beta=FLOAT)
-passes("Swish", since=24, alpha=FLOAT)
-passes("Shrink", bias=FLOAT, lambd=FLOAT)
-passes("Mod", fmod=one_of(0, 1))
-passes("Gelu", since=20, approximate=one_of("none", "tanh"))
-passes("IsInf", detect_negative=INT, detect_positive=INT)
-passes("Softmax", "LogSoftmax", "Hardmax", since=13, axis=INT)
 passes("LayerNormalization", since=17, axis=INT, epsilon=FLOAT, stash_type=one_of(1))
 passes("RMSNormalization", since=23, axis=INT, epsilon=FLOAT, stash_type=one_of(1))
-passes("InstanceNormalization", epsilon=FLOAT)
-passes("LpNormalization", axis=INT, p=one_of(1, 2))
-passes("CumSum", exclusive=one_of(0, 1), reverse=one_of(0, 1))
 
 
-@converter("Softmax", "LogSoftmax", "Hardmax", axis=INT)
+@converter("Softmax", "LogSoftmax", until=13, axis=INT)
 def softmax_of_two_dimensions(call: Call) -> Result:
     """Before opset 13: over all axes from ``axis`` on, as one."""
-    rank, axis, x = call.rank(0), call.attribute("axis", 1), call.need(0)
+    rank, axis, x = call.rank("input"), call.attribute("axis", 1), call.need("input")
     if axis in (-1, rank - 1):
         return call.emit(call.op, [x], axis=-1)
     if not -rank <= axis <= rank:
@@ -66,7 +41,7 @@ def softmax_of_two_dimensions(call: Call) -> Result:
 @converter("Clip", min=FLOAT, max=FLOAT)
 def clip_by_attributes(call: Call) -> Result:
     bounds = [call.attributes.pop(name, None) for name in ("min", "max")]
-    return call.emit("Clip", [call.need(0), *(None if bound is None else one(call, bound) for bound in bounds)])
+    return call.emit("Clip", [call.need("input"), *(None if bound is None else one(call, bound) for bound in bounds)])
 
 
 @converter("Clip", since=11)
@@ -76,7 +51,7 @@ def clip(call: Call) -> Result:
 
 def in_int32(call: Call) -> Result:
     """Small integers and bool, for an op that has none of them: as int32, and back."""
-    dtype = call.need(0).dtype
+    dtype = call.need(0).dtype  # the input of Clip, the data of a reduction
     if dtype not in ("uint8", "int8", "bool"):
         return call.emit()
     inputs = [
@@ -91,10 +66,60 @@ def in_int32(call: Call) -> Result:
     return call.emit("Cast", [y], to=ONNX_TYPES[dtype])
 
 
+@converter("Relu")
+def relu(call: Call) -> Result:
+    x = call.need("X")
+    if x.dtype in ("int32", "int64", "int8"):
+        return call.emit("Max", [x, call.constant(np.zeros((), x.dtype), "zero")])
+    return call.emit()
+
+
+@converter("Gemm", alpha=FLOAT, beta=FLOAT, transA=one_of(0, 1), transB=one_of(0, 1))
+def gemm(call: Call) -> Result:
+    """Gemm of integers is written as a product and a sum."""
+    a, b, c = call.need("A"), call.need("B"), call.input("C")
+    if a.dtype not in ("int32", "int64"):
+        return call.emit()
+    alpha, beta = call.attribute("alpha", 1.0), call.attribute("beta", 1.0)
+    if alpha != int(alpha) or beta != int(beta):
+        raise Unsupported(f"Gemm of {a.dtype} with alpha {alpha} and beta {beta}; expected whole numbers")
+    a, b = (
+        call.node("Transpose", [value], perm=[1, 0]) if call.attribute(name, 0) else value
+        for value, name in ((a, "transA"), (b, "transB"))
+    )
+    product = call.node("MatMul", [a, b])
+    if alpha != 1:
+        product = call.node("Mul", [product, call.constant(np.array(alpha, a.dtype), "alpha")])
+    if c is None or beta == 0:
+        return call.last("Identity", [product])
+    if beta != 1:
+        c = call.node("Mul", [c, call.constant(np.array(beta, a.dtype), "beta")])
+    return call.last("Add", [product, c])
+
+
+@converter(
+    "RandomUniformLike", "RandomNormalLike", dtype=INT, seed=FLOAT, low=FLOAT, high=FLOAT, mean=FLOAT, scale=FLOAT
+)
+def random_like(call: Call) -> Result:
+    """The same numbers in each run: those of the seed, or of the seed 0."""
+    if "dtype" in call.attributes:
+        call.attributes["dtype"] = onnx_number(call.attributes["dtype"], call.op)
+    return call.emit()
+
+
+@converter(
+    "RandomUniform", "RandomNormal", dtype=INT, seed=FLOAT, low=FLOAT, high=FLOAT, mean=FLOAT, scale=FLOAT, shape=INTS
+)
+def random_numbers(call: Call) -> Result:
+    shape = call.constant(np.array(call.attributes.pop("shape"), np.int64), "shape")
+    call.attributes["dtype"] = onnx_number(call.attribute("dtype", 1), call.op)
+    return call.emit(f"{call.op}Like", [call.node("Expand", [one(call, 0.0), shape])], **call.attributes)
+
+
 @converter("Pow")
 def power(call: Call) -> Result:
     """The exponent may be of another type; the result is of the base's."""
-    base, exponent = call.need(0), call.need(1)
+    base, exponent = call.need("X"), call.need("Y")
     if base.dtype is None or exponent.dtype is None or base.dtype == exponent.dtype:
         return call.emit()
     number = exponent.array
@@ -116,14 +141,14 @@ def cast(call: Call) -> Result:
 @converter("CastLike", since=19, saturate=unused())
 @converter("CastLike", since=24, saturate=unused(), round_mode=unused("text"))
 def cast_like(call: Call) -> Result:
-    return _cast(call, call.onnx_type(1))
+    return _cast(call, call.onnx_type("target_type"))
 
 
 def _cast(call: Call, to: int | None) -> Result:
     if to is None:
         raise Unsupported(f"{call.op} to a type that is not known")
     number = onnx_number(to, f"{call.op} to")
-    x = call.need(0)
+    x = call.need("input")
     return x if x.dtype == DTYPE_OF[number] else call.emit("Cast", [x], to=number)
 
 
@@ -136,18 +161,22 @@ def onnx_number(kind: int, what: str) -> int:
 
 @converter("Identity")
 def identity(call: Call) -> Result:
-    return call.need(0)
+    return call.need("input")
+
+
+@converter("Dropout", since=12, seed=unused())
+def dropout_that_may_train(call: Call) -> Result:
+    if call.input("training_mode") is not None:
+        training = call.array("training_mode")
+        if training is None or training.any():
+            raise Unsupported("Dropout that trains")
+    return dropout(call)
 
 
 @converter("Dropout", ratio=unused("float"))
-@converter("Dropout", since=12, seed=unused())
 def dropout(call: Call) -> Result:
-    """Inference: nothing is dropped."""
-    if call.input(2) is not None:
-        training = call.array(2)
-        if training is None or training.any():
-            raise Unsupported("Dropout that trains")
-    x = call.need(0)
+    """Emit what inference computes: nothing is dropped."""
+    x = call.need("data")
     if not call.output_read(1):
         return x
     return x, call.node("Expand", [call.constant(np.array(True)), call.node("Shape", [x])])

@@ -6,33 +6,43 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...._arguments import Array
+from ....conversion import Unsupported
+from ....core.arguments import Array
 from ....graph import Value
 from ....weights import QuantizedWeight
 from ..attributes import INT, Rule, one_of, unused
 from ..convert import Call, Result, converter
+from ..tensors import DTYPE_OF, type_name
 from .pointwise import passes
 
-passes("DynamicQuantizeLinear", since=11)
 passes("QuantizeLinear")
 passes("QuantizeLinear", since=13, axis=INT)
 passes("QuantizeLinear", since=19, axis=INT, saturate=unused())
-passes(
+
+
+@converter(
     "QuantizeLinear", since=21,
     axis=INT, saturate=unused(), block_size=one_of(0), output_dtype=one_of(0, 2, 3),
     precision=Rule("int", (0, 1), keep=False),
 )  # fmt: skip
+def quantize_linear(call: Call) -> Result:
+    """Integers of fewer bits are read as int8 and uint8, but do not saturate as these do."""
+    kind = call.onnx_type(2)
+    if kind is not None and kind not in DTYPE_OF:
+        raise Unsupported(f"QuantizeLinear to {type_name(kind)}")
+    return call.emit()
 
 
-@converter("DequantizeLinear", same=True)
-@converter("DequantizeLinear", since=13, same=True, axis=INT)
-@converter("DequantizeLinear", since=21, same=True, axis=INT, block_size=one_of(0), output_dtype=one_of(0, 1))
+@converter("DequantizeLinear")
+@converter("DequantizeLinear", since=13, axis=INT)
 def dequantize_linear(call: Call) -> Result:
-    """Of constant integers, a weight of a layer, it is one too: quantized anew it has the same integers."""
-    q, scale, zero_point = (None if call.input(i) is None else call.need(i).array for i in range(3))
+    """Keep constant integers, such as a layer's weight, constant: quantized anew, they are the same integers."""
+    q, scale, zero_point = (
+        None if value is None else value.array for value in map(call.input, ("x", "x_scale", "x_zero_point"))
+    )
     if q is None or scale is None or q.dtype.name not in ("int8", "uint8") or scale.ndim > 1:
         return call.emit()
-    if call.input(2) is not None and (zero_point is None or zero_point.shape != scale.shape):
+    if call.input("x_zero_point") is not None and (zero_point is None or zero_point.shape != scale.shape):
         return call.emit()
     axis = call.attribute("axis", 1) if scale.size > 1 else 0
     if scale.size > 1 and not (-q.ndim <= axis < q.ndim and q.shape[axis] == scale.size):
@@ -81,7 +91,7 @@ def packed(call: Call, b: Value, zero_point: Value | None) -> Value | None:
 
 @converter("MatMulInteger")
 def mat_mul_integer(call: Call) -> Result:
-    weight = packed(call, call.need(1), call.input(3))
+    weight = packed(call, call.need("B"), call.input("b_zero_point"))
     if weight is None:
         return call.emit()
-    return call.emit("dynq.MatMulIntegerPacked", [call.need(0), weight, call.input(2)])
+    return call.emit("dynq.MatMulIntegerPacked", [call.need("A"), weight, call.input("a_zero_point")])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...errors import Unsupported
+from ....conversion import Unsupported
 from ..attributes import FLOAT, FLOATS, INT, TEXTS, one_of
 from ..convert import Call, Result, converter
 

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
+from ....conversion import Unsupported
 from ....graph import Value
-from ...errors import Unsupported
 from ..convert import Call, Result, converter
 from .products import transposed
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...errors import Unsupported
+from ....conversion import Unsupported
 from ..convert import Call, Result, converter
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import Unsupported
+from ....conversion import Unsupported
 from ..convert import Call, Result, converter
 from ..sizes import is_symbolic
+from .selections import by_mask
 
 _END = 2**63 - 1
 
@@ -16,9 +17,11 @@ _END = 2**63 - 1
 @converter("cat concat concatenate stack hstack")
 def concatenate(call: Call) -> Result:
     """torch leaves tensors of shape (0,) out."""
-    if call.op == "aten.hstack":
-        raise Unsupported("aten.hstack")
     nodes, dtype, rank = call.get("tensors"), call.dtype, len(call.result.shape)
+    if call.op == "aten.hstack":
+        values = [call.cast(call.of(node), dtype) for node in nodes]
+        values = [v if node.meta["val"].ndim else call.unsqueeze(v, 0) for v, node in zip(values, nodes, strict=True)]
+        return call.emit("Concat", values, axis=min(rank - 1, 1))
     axis = call.axis("dim", rank)
     if call.op == "aten.stack":
         values = [call.unsqueeze(call.cast(call.of(node), dtype), axis) for node in nodes]
@@ -99,7 +102,7 @@ def take_along(call: Call) -> Result:
 
 @converter("embedding")
 def embedding(call: Call) -> Result:
-    """What padding and scaling by frequency change are gradients."""
+    """Look up rows; padding and scaling by frequency change gradients only."""
     for name in ("padding_idx", "scale_grad_by_freq", "sparse"):
         call.get(name)
     return call.emit("Gather", [call.value("weight"), call.value("indices")], axis=0)
@@ -113,7 +116,7 @@ def index(call: Call) -> Result:
     at = [i for i, node in enumerate(nodes) if node is not None]
     fakes = [nodes[i].meta["val"] for i in at]
     if any(str(fake.dtype) in ("torch.bool", "torch.uint8") for fake in fakes):
-        raise Unsupported(f"{call.op} by a mask: how many it picks depends on the values")
+        return by_mask(call, x, nodes)
     if not at:
         return x
     if at != list(range(at[0], at[0] + len(at))):
@@ -150,6 +153,13 @@ def repeat_interleave(call: Call) -> Result:
     """Each element so many times, one after the other."""
     times, dim = call.get("repeats"), call.get("dim")
     call.get("output_size")
+    known = call.tensor("repeats")
+    if known is not None and dim is not None:
+        axis, counts = dim % call.rank("self"), known.numpy().reshape(-1)
+        size = call.fake("self").shape[axis]
+        if isinstance(size, int):
+            places = np.repeat(np.arange(size, dtype=np.int64), counts)
+            return call.emit("Gather", [call.value("self"), call.constant(places)], axis=axis)
     if not isinstance(times, int) and not is_symbolic(times):
         raise Unsupported("aten.repeat_interleave with a number for each element")
     x, sizes = call.value("self"), list(call.fake("self").shape)
@@ -253,4 +263,22 @@ def pixel_shuffle(call: Call) -> Result:
         raise Unsupported(f"{call.op} of {call.rank('self')} dimensions")
     if call.op == "aten.pixel_shuffle":
         return call.emit("DepthToSpace", [call.value("self")], blocksize=call.fixed("upscale_factor"), mode="CRD")
-    raise Unsupported(call.op)
+    batch, channels, *sizes = call.fake("self").shape
+    block = call.fixed("downscale_factor")
+    parts = [part for size in sizes for part in (size // block, block)]
+    x = call.reshape(call.value("self"), [batch, channels, *parts])
+    return call.reshape(call.transpose(x, (0, 1, 3, 5, 2, 4)), call.result.shape)
+
+
+@converter("diagonal")
+def diagonal(call: Call) -> Result:
+    """The diagonal of two axes becomes the last axis."""
+    x, rank, offset = call.value("self"), call.rank("self"), call.fixed("offset")
+    axes = [call.fixed(name) % rank for name in ("dim1", "dim2")]
+    rest = [axis for axis in range(rank) if axis not in axes]
+    count = call.result.shape[-1]
+    if not isinstance(count, int):
+        raise Unsupported(f"{call.op} of open sizes")
+    steps = np.arange(count, dtype=np.int64)[:, None] + [max(-offset, 0), max(offset, 0)]
+    picked = call.node("GatherND", [call.transpose(x, [*axes, *rest]), call.constant(steps)])
+    return call.transpose(picked, [*range(1, rank - 1), 0])

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ....conversion import Unsupported
 from ....graph import Value
-from ...errors import Unsupported
 from ..convert import Call, Result, converter
 
 

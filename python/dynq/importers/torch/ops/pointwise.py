@@ -6,16 +6,20 @@ import math
 
 import numpy as np
 
+from ....conversion import Unsupported
 from ....graph import Value
-from ....graph.given import ONNX_TYPES
-from ...errors import Unsupported
+from ....ir import ops
+from ....ir.given import ONNX_TYPES
 from ..convert import Call, Result, converter
+from .selections import nonzero_by_axis
 
+# Functions of one value that ATen calls as the table of ops does; converters below take what has arguments in ATen.
 _UNARY = {
-    "abs": "Abs", "ceil": "Ceil", "cos": "Cos", "erf": "Erf", "exp": "Exp", "floor": "Floor", "log": "Log",
-    "mish": "Mish", "neg": "Neg", "reciprocal": "Reciprocal", "relu": "Relu", "round": "Round", "selu": "Selu",
-    "sigmoid": "Sigmoid", "sign": "Sign", "sgn": "Sign", "sin": "Sin", "sqrt": "Sqrt", "tanh": "Tanh",
-}  # fmt: skip
+    op.name.lower(): op.name
+    for op in ops.table().values()
+    if op.is_elementwise and op.shape_rule == "SAME" and len(op.inputs) == 1 and not op.attributes
+}
+_UNARY |= {"selu": "Selu", "sgn": "Sign"}
 _INTEGERS = frozenset(("Abs", "Neg", "Sign", "Relu"))
 _ARITHMETIC = {"mul": "Mul", "maximum": "Max", "minimum": "Min"}
 _COMPARISONS = {"eq": "Equal", "lt": "Less", "le": "LessOrEqual", "gt": "Greater", "ge": "GreaterOrEqual"}
@@ -101,7 +105,44 @@ def divide(call: Call) -> Result:
     quotient = call.node("Div", [a, b])
     if mode == "floor":
         return call.emit("Floor", [quotient])
-    return call.emit("Mul", [call.node("Sign", [quotient]), call.node("Floor", [call.node("Abs", [quotient])])])
+    return _truncated(call, quotient)
+
+
+def _truncated(call: Call, x: Value) -> Value:
+    """Round towards 0."""
+    return call.emit("Mul", [call.node("Sign", [x]), call.node("Floor", [call.node("Abs", [x])])])
+
+
+@converter("trunc fix")
+def truncate(call: Call) -> Result:
+    x = call.value("self")
+    return _truncated(call, x) if x.dtype == "float32" else x
+
+
+@converter("round")
+def round_to(call: Call) -> Result:
+    """To a number of decimals: torch multiplies, rounds halves to even, and divides."""
+    x, decimals = call.value("self"), call.fixed("decimals", 0)
+    if x.dtype != "float32":
+        if decimals < 0:
+            raise Unsupported(f"{call.op} of {x.dtype} to tens")
+        return x
+    if decimals == 0:
+        return call.emit("Round", [x])
+    scale = call.floats(10.0 ** abs(decimals))
+    there, back = ("Mul", "Div") if decimals > 0 else ("Div", "Mul")
+    return call.emit(back, [call.node("Round", [call.node(there, [x, scale])]), scale])
+
+
+@converter("__lshift__ bitwise_left_shift __rshift__ bitwise_right_shift")
+def shift(call: Call) -> Result:
+    """Whole numbers times or by a power of 2, rounded down: for numbers below 0 too, where BitShift has no rule."""
+    dtype = call.dtype
+    x, by = call.operand("self", dtype), call.get("other")
+    if not isinstance(by, int) or not 0 <= by < 62 or dtype not in ("int32", "int64"):
+        raise Unsupported(f"{call.op} of {dtype} by other than a fixed number")
+    power = call.constant(np.array(1 << by).astype(dtype))
+    return call.emit("Mul", [x, power]) if "l" in call.op.partition("shift")[0] else _floor_divide(call, x, power)
 
 
 @converter("floor_divide")
@@ -114,7 +155,7 @@ def floor_divide(call: Call) -> Result:
 
 
 def _floor_divide(call: Call, a: Value, b: Value) -> Value:
-    """Of integers: Div rounds towards 0, Mod has the sign of the divisor."""
+    """Divide integers and round down: Div rounds towards 0, Mod has the sign of the divisor."""
     return call.emit("Div", [call.node("Sub", [a, call.node("Mod", [a, b])]), b])
 
 
@@ -138,8 +179,6 @@ def power(call: Call) -> Result:
         if exponent in (-0.5, -1, -2):
             root = call.node("Sqrt", [x]) if exponent == -0.5 else x if exponent == -1 else call.node("Mul", [x, x])
             return call.emit("Reciprocal", [root])
-        if exponent != 0.5 and exponent != int(exponent):
-            raise Unsupported(f"aten.pow with exponent {exponent}; expected a whole number, 0.5 or -0.5")
         return x if exponent == 1 else call.emit("Pow", [x, call.operand("exponent", dtype)])
     if isinstance(base, (int, float)) and base > 0 and dtype == "float32":
         x = call.operand("exponent", dtype)
@@ -168,7 +207,7 @@ def compare(call: Call) -> Result:
 def logic(call: Call) -> Result:
     op = _LOGIC[call.op.removeprefix("aten.")]
     if call.dtype != "bool":
-        raise Unsupported(f"{call.op} of {call.dtype}; expected bool")
+        return call.emit(f"Bitwise{op}", [call.operand(name, call.dtype) for name in ("self", "other")])
     operands = [_truth(call, "self"), _truth(call, "other")]
     for i in range(2):
         if op == "And" and _always(operands[i]):
@@ -179,12 +218,12 @@ def logic(call: Call) -> Result:
 @converter("logical_not bitwise_not")
 def negate(call: Call) -> Result:
     if call.dtype != "bool":
-        raise Unsupported(f"{call.op} of {call.dtype}; expected bool")
+        return call.emit("BitwiseNot", [call.value("self")])
     return call.emit("Not", [_truth(call, "self")])
 
 
 def _counts(value: Value) -> bool:
-    """Whether a value holds numbers from 0 or more on, in other shapes."""
+    """Return whether a value holds numbers from 0 or more on, in other shapes."""
     node = value.producer
     while node is not None and node.op in ("Unsqueeze", "Expand", "Reshape", "Transpose", "Cast", "Add"):
         more = node.inputs[1].array if node.op == "Add" and node.inputs[1] is not None else np.zeros(1)
@@ -198,7 +237,7 @@ def _counts(value: Value) -> bool:
 
 
 def _always(value: Value) -> bool:
-    """Whether a value is known to be true throughout."""
+    """Return whether a value is known to be true throughout."""
     node = value.producer
     while node is not None and node.op == "Expand" and node.inputs[0] is not None:
         value, node = node.inputs[0], node.inputs[0].producer
@@ -219,6 +258,8 @@ def special(call: Call) -> Result:
 
 @converter("where")
 def where(call: Call) -> Result:
+    if not call.has("self"):
+        return nonzero_by_axis(call, call.value("condition"))
     dtype = call.dtype
     condition = call.cast(call.value("condition"), "bool")
     sides = [call.operand("self", dtype), call.operand("other", dtype)]
@@ -347,25 +388,3 @@ def rsqrt(call: Call) -> Result:
 def square(call: Call) -> Result:
     x = call.value("self")
     return call.emit("Mul", [x, x])
-
-
-@converter("log2 log10")
-def other_logarithms(call: Call) -> Result:
-    base = 2 if call.op == "aten.log2" else 10
-    return call.emit("Mul", [call.node("Log", [call.operand("self", "float32")]), call.floats(1 / math.log(base))])
-
-
-@converter("addcmul addcdiv")
-def add_product(call: Call) -> Result:
-    op = "Mul" if call.op == "aten.addcmul" else "Div"
-    product = call.node(op, [call.operand("tensor1", call.dtype), call.operand("tensor2", call.dtype)])
-    factor = call.fixed("value")
-    if factor != 1:
-        product = call.node("Mul", [product, call.constant(np.array(factor).astype(call.dtype))])
-    return call.emit("Add", [call.operand("self", call.dtype), product])
-
-
-@converter("lerp")
-def lerp(call: Call) -> Result:
-    a, b, weight = (call.operand(name, "float32") for name in ("self", "end", "weight"))
-    return call.emit("Add", [a, call.node("Mul", [weight, call.node("Sub", [b, a])])])

@@ -57,3 +57,35 @@ def product(call: Call) -> Result:
 def transposed(call: Call, x: Value, rank: int) -> Value:
     """The last two dimensions swapped."""
     return call.transpose(x, [*range(rank - 2), rank - 1, rank - 2])
+
+
+@converter("bilinear")
+def bilinear(call: Call) -> Result:
+    """``y_o = x1 W_o x2 + b_o``: one product with all W_o beside each other, then with x2."""
+    x1, x2, bias = call.value("input1"), call.value("input2"), call.optional("bias")
+    outputs, of_first, of_second = (int(size) for size in call.fake("weight").shape)
+    weight = call.transpose(call.value("weight"), (1, 0, 2))
+    flat = call.node("Reshape", [weight, call.axes([of_first, outputs * of_second])])
+    sizes = [*call.result.shape, of_second]
+    each = call.reshape(call.node("MatMul", [x1, flat]), sizes)
+    rank = len(sizes)
+    products = call.node("Mul", [each, call.unsqueeze(x2, rank - 2)])
+    y = call.node("ReduceSum", [products, call.axes([rank - 1])], keepdims=0)
+    return y if bias is None else call.emit("Add", [y, bias])
+
+
+@converter("_cdist_forward")
+def distances(call: Call) -> Result:
+    """The distance of each row of one tensor to each row of the other, by the norm of order 1 or 2."""
+    call.get("compute_mode")
+    call.only("p", 1.0, 2.0)
+    rank = len(call.result.shape)
+    a, b = call.unsqueeze(call.value("x1"), rank - 1), call.unsqueeze(call.value("x2"), rank - 2)
+    norm = f"ReduceL{int(call.fixed('p'))}"
+    return call.emit(norm, [call.node("Sub", [a, b]), call.axes([rank])], keepdims=0)
+
+
+@converter("linalg_det det _linalg_det")
+def determinant(call: Call) -> Result:
+    result = call.emit("Det", [call.value("A" if call.has("A") else "self")])
+    return [result, None, None] if call.op == "aten._linalg_det" else result

@@ -4,110 +4,46 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from ...._arguments import Array
-from ....graph import Value
-from ...errors import Unsupported
+from ....conversion import Unsupported
+from ....recurrent.network import add_network
+from ....recurrent.weights import TORCH_KINDS, Layer, from_torch_order
 from ..convert import Call, Result, converter
 from ..whole import KINDS, NAMESPACE
-
-_ORDER = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}  # torch's gates in ONNX's order: i o f c, z r h
 
 
 @converter(*[f"{NAMESPACE}.{kind}" for kind in KINDS])
 def recurrent(call: Call) -> Result:
     kind = call.op.partition(".")[2]
-    op = "RNN" if kind.startswith("rnn") else kind.upper()
+    cell = "RNN" if kind.startswith("rnn") else kind.upper()
     call.get("dropout")
     call.only("train", False)
-    layers, both, biases, first = (
+    count, both, biases, first = (
         call.fixed(name) for name in ("num_layers", "bidirectional", "has_biases", "batch_first")
     )
-    directions = 2 if both else 1
-    parameters = call.get("params")
-    each = len(parameters) // (layers * directions)
-    projects = each == (5 if biases else 3)  # proj_size
-    x, rank = call.value("input"), call.rank("input")
-    if rank != 3:
-        raise Unsupported(f"{op} of a sequence without a batch dimension")
+    x, parameters = call.value("input"), call.get("params")
+    if call.rank("input") != 3:
+        raise Unsupported(f"{cell} of a sequence without a batch dimension")
+    kinds = [name for name in TORCH_KINDS if biases or not name.startswith("bias")]
+    per_layer = 2 if both else 1
+    each = len(parameters) // (count * per_layer)  # without weight_hr where nothing projects the states
+    directions = [dict(zip(kinds, parameters[i : i + each], strict=False)) for i in range(0, len(parameters), each)]
+    layers = [_layer(call, cell, directions[i * per_layer : (i + 1) * per_layer]) for i in range(count)]
     states = call.get("hx")
-    states = states if isinstance(states, list) else [states]
-    attributes: dict[str, Any] = {"direction": "bidirectional" if both else "forward", "layout": int(first)}
-    if op == "GRU":
-        attributes["linear_before_reset"] = 1
-    if kind == "rnn_relu":
-        attributes["activations"] = ",".join(["Relu"] * directions)
-    finals: list[list[Value]] = [[] for _ in states]
-    for layer in range(layers):
-        begin = layer * directions * each
-        *weights, projection = _weights(call, op, parameters[begin : begin + directions * each], each, projects)
-        initial = [_initial(call, state, layer, layers, directions, first) for state in states]
-        name = f"{call.name}.l{layer}"
-        inputs = [x, *weights, None, *initial, *([None, projection] if projects else [])]
-        results: Any = call.graph.node(
-            op,
-            inputs,
-            1 + len(states),
-            call.graph.unique_node(name),
-            hidden_size=_hidden(call, states[-1]),
-            **attributes,
-        )
-        y, *last = results
-        x = _side_by_side(call, y, directions, first, states[0])
-        for i, value in enumerate(last):
-            finals[i].append(call.transpose(value, [1, 0, 2]) if first else value)
-    return [x, *(values[0] if layers == 1 else call.node("Concat", values, axis=0) for values in finals)]
-
-
-def _hidden(call: Call, state: Any) -> int:
-    return int(state.meta["val"].shape[-1])
-
-
-def _weights(call: Call, op: str, nodes: list[Any], each: int, projects: bool) -> list[Value | None]:
-    """w, r, b and the projection of one layer: (D, G * H, I), (D, G * H, H), (D, 2 * G * H); (D, P, H), r then with P
-    columns."""
-    arrays: list[Array] = []
-    for i, node in enumerate(nodes):
-        array = call.of(node).array
-        if array is None:
-            raise Unsupported(f"{op} whose weights are computed")
-        arrays.append(array if projects and i % each == each - 1 else _in_order(op, array))
-    directions = [arrays[i : i + each] for i in range(0, len(arrays), each)]
-    w, r = (np.stack([parts[i] for parts in directions]) for i in range(2))
-    b = None if each < 4 else np.stack([np.concatenate(parts[2:4]) for parts in directions])
-    projection = np.stack([parts[-1] for parts in directions]) if projects else None
-    names = (call.of(nodes[min(i, each - 1)]).name for i in (0, 1, 2, each))
-    return [
-        None if array is None else call.graph.constant(array, call.graph.unique_value(name))
-        for array, name in zip((w, r, b, projection), names, strict=True)
+    initial = [
+        None if call.is_zero(state) else call.of(state) for state in (states if isinstance(states, list) else [states])
     ]
+    y, last = add_network(
+        call.graph, cell, layers, x, initial, name=call.name, batch_first=first,
+        activations="Relu" if kind == "rnn_relu" else None,
+    )  # fmt: skip
+    return [y, *last]
 
 
-def _in_order(op: str, array: Array) -> Array:
-    order = _ORDER[op]
-    if len(order) == 1:
-        return array
-    gates = array.reshape(len(order), array.shape[0] // len(order), *array.shape[1:])
-    return gates[list(order)].reshape(array.shape)
-
-
-def _initial(call: Call, state: Any, layer: int, layers: int, directions: int, first: bool) -> Value | None:
-    """(D, B, H) of one layer, (B, D, H) where the batch comes first; None: zeros."""
-    if call.is_zero(state):
-        return None
-    value = call.of(state)
-    if layers > 1:
-        limits = [call.axes([number]) for number in (layer * directions, (layer + 1) * directions, 0, 1)]
-        value = call.node("Slice", [value, *limits])
-    return call.transpose(value, [1, 0, 2]) if first else value
-
-
-def _side_by_side(call: Call, y: Value, directions: int, first: bool, state: Any) -> Value:
-    """(T, B, D * H) of y (T, D, B, H), or (B, T, D * H) of (B, T, D, H)."""
-    sizes = list(call.fake("input").shape[:2])
-    if directions == 1:
-        return call.node("Squeeze", [y, call.axes([2 if first else 1])])
-    if not first:
-        y = call.transpose(y, [0, 2, 1, 3])
-    return call.reshape(y, [*sizes, directions * state.meta["val"].shape[-1]])
+def _layer(call: Call, cell: str, directions: list[dict[str, Any]]) -> Layer:
+    """Return one layer, whose weights keep the names that those of its forward direction have."""
+    values = [{kind: call.of(node) for kind, node in of_one.items()} for of_one in directions]
+    if any(value.array is None for of_one in values for value in of_one.values()):
+        raise Unsupported(f"{cell} whose weights are computed")
+    layer = from_torch_order(cell, [{kind: value.array for kind, value in of_one.items()} for of_one in values])
+    names = zip(layer, ("weight_ih", "weight_hh", "bias_ih", "", "weight_hr"), strict=True)
+    return Layer(*(None if array is None else call.graph.constant_for(array, values[0][kind]) for array, kind in names))

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ....conversion import Unsupported
 from ....graph import Value
-from ...errors import Unsupported
 from ..convert import Call, Result, converter
 
 _OPS = {
@@ -116,11 +116,31 @@ def norm(call: Call) -> Result:
     raise Unsupported(f"{call.op} of order {order}")
 
 
-@converter("cumsum")
-def cumulative_sum(call: Call) -> Result:
+@converter("cumsum cumprod")
+def cumulative(call: Call) -> Result:
     call.get("dtype")
     axis = call.constant(np.array(call.axis("dim", call.rank("self")), np.int64))
-    return call.emit("CumSum", [call.cast(call.value("self"), call.dtype), axis])
+    op = "CumSum" if call.op == "aten.cumsum" else "CumProd"
+    return call.emit(op, [call.cast(call.value("self"), call.dtype), axis])
+
+
+@converter("median kthvalue")
+def kth(call: Call) -> Result:
+    """The kth smallest along an axis, and its place. The median of an even number is the lower of the two."""
+    x, rank = call.value("self"), call.rank("self")
+    whole = not call.has("dim")
+    if whole:
+        x, axis, size = call.node("Reshape", [x, call.axes([-1])]), 0, call.fake("self").numel()
+    else:
+        axis = call.axis("dim", rank)
+        size = call.fake("self").shape[axis] if rank else 1
+    at = call.fixed("k") if call.has("k") else (size + 1) // 2
+    keep = _keep(call)
+    values, places = call.emit_several("TopK", [x, call.vector(at)], 2, axis=axis, largest=0)
+    last = call.axes([-1])
+    ends = [call.node("Slice", [y, last, call.axes([2**63 - 1]), call.axes([axis])]) for y in (values, places)]
+    results = ends if keep else [call.node("Squeeze", [end, call.axes([axis])]) for end in ends]
+    return results[0] if whole else results
 
 
 @converter("topk sort")

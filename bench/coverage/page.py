@@ -1,0 +1,277 @@
+"""Writes docs/coverage.md, and the list of failures, from the results of runs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from .packages import cache_folder
+from .variants import VARIANTS
+
+__all__ = ["failures", "page", "read_results"]
+
+Results = dict[str, dict[str, dict[str, Any]]]
+
+_WAYS = {"eager": "eager", "from_torch": "from_torch", "from_torch dynamic": "from_torch, open sizes",
+         "legacy": "ONNX, dynamo=False", "dynamo": "ONNX, dynamo=True"}  # fmt: skip
+_FILE = ("", "difference in float", "SNR", "int8", "MB", "MB in dynq")
+_SHOWN = 12  # cases that a cause lists
+_NO_WAY = "no small model, and other ends of the process"
+
+_HEAD = """# Coverage
+
+What dynq loads of the world's models, and how right it is. `python -m bench.coverage` writes this page:
+
+```sh
+pip install 'dynq[coverage]'               # and npm, for some packages of files
+python -m bench.coverage files             # fetches the packages of bench/coverage/packages.py
+python -m bench.coverage lite              # TensorFlow Lite files
+python -m bench.coverage transformers      # architectures with small random weights
+python -m bench.coverage write             # this page, from all results so far
+```
+
+Results lie in `~/.cache/dynq/coverage`; a run goes on where the last one ended, and `--again failed` repeats failures.
+
+- *right*: with everything float, the largest difference is at most 1e-4 of the largest value of an output. With open
+  sizes, and in ONNX, at a second batch and length. The reference is PyTorch, and ONNX Runtime or LiteRT for
+  files.
+- *cosine* and *SNR* (dB): of int8 with default options to the float reference, the lowest of all outputs.
+- *int8*: the share of the weights, in bytes, that are int8.
+- *refused by the tool*: the exporter or the optimizer gave no file. ONNX Runtime runs what counts as tried.
+"""
+
+
+def read_results(folder: Path) -> Results:
+    """Return the steps of each case, by its name, without those that are under way."""
+    found = {path.stem.replace("__", "/"): json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    return {
+        case: {step: row for step, row in steps.items() if row.get("error") != "unfinished"}
+        for case, steps in found.items()
+    }
+
+
+def page(results: Path) -> str:
+    """Return the text of docs/coverage.md."""
+    models = {name: steps for name, steps in read_results(results / "transformers").items() if "model" in steps}
+    made = {name: steps for name, steps in models.items() if "error" not in steps["model"]}
+    files = read_results(results / "files")
+    parts = [_HEAD, "## Summary\n", _versions(models, made), _summary(made, files)]
+    parts += ["## Architectures of transformers\n", _architectures(made)]
+    parts += ["## Files\n", _files(files), "## Variants of files\n", _variants(files)]
+    parts += ["## Files of TensorFlow Lite\n", _lite(read_results(results / "lite"))]
+    parts += ["## What fails\n", failures(results)]
+    return "\n".join(part.strip("\n") + "\n" for part in parts)
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    head = list(head)
+    lines = [head, ["---"] * len(head), *([str(cell).replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _usable(row: dict[str, Any]) -> bool:
+    """Return whether a step shows what dynq does: the tools and ONNX Runtime did their part."""
+    return bool(row) and "tool_error" not in row and "ort_error" not in row and not _torch_refuses(row)
+
+
+def _torch_refuses(row: dict[str, Any]) -> bool:
+    return "torch.export cannot export" in row.get("error", "")
+
+
+def _right(row: dict[str, Any]) -> bool:
+    return "error" not in row and not row.get("wrong")
+
+
+def _count(rows: list[dict[str, Any]], of: Callable[[dict[str, Any]], bool]) -> int:
+    return sum(map(of, rows))
+
+
+def _median(rows: list[dict[str, Any]], key: str) -> str:
+    values = [row[key] for row in rows if key in row]
+    return f"{statistics.median(values):.4g}" if values else ""
+
+
+def _least(rows: list[dict[str, Any]], key: str) -> str:
+    values = [row[key] for row in rows if key in row]
+    return f"{min(values):.4g}" if values else ""
+
+
+def _versions(models: Results, made: Results) -> str:
+    packages = ("torch", "transformers", "onnx", "onnxruntime", "onnxscript")
+    texts = [f"{name} {importlib.metadata.version(name)}" for name in packages if importlib.util.find_spec(name)]
+    return (
+        f"{', '.join(texts)}. {len(models)} architectures were tried; for {len(made)} of them the rules found small "
+        "settings.\nWhat has no result yet is left out, not counted: the counts below say how many were run.\n"
+    )
+
+
+def _summary(models: Results, files: Results) -> str:
+    rows = []
+    for way, title in _WAYS.items():
+        steps = [steps[way] for steps in models.values() if way in steps]
+        usable = [row for row in steps if _usable(row)]
+        right = [row for row in usable if _right(row)]
+        rows.append([title, *_counts(steps, usable, right)])
+    every = [steps["as it is"] for steps in files.values() if "as it is" in steps]
+    variants = [row for steps in files.values() for name, row in steps.items() if name in VARIANTS]
+    for title, steps in (("files as they are", every), ("variants of files", variants)):
+        usable = [row for row in steps if _usable(row)]
+        rows.append([title, *_counts(steps, usable, [row for row in usable if _right(row)])])
+    head = [
+        "way",
+        "of",
+        "refused by the tool",
+        "loads",
+        "right",
+        "wrong",
+        "share",
+        "cosine: median",
+        "least",
+        "int8: median",
+    ]
+    text = _table(head, rows)
+    dynamic = [steps.get("from_torch dynamic", {}) for steps in models.values()]
+    with_attention = [row for row in dynamic if row.get("attention") or row.get("softmax")]
+    fused = sum(not row["softmax"] for row in with_attention)
+    text += (
+        f"\nAttention: `from_torch` leaves no Softmax on its own in {fused} of {len(with_attention)} architectures.\n"
+    )
+    theirs = [steps["legacy"] for steps in models.values() if "ort_cosine" in steps.get("legacy", {})]
+    if theirs:
+        text += (
+            f"\nONNX Runtime's own dynamic int8 (per channel) of the files of `dynamo=False`: median cosine "
+            f"{_median(theirs, 'ort_cosine')}, least {_least(theirs, 'ort_cosine')}, on {len(theirs)} architectures.\n"
+        )
+    return text
+
+
+def _counts(steps: list[Any], usable: list[Any], right: list[Any]) -> list[Any]:
+    loads = _count(usable, lambda row: "error" not in row)
+    wrong = _count(usable, lambda row: bool(row.get("wrong")))
+    share = f"{len(right) / len(usable):.1%}" if usable else ""
+    return [len(steps), len(steps) - len(usable), loads, len(right), wrong, share, _median(right, "cosine"),
+            _least(right, "cosine"), _median(right, "int8_share")]  # fmt: skip
+
+
+def _cell(row: dict[str, Any]) -> str:
+    """Return one step in a word: its int8 cosine if it is right."""
+    if not row:
+        return ""
+    if "tool_error" in row or _torch_refuses(row):
+        return "not exported"
+    if "error" in row:
+        return "**refused**"
+    if row.get("wrong"):
+        return f"**wrong: {row['agreement']:.0e}**"
+    text = f"{row['cosine']:.4f}".removeprefix("0")
+    return text + (" (ORT fails)" if "ort_error" in row else "") + (" (sizes fixed)" if row.get("fixed") else "")
+
+
+def _architectures(models: Results) -> str:
+    rows = []
+    for name, steps in models.items():
+        ways = [_cell(steps.get(way, {})) for way in _WAYS]
+        share, theirs = steps.get("from_torch dynamic", {}).get("int8_share"), steps.get("legacy", {}).get("ort_cosine")
+        softmax = steps.get("from_torch dynamic", {}).get("softmax", "")
+        rows.append([name, *ways, "" if share is None else f"{share:.0%}", softmax,
+                     "" if theirs is None else f"{theirs:.4f}".removeprefix("0")])  # fmt: skip
+    head = ["architecture", *_WAYS.values(), "int8", "Softmax left", "ONNX Runtime int8"]
+    return "Each way has the cosine of its int8 outputs if the float ones are right.\n\n" + _table(head, rows)
+
+
+def _files(files: Results) -> str:
+    rows = [[name, *_file(steps.get("as it is", {}))] for name, steps in files.items()]
+    return _table(["file", *_FILE], rows)
+
+
+def _file(row: dict[str, Any]) -> list[Any]:
+    if "ort_error" in row or "peer_error" in row or "error" in row or row.get("wrong"):
+        peer = "ONNX Runtime fails" if "ort_error" in row else "LiteRT fails" if "peer_error" in row else ""
+        state = peer or ("**refused**" if "error" in row else "**wrong**")
+    else:
+        state = "quantized already" if row.get("quantized") else "right"
+    agreement = f"{row['agreement']:.1e}" if "agreement" in row else ""
+    share = f"{row['int8_share']:.0%}" if "int8_share" in row else ""
+    sizes = [f"{row[key] / 1e6:.2f}" if key in row else "" for key in ("bytes", "int8_bytes")]
+    return [state, agreement, row.get("snr", ""), share, *sizes]
+
+
+def _lite(files: Results) -> str:
+    rows = []
+    for name, steps in files.items():
+        row = steps.get("as it is", {})
+        rows.append([name, *_file(row), row.get("transposes", "")])
+    text = "Beside LiteRT with XNNPACK. The last column has the Transposes that are left in the float model.\n\n"
+    return text + _table(["file", *_FILE, "Transposes"], rows)
+
+
+def _variants(files: Results) -> str:
+    rows = []
+    for name, steps in files.items():
+        if any(variant in steps for variant in VARIANTS):
+            rows.append([name, *(_variant(steps.get(variant, {})) for variant in VARIANTS)])
+    text = (
+        "Each has the SNR of dynq with default options to ONNX Runtime on the same file. ONNX Runtime's own sums of\n"
+        "int8 saturate on CPUs without VNNI: SNRs of files that are quantized already are low there. A line means\n"
+        "that the tool makes no such file, or that ONNX Runtime does not run it.\n\n"
+    )
+    return text + _table(["file", *VARIANTS], rows)
+
+
+def _variant(row: dict[str, Any]) -> str:
+    if "tool_error" in row or "ort_error" in row or not row:
+        return "-" if row else ""
+    if "error" in row or row.get("wrong"):
+        return "**refused**" if "error" in row else f"**wrong: {row['agreement']:.0e}**"
+    return f"{row['snr']:.0f}"
+
+
+def failures(results: Path) -> str:
+    """Return lists of what failed, each with its text and the cases: wrong numbers first."""
+    wrong: dict[str, list[str]] = defaultdict(list)
+    errors: dict[str, dict[str, list[str]]] = {}
+    for part in ("files", "lite", "transformers"):
+        for name, steps in read_results(results / part).items():
+            for step, row in steps.items():
+                where = name if step in ("as it is", "model") or part == "transformers" else f"{name} ({step})"
+                section = (
+                    part
+                    if part in ("files", "lite")
+                    else _WAYS.get(step, "no small model, and other ends of the process")
+                )
+                if row.get("wrong") and _usable(row) and "error" not in row:
+                    wrong[section].append(
+                        f"{where}: {row['agreement']:.1e}, cosine of float outputs {row.get('float_cosine', '?')}"
+                    )
+                elif "error" in row and "ort_error" not in row:
+                    for text in _causes(row["error"]):
+                        errors.setdefault(section, defaultdict(list))[text].append(where)
+    lines = []
+    if wrong:
+        rows = [[section, text] for section in wrong for text in wrong[section]]
+        lines += ["### Wrong numbers\n", _table(["way", "case"], rows)]
+    for section, found in errors.items():
+        rows = []
+        for text, where in sorted(found.items(), key=lambda item: -len(set(item[1]))):
+            cases = sorted(set(where))
+            shown = ", ".join(cases[:_SHOWN]) + (f" and {len(cases) - _SHOWN} more" if len(cases) > _SHOWN else "")
+            rows.append([str(len(cases)), text, shown])
+        lines += [f"### {section}\n", _table(["cases", "what the error says", "which"], rows)]
+    return "\n".join(lines) or "Nothing.\n"
+
+
+def _causes(text: str) -> list[str]:
+    """Return the causes that an error lists, without the names of nodes; its first line if it lists none."""
+    head, *lines = text.splitlines()
+    listed = [re.sub(r": '.*", "", line.strip()) for line in lines if line.startswith("  ")]
+    if "does not support" in head and listed:
+        return sorted(set(listed))
+    short = " ".join([head, *(line.strip() for line in lines)])[:240]
+    return [re.sub(re.escape(str(cache_folder())), "", short)]

@@ -1,0 +1,170 @@
+"""Decoders of transformers: a model or its folder to a model with state, which generates text."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..conversion import InvalidModelError, UnsupportedModelError
+from ..errors import MissingPackageError
+from ..generation.settings import NOTE, TOKENIZER
+from ..graph.build import build
+from ..ir import ops as table
+from ..model import Model
+from ..quantization.options import BuildOptions, GivenOptions, takes_options
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["from_transformers"]
+
+_TASKS = ("text-generation",)
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+_SAMPLES, _ROWS = 2, 64
+
+
+@takes_options
+def from_transformers(
+    model: Any, *, task: str = "text-generation", max_length: int | None = None, **options: Unpack[GivenOptions]
+) -> Model:
+    """Make a model with state of a decoder of transformers. Needs ``pip install 'dynq[torch]' transformers``.
+
+    ``model.generate`` then writes text. Nothing is downloaded, and the model that is given stays as it is.
+
+    Args:
+        model: a model for causal language modelling; or a folder with its config.json, weights and perhaps
+            tokenizer.json; or a GGUF file, which transformers reads with its packages gguf and accelerate.
+        task: "text-generation".
+        max_length: the most positions of a sequence; None: what the model's configuration says.
+        options: those of BuildOptions.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        InvalidModelError: transformers cannot read the folder.
+        UnsupportedModelError: its attention goes another way than transformers' table, or dynq lacks one of its ops.
+        TypeError, ValueError: the arguments do not fit.
+    """
+    if task not in _TASKS:
+        raise ValueError(f"task is {task!r}; expected {' or '.join(map(repr, _TASKS))}")
+    chosen = BuildOptions.of(options)
+    try:
+        import torch  # noqa: F401
+        import transformers
+    except ImportError as error:
+        raise MissingPackageError(
+            f"{error.name} is missing; install it: pip install 'dynq[torch]' transformers"
+        ) from error
+    if not hasattr(transformers, "AttentionMaskInterface"):
+        raise MissingPackageError(
+            f"this is transformers {transformers.__version__}, which has no table of masks: pip install --upgrade "
+            "transformers"
+        )
+    notes: dict[str, str] = {}
+    if isinstance(model, (str, os.PathLike)):
+        model, notes = _read(transformers, os.fspath(model))
+    if not isinstance(model, transformers.PreTrainedModel):
+        raise TypeError(f"model is of type {type(model).__name__}; expected a model of transformers or its folder")
+    if model.config.is_encoder_decoder:
+        raise UnsupportedModelError(f"{type(model).__name__} has an encoder; decoders alone are read", {})
+    most = _positions(model.config, max_length)
+    graph = _graph(model, most)
+    notes[NOTE] = json.dumps(_settings(model))
+    if chosen.samples is None:
+        chosen = dataclasses.replace(chosen, samples=_samples(model.config, most))
+    return build(graph, (), chosen, notes=notes)
+
+
+def _read(transformers: Any, path: str) -> tuple[Any, dict[str, str]]:
+    """Read a folder or a GGUF file, from this machine alone."""
+    os.stat(path)  # raises FileNotFoundError
+    folder, file = (path, None) if os.path.isdir(path) else os.path.split(path)
+    if file is not None and not file.endswith(".gguf"):
+        raise InvalidModelError(f"{path}: expected a folder with config.json, or a GGUF file")
+    more = {} if file is None else {"gguf_file": file}
+    try:
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            folder or ".", local_files_only=True, dtype="float32", trust_remote_code=False, **more
+        )
+    except Exception as error:  # of many types: whatever its readers raise
+        raise InvalidModelError(f"transformers cannot read {path}: {error}") from error
+    return model.eval(), _tokenizer(transformers, folder or ".", more)
+
+
+def _tokenizer(transformers: Any, folder: str, more: Mapping[str, Any]) -> dict[str, str]:
+    """Return the text of tokenizer.json, as a note, if the folder has one or transformers makes one."""
+    try:
+        with open(os.path.join(folder, "tokenizer.json"), encoding="utf-8") as file:
+            return {TOKENIZER: file.read()}
+    except OSError:
+        pass
+    try:
+        made = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, **more)
+        return {TOKENIZER: made.backend_tokenizer.to_str()}
+    except Exception:  # of many types; a folder may have none
+        return {}
+
+
+def _positions(config: Any, max_length: int | None) -> int:
+    sizes = [getattr(config.get_text_config(), name, None) for name in _POSITIONS]
+    known = next((size for size in sizes if isinstance(size, int) and size > 0), None)
+    if max_length is None and known is None:
+        raise ValueError("max_length is missing: the model's configuration does not say how many positions it has")
+    if max_length is not None and (not isinstance(max_length, int) or max_length < 1 or max_length > (known or 2**31)):
+        raise ValueError(f"max_length is {max_length!r}; expected 1 to {known or 2**31}")
+    return int(max_length or known or 0)
+
+
+def _graph(model: Any, most: int) -> Any:
+    import torch
+
+    from .torch import ops  # noqa: F401
+    from .torch.convert import can_convert, convert
+    from .torch.decoder import INPUTS, Decoder, attention_of_dynq
+    from .torch.program import export
+
+    training = model.training
+    model.eval()
+    try:
+        decoder = type(type(model).__name__, (Decoder,), {})(model, most)  # errors name the model's class
+        rows = min(5, most)
+        ids = torch.ones(2, rows, dtype=torch.int64)
+        examples = (ids, torch.full((2,), rows), torch.zeros(2, 3, dtype=torch.int64))
+        shapes = ({0: "batch", 1: "rows"}, {0: "batch"}, {0: "batch", 1: "wanted"})
+        with attention_of_dynq(decoder):
+            program = export(decoder, examples, None, shapes, can_convert)
+        graph = convert(program, INPUTS, ("logits",), table.names())
+    finally:
+        model.train(training)
+    if not graph.states:
+        raise UnsupportedModelError(f"{type(model).__name__} does not attend by transformers' table of functions", {})
+    return graph
+
+
+def _settings(model: Any) -> dict[str, Any]:
+    """Return what ``generate`` takes from the model: how sequences end, and what fills short ones."""
+    given = getattr(model, "generation_config", None)
+    config = model.config.get_text_config()
+    result = {}
+    for name in ("eos_token_id", "pad_token_id", "bos_token_id"):
+        value = getattr(given, name, None)
+        result[name] = getattr(config, name, None) if value is None else value
+    return {**result, "vocab_size": int(config.vocab_size)}
+
+
+def _samples(config: Any, most: int) -> list[dict[str, Any]]:
+    """Return runs by which the forms of layers are chosen: random ids."""
+    rng = np.random.Generator(np.random.PCG64(0))
+    rows = min(_ROWS, most)
+    return [
+        {
+            "input_ids": rng.integers(0, config.get_text_config().vocab_size, (1, rows)),
+            "lengths": np.array([rows]),
+            "logits_at": np.arange(rows)[None],
+        }
+        for _ in range(_SAMPLES)
+    ]

@@ -1,0 +1,31 @@
+"""The converters, by kind of op. Importing this registers them."""
+
+from . import (
+    comparisons,
+    constants,
+    control,
+    indexing,
+    layers,
+    normalizations,
+    pointwise,
+    recurrent,
+    reductions,
+    shapes,
+    slices,
+    windows,
+)
+
+__all__ = [
+    "comparisons",
+    "constants",
+    "control",
+    "indexing",
+    "layers",
+    "normalizations",
+    "pointwise",
+    "recurrent",
+    "reductions",
+    "shapes",
+    "slices",
+    "windows",
+]

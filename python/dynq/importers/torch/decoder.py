@@ -1,0 +1,158 @@
+"""A decoder of transformers as a graph with state: its attention becomes dynq's while torch.export looks at it.
+
+transformers has tables of functions for attention and for masks. Ours stand in them for the time of the export. The
+mask is a note of what it would be, the cache gives back the new keys and values alone, and attention is one op.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from ...conversion import Unsupported, UnsupportedModelError
+
+__all__ = ["INPUTS", "NAMESPACE", "Decoder", "attention_of_dynq"]
+
+NAMESPACE = "dynq_export"
+NAME = "dynq"
+INPUTS = ("input_ids", "lengths", "logits_at")
+_PROBED = 7  # positions at which a mask is looked at, around the edge of its window
+
+_library = torch.library.Library(NAMESPACE, "FRAGMENT")
+_library.define(
+    "cached_attention(Tensor q, Tensor k, Tensor v, Tensor lengths, Tensor? sinks, int layer, float scale, "
+    "float softcap, int window, int most) -> Tensor"
+)
+_library.define("positions(Tensor ids, Tensor lengths) -> Tensor")
+
+
+def _attention_shape(q: Any, k: Any, v: Any, *rest: Any) -> Any:
+    return q.new_empty((q.shape[0], q.shape[2], q.shape[1] * v.shape[3]))
+
+
+def _positions_shape(ids: Any, lengths: Any) -> Any:
+    return torch.empty_like(ids, dtype=torch.int64)
+
+
+torch.library.register_fake(f"{NAMESPACE}::cached_attention", _attention_shape, lib=_library)
+torch.library.register_fake(f"{NAMESPACE}::positions", _positions_shape, lib=_library)
+
+
+class Mask:
+    """A note of a mask: each position looks at those up to it, at most ``window`` of them if that is not 0."""
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+
+    def __radd__(self, other: Any) -> Any:
+        raise Unsupported(
+            "attention that computes with its mask, outside of transformers' table of attention functions"
+        )
+
+    __add__ = __getitem__ = __radd__
+
+
+class Decoder(torch.nn.Module):  # type: ignore[misc]
+    """A model for causal language modelling that takes new ids alone, and the places whose logits are wanted."""
+
+    def __init__(self, model: Any, most: int) -> None:
+        super().__init__()
+        self.model = model
+        self.most = most  # positions
+        self.lengths: Any = None
+        self.places: Any = None
+        self.layers = 0  # that have called attention
+        self.eval()
+
+    def forward(self, input_ids: Any, lengths: Any, logits_at: Any) -> Any:
+        self.lengths, self.places, self.layers = lengths, logits_at, 0
+        taken = inspect.signature(self.model.forward).parameters
+        given: dict[str, Any] = {"cache" if "cache" in taken else "past_key_values": _new_cache(), "use_cache": True}
+        if "position_ids" in taken:
+            given["position_ids"] = torch.ops.dynq_export.positions(input_ids, lengths)
+        return self.model(input_ids=input_ids, return_dict=True, **given).logits
+
+    def chosen_rows(self, head: Any, inputs: Any) -> Any:
+        """Return the rows whose logits are wanted, in the place of all that reach the head."""
+        rows = inputs[0]
+        index = self.places.unsqueeze(-1).expand(-1, -1, rows.shape[-1])
+        return (rows.gather(1, index), *inputs[1:])
+
+    def attention(
+        self,
+        module: Any,
+        query: Any,
+        key: Any,
+        value: Any,
+        attention_mask: Any,
+        scaling: float | None = None,
+        softcap: float | None = None,
+        sliding_window: int | None = None,
+        **others: Any,
+    ) -> tuple[Any, None]:
+        """Attend as transformers' functions do."""
+        names = ("position_bias", "head_mask")
+        known = attention_mask is None or isinstance(attention_mask, Mask)
+        causal = others.get("is_causal", getattr(module, "is_causal", True))
+        if not known or causal is False or any(others.get(name) is not None for name in names):
+            raise Unsupported(f"attention of {type(module).__name__} with a mask or bias of its own")
+        window = attention_mask.window if isinstance(attention_mask, Mask) else int(sliding_window or 0)
+        sinks = others.get("s_aux")
+        y = torch.ops.dynq_export.cached_attention(
+            query, key, value, self.lengths, sinks, self.layers,
+            query.shape[-1] ** -0.5 if scaling is None else float(scaling), float(softcap or 0.0), window, self.most,
+        )  # fmt: skip
+        self.layers += 1
+        return y.view(query.shape[0], query.shape[2], query.shape[1], value.shape[3]), None
+
+
+def _new_cache() -> Any:
+    """Return a cache without memory: what it is given is what it gives."""
+    from transformers.cache_utils import DynamicCache
+
+    methods: dict[str, Any] = {
+        "update": lambda self, keys, values, *rest, **more: (keys, values),
+        "get_seq_length": lambda self, *rest, **more: 0,
+        "get_mask_sizes": lambda self, length, *rest, **more: (length, 0),
+    }
+    return type("NewCache", (DynamicCache,), methods)()
+
+
+def _mask(*rest: Any, mask_function: Any = None, local_size: int | None = None, **more: Any) -> Mask:
+    """Return the note of a mask, if it is one that looks back, as far as a window goes."""
+    window = int(local_size or 0)
+    edge = max(window, _PROBED)
+    for q in (*range(_PROBED), edge, edge + _PROBED):
+        for k in {*range(min(q, _PROBED) + 2), *range(max(q - edge - 1, 0), max(q - edge - 1, 0) + 3), q, q + 1}:
+            seen = k <= q and (not window or k > q - window)
+            if mask_function is not None and bool(mask_function(0, 0, torch.tensor(q), torch.tensor(k))) != seen:
+                raise Unsupported("a mask that is neither causal nor a window")
+    return Mask(window)
+
+
+@contextmanager
+def attention_of_dynq(decoder: Decoder) -> Iterator[None]:
+    """Let the model attend by ``decoder.attention``; afterwards it is as it was."""
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    model = decoder.model
+    head = model.get_output_embeddings()
+    if head is None:
+        raise UnsupportedModelError(f"{type(model).__name__} has no output layer that gives logits", {})
+    before = model.config._attn_implementation
+    hook = head.register_forward_pre_hook(decoder.chosen_rows)
+    ALL_ATTENTION_FUNCTIONS.register(NAME, decoder.attention)
+    ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, _mask)
+    model.config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before
+        hook.remove()
+        for table in (ALL_ATTENTION_FUNCTIONS, ALL_MASK_ATTENTION_FUNCTIONS):
+            table._global_mapping.pop(NAME, None)

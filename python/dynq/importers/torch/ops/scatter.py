@@ -1,0 +1,139 @@
+"""Tensors of which some places are written over, and windows that overlap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ....conversion import Unsupported
+from ....graph import Value
+from ..convert import Call, Result, converter
+
+_REDUCTIONS = {"sum": "add", "prod": "mul", "amax": "max", "amin": "min", "add": "add", "multiply": "mul"}
+
+
+def _reduction(call: Call) -> str:
+    """Return how numbers that go to one place are put together, as ScatterElements calls it."""
+    if call.op == "aten.scatter_add":
+        return "add"
+    name = call.fixed("reduce") if call.has("reduce") else None
+    if name is None:
+        return "none"
+    if name not in _REDUCTIONS:
+        raise Unsupported(f"{call.op} with reduce = {name!r}")
+    if call.has("include_self"):
+        call.only("include_self", True)
+    return _REDUCTIONS[name]
+
+
+@converter("scatter scatter_add scatter_reduce")
+def scatter(call: Call) -> Result:
+    """Each number of a source, or one number, goes to the place that an index says."""
+    x, index, rank = call.value("self"), call.value("index"), call.rank("self")
+    if rank == 0 or call.rank("index") != rank:
+        raise Unsupported(f"{call.op} of {rank} dimensions by an index of {call.rank('index')}")
+    axis, sizes = call.axis("dim", rank), list(call.fake("index").shape)
+    if call.has("value"):
+        source = call.expand(call.operand("value", call.dtype), sizes)
+    else:
+        source = call.value("src")
+        given = list(call.fake("src").shape)
+        short = [i for i in range(rank) if call.dims([given[i]]) != call.dims([sizes[i]])]
+        if short:
+            ends = call.shape([sizes[i] for i in short])
+            source = call.node("Slice", [source, call.axes([0] * len(short)), ends, call.axes(short)])
+    places = call.cast(index, "int64")
+    return call.emit("ScatterElements", [x, places, source], axis=axis, reduction=_reduction(call))
+
+
+@converter("index_copy")
+def index_copy(call: Call) -> Result:
+    """Rows along one axis are written over by those of a source."""
+    x, source, rank = call.value("self"), call.value("source"), call.rank("self")
+    index = call.cast(call.value("index"), "int64")
+    if rank == 0 or call.rank("index") != 1 or call.rank("source") != rank:
+        raise Unsupported(f"{call.op} of {rank} dimensions by an index of {call.rank('index')}")
+    order = _first(rank, [call.axis("dim", rank)])
+    return _written(call, x, order, call.unsqueeze(index, 1), call.transpose(source, order), "none")
+
+
+@converter("index_add")
+def index_add(call: Call) -> Result:
+    """Rows of a source, times alpha, are added to those along one axis."""
+    x, source, rank = call.value("self"), call.value("source"), call.rank("self")
+    index, alpha = call.cast(call.value("index"), "int64"), call.fixed("alpha", 1)
+    if rank == 0 or call.rank("index") != 1 or call.rank("source") != rank:
+        raise Unsupported(f"{call.op} of {rank} dimensions by an index of {call.rank('index')}")
+    if alpha != 1:
+        source = call.node("Mul", [source, call.constant_like(alpha)])
+    order = _first(rank, [call.axis("dim", rank)])
+    return _written(call, x, order, call.unsqueeze(index, 1), call.transpose(source, order), "add")
+
+
+@converter("index_put _unsafe_index_put")
+def index_put(call: Call) -> Result:
+    """``x[i, j] = values`` or ``+=``: by tensors of integers, next to each other; one number where a mask is true."""
+    reduction = "add" if call.fixed("accumulate") else "none"
+    x, rank = call.value("self"), call.rank("self")
+    nodes = call.get("indices")
+    at = [i for i, node in enumerate(nodes) if node is not None]
+    values = call.operand("values", call.dtype)
+    fakes = [nodes[i].meta["val"] for i in at]
+    sizes = list(call.fake("values").shape)
+    if len(at) == 1 and fakes[0].dtype == torch.bool:
+        if any(size != 1 for size in sizes) or at[0] != 0 or reduction != "none":
+            raise Unsupported(f"{call.op} by a bool mask with other than one number")
+        mask = call.of(nodes[at[0]])
+        behind = rank - fakes[0].ndim
+        mask = call.unsqueeze(mask, *range(rank - behind, rank)) if behind else mask
+        return call.emit("Where", [mask, call.reshape(values, []), x])
+    if not at or any(fake.dtype == torch.bool for fake in fakes):
+        raise Unsupported(f"{call.op} by bool masks and others")
+    if at != list(range(at[0], at[-1] + 1)):
+        raise Unsupported(f"{call.op} by tensors that are not next to each other")
+    common = list(torch.broadcast_shapes(*(fake.shape for fake in fakes)))
+    order, old = _first(rank, at), list(call.fake("self").shape)
+    parts = [call.unsqueeze(call.expand(call.cast(call.of(nodes[i]), "int64"), common), len(common)) for i in at]
+    index = parts[0] if len(parts) == 1 else call.node("Concat", parts, axis=len(common))
+    whole = [*old[: at[0]], *common, *old[at[-1] + 1 :]]  # what x[i, j] has
+    values = call.expand(values, whole)
+    count, before = len(common), at[0]
+    values = call.transpose(
+        values, [*range(before, before + count), *range(before), *range(before + count, len(whole))]
+    )
+    return _written(call, x, order, index, values, reduction)
+
+
+def _first(rank: int, axes: list[int]) -> list[int]:
+    return [*axes, *[axis for axis in range(rank) if axis not in axes]]
+
+
+def _written(call: Call, x: Value, order: list[int], index: Value, values: Value, reduction: str) -> Value:
+    """Write values over places of the first axes of x, which is transposed for that, or add them there."""
+    if order == list(range(len(order))):
+        return call.emit("ScatterND", [x, index, values], reduction=reduction)
+    result = call.node("ScatterND", [call.transpose(x, order), index, values], reduction=reduction)
+    return call.emit("Transpose", [result], perm=[order.index(i) for i in range(len(order))])
+
+
+@converter("unfold")
+def unfold(call: Call) -> Result:
+    """Windows along an axis, so many steps apart; their elements become the last axis."""
+    x, rank = call.value("self"), call.rank("self")
+    axis, size, step = call.axis("dimension", rank), call.fixed("size"), call.fixed("step")
+    if rank == 0:
+        raise Unsupported(f"{call.op} of a single number")
+    count: Any = call.result.shape[axis]
+    inner = np.arange(size, dtype=np.int64)
+    if isinstance(count, int):
+        index = call.constant(np.arange(count, dtype=np.int64)[:, None] * step + inner)
+    else:
+        starts = call.node("Range", [call.scalar(0), call.scalar(count), call.scalar(1)])
+        starts.dtype, starts.shape = "int64", call.dims([count])
+        index = call.node(
+            "Add", [call.node("Mul", [call.unsqueeze(starts, 1), call.axes([step])]), call.constant(inner)]
+        )
+    windows = call.node("Gather", [x, index], axis=axis)
+    return call.transpose(windows, [*range(axis + 1), *range(axis + 2, rank + 1), axis + 1])

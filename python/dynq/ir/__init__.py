@@ -1,0 +1,1 @@
+"""The op graph as data: values, nodes, shapes, and the methods that write them."""

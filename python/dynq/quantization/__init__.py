@@ -1,0 +1,1 @@
+"""Choose what becomes int8 and rewrite a graph accordingly."""

@@ -1,0 +1,1 @@
+"""A package, so that no other one named ``tests`` that is installed comes before it."""
