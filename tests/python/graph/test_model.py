@@ -114,7 +114,7 @@ def test_the_number_of_inputs_is_checked(model: dynq.Model) -> None:
         model(X, IDS, X)
 
 
-def test_a_call_takes_inputs_by_name_as_mappings_and_as_tensors(model: dynq.Model) -> None:
+def test_a_call_takes_inputs_by_name_and_as_mappings(model: dynq.Model) -> None:
     expected = model(X, IDS)
     np.testing.assert_array_equal(model(ids=IDS, x=X), expected)
     np.testing.assert_array_equal(model(X, ids=IDS), expected)
@@ -126,13 +126,6 @@ def test_a_call_takes_inputs_by_name_as_mappings_and_as_tensors(model: dynq.Mode
         model(X, x=X, ids=IDS)
     with pytest.raises(ValueError, match="no input is called z; expected x, ids"):
         model(X, IDS, z=X)
-    torch = pytest.importorskip("torch")
-    x, ids = torch.from_numpy(X), torch.from_numpy(IDS)
-    np.testing.assert_array_equal(model(x=x.requires_grad_(), ids=ids), expected)
-    half = x.detach().bfloat16()
-    np.testing.assert_array_equal(model(half, ids), model(half.float(), ids))
-    with pytest.raises(TypeError, match="input 'x' is on the device meta; expected the CPU"):
-        model(x.to("meta"), ids)
 
 
 def test_an_input_may_be_called_self() -> None:
