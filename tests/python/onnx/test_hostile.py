@@ -28,7 +28,7 @@ BIG = 1 << 62
 
 # Runs an import as the only thing of a process: what it took and gave.
 ALONE = """
-import resource, sys, time
+import re, resource, sys, time
 import numpy, onnx, dynq
 from dynq.importers.onnx import to_graph
 start = time.process_time()
@@ -36,8 +36,10 @@ try:
     print("model", dynq.from_onnx(sys.argv[1]))
 except dynq.Error as error:
     print(type(error).__name__, error)
-own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-print(time.process_time() - start, max(own.ru_maxrss, children.ru_maxrss) // 1024)
+# Its own ru_maxrss would be that of the process that started it, if that is larger.
+own = int(re.search("VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1])
+children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(time.process_time() - start, max(own, children) // 1024)
 """
 
 
@@ -330,15 +332,15 @@ class TestCalls:
                 dynq.from_onnx(eye_like())
         assert len(os.listdir("/proc/self/fd")) == before
 
-    def test_an_interrupt_ends_the_call(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("DYNQ_IMPORT_SECONDS", "30")
-        monkeypatch.setenv("DYNQ_IMPORT_BYTES", str(4 << 30))
+    def test_an_interrupt_ends_the_call(self) -> None:
         timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
         start = time.monotonic()
         with Calls() as calls:
+            assert calls._child is not None
+            calls._child._process.send_signal(signal.SIGSTOP)  # no answer comes
             timer.start()
             with pytest.raises(KeyboardInterrupt):
-                calls.call("shape_inference.infer_shapes", long_vector(1 << 50).SerializeToString(), True, True, True)
+                calls.call("shape_inference.infer_shapes", two_layers().SerializeToString(), True, True, True)
         assert time.monotonic() - start < 10
         assert dynq.from_onnx(two_layers()).inputs  # the answer that nobody waited for is not taken for this one's
 
