@@ -38,6 +38,7 @@ files_not_here=(
   tests/python/cli/test_models.py
   tests/python/core/test_distributed.py
   tests/python/core/test_failing_memory.py # check_api and check_model let allocations fail there
+  tests/python/core/test_fuzz_import.py
   tests/python/core/test_linear_finer.py
   tests/python/core/test_recurrent*.py
   tests/python/core/test_saving.py # kills hundreds of processes

@@ -172,7 +172,9 @@ def _ends(graph: Graph) -> dict[Value, float]:
         while (node := end.producer) is not None and node.op in _BEHIND | _SIGMOIDS and node.first is not None:
             most = _DECIDED if node.op in _SIGMOIDS else most
             end = node.first
-        ends.update((found, most) for found in (end, *[value] * math.isinf(most)) if found.dtype in (None, "float32"))
+        for found in (end, *[value] * math.isinf(most)):
+            if found.dtype in (None, "float32") and found.constant is None:
+                ends[found] = most
     return ends
 
 

@@ -6,6 +6,7 @@ tokens. The same bits come out on every machine: there are integers and single r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ _FEW = 8  # an axis of at most so many is one of channels, not of places or time
 _ROWS = 16  # the batch of rows of features; that of anything else is 1
 _IMAGE_SIZES = (64, 48, 32, 96, 160, 224, 512)
 _SIZES = (32, 64, 128, 512, 2048, 16000)
+_MOST = 2**22  # numbers of an input; a second's work
 
 
 def _bits(count: int, seed: int) -> Any:
@@ -103,6 +105,9 @@ def synthetic(model: Model, size: int) -> Iterator[Sample]:
     """Yield a run of each kind. ``size`` stands for sizes that the model leaves open, besides the batch.
 
     Without a float input there is one.
+
+    Raises:
+        ValueError: an input has more than 2**22 numbers.
     """
     floats = [value for value in model.inputs if value.dtype == "float32"]
     kinds = _OF_IMAGES if any(len(value.shape or ()) >= 4 for value in floats) else _OF_ROWS
@@ -112,6 +117,8 @@ def synthetic(model: Model, size: int) -> Iterator[Sample]:
         sample = {}
         for i, value in enumerate(model.inputs):
             shape = _shape(value, size, sizes)
+            if math.prod(shape) > _MOST:
+                raise ValueError(f"input {value.name!r} has shape {shape}, too large to make up")
             sample[value.name] = _array(graph, value, shape, make, gain, 1000 * number + 20 * i)
         yield sample
 

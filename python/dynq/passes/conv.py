@@ -32,6 +32,11 @@ def make_conv(graph: Graph) -> None:
             continue
         if node.attributes.get("kernel_shape", shape) != shape:
             continue  # the runtime says what is wrong
+        outputs, groups = weight.shape[0], node.attributes.get("group", 1)
+        if groups < 1 or outputs % groups != 0:
+            raise ValueError(
+                f"node {node.name!r}: its weight has {outputs} outputs, which {groups} groups do not share evenly"
+            )
         node.op, node.attributes = "dynq.Conv", {**node.attributes, "kernel_shape": shape}
 
 

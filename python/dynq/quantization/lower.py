@@ -224,10 +224,6 @@ def _conv(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
     why = told or why_conv_float(node, n, k)
     if why is not None:
         assert isinstance(groups, int)
-        if groups < 1 or n % groups != 0:
-            raise ValueError(
-                f"node {node.name!r}: its weight has {n} outputs, which {groups} groups do not share evenly"
-            )
         if given is not None:
             array = given.floats()
             weight = graph.constant_for(array, weight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -171,6 +172,23 @@ def test_a_model_that_no_made_up_input_goes_through_is_int8() -> None:
     x = g.reshape(g.input("x", ("n", "k")), (17, 64))  # sizes with another product are refused
     report = g.build(g.linear(x, weight(64, 64), name="layer")).report()
     assert [(row.became, row.choice) for row in report.rows if row.layer] == [("int8 linear", None)]
+
+
+def test_an_input_too_large_to_make_up_costs_no_time() -> None:
+    g = dynq.Graph()
+    h = g.linear(g.input("x", (1 << 20, 64)), weight(64, 64), name="one")
+    start = time.process_time()
+    model = g.build(g.linear(h, weight(64, 64)))
+    assert time.process_time() - start < 1.5
+    assert all(row.choice is None and row.quantized for row in model.report().rows)
+
+
+def test_an_output_that_is_a_constant_is_not_compared() -> None:
+    g = dynq.Graph()
+    y = g.linear(g.input("x", ("n", 64)), weight(64, 64), name="one")
+    table = np.ones(3, F)
+    model = g.build({"y": g.linear(y, weight(64, 64), name="two"), "table": g.constant(table, "table")})
+    np.testing.assert_array_equal(model.run({"x": np.ones((2, 64), F)})["table"], table)
 
 
 def test_a_choice_is_in_the_file(tmp_path: Any) -> None:

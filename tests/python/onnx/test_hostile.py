@@ -146,6 +146,12 @@ HOSTILE = {
     ),
     "a Gather of 10**10": constants("Gather", np.zeros((1, 100_000), INT), np.zeros(100_000, INT)),
     "a MatMul of 10**10": constants("MatMul", np.zeros((100_000, 1), INT), np.zeros((1, 100_000), INT)),
+    "groups that do not share outputs": model(
+        [node("Conv", "x w", "y", group=3)], {"x": ("float32", (1, 6, 5, 5))}, "y", {"w": np.ones((8, 2, 3, 3), np.float32)}
+    ),
+    "no group at all": model(
+        [node("Conv", "x w", "y", group=0)], {"x": ("float32", (1, 6, 5, 5))}, "y", {"w": np.ones((8, 2, 3, 3), np.float32)}
+    ),
     "nothing": b"",
     "noise": np.random.default_rng(0).bytes(1000),
     "a file of another kind": b"PK\3\4" + bytes(100),
@@ -173,15 +179,15 @@ def test_each_hostile_file_gives_an_error_or_a_model(what: str, tmp_path: Path) 
         ("a shape below 0", "input 'x': dimension 0 is -5; expected 0 or more"),
         ("functions of 2**40 nodes", "cannot be inlined: its calls become more than 100000 nodes"),
         ("an initializer without data", "initializer 'w'"),
+        ("groups that do not share outputs", "its weight has 8 outputs, which 3 groups do not share evenly"),
+        ("no group at all", "its weight has 8 outputs, which 0 groups do not share evenly"),
         ("nothing", "not an ONNX model, or an empty one"),
         ("noise", "not an ONNX model"),
     ],
 )
-def test_errors_say_what_is_wrong(what: str, message: str) -> None:
-    if isinstance(HOSTILE[what], bytes):
-        pytest.skip("is no model that could be loaded")
+def test_errors_say_what_is_wrong(what: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(dynq.InvalidModelError, match=message):
-        dynq.from_onnx(HOSTILE[what])
+        dynq.from_onnx(saved(HOSTILE[what], tmp_path / "m.onnx"))
 
 
 def test_a_long_vector_is_no_reason_to_refuse_a_model() -> None:

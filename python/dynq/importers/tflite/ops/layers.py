@@ -33,6 +33,8 @@ def fully_connected(call: Call) -> Result:
         y = call.node("MatMul", [x, call.node("Transpose", [call.value(1)], perm=[1, 0])])
         return call.activated(y if bias is None else call.node("Add", [y, bias]))
     rows = constant.rows()
+    if rows is None and not call.is_float(1):
+        raise Unsupported(f"{call.op} with a weight of integers without scales")
     if rows is None:
         weight = call.value(1)
     else:
