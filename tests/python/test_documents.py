@@ -92,6 +92,18 @@ def test_links_lead_somewhere(document: str) -> None:
             assert (path.parent / target).exists(), target
 
 
+NAMED = re.compile(
+    r"(?<![\w/.-])((?:tests|bench|native|python|docs|examples)/[\w./-]*\.(?:py|c|h|md|sh|def|jsonl|txt|gz))\b"
+)
+
+
+def test_files_that_documents_name_exist() -> None:
+    documents = {*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")} - {ROOT / "CHANGELOG.md"}  # it names files as they were
+    named = {(path.name, name) for path in documents for name in NAMED.findall(path.read_text(encoding="utf-8"))}
+    assert len(named) > 50
+    assert {pair for pair in named if not (ROOT / pair[1]).exists()} == set()
+
+
 def test_the_readme_lists_the_instruction_sets() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == dynq.isa.names()

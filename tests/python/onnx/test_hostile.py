@@ -110,6 +110,11 @@ def branch(inner: Any) -> Any:
     return helper.make_graph([inner], "branch", [], [onnx.ValueInfoProto(name=inner.output[0])])
 
 
+def grouped(groups: int) -> Any:
+    weight = {"w": np.ones((8, 2, 3, 3), np.float32)}
+    return model([node("Conv", "x w", "y", group=groups)], {"x": ("float32", (1, 6, 5, 5))}, "y", weight)
+
+
 INT = np.int64
 MANY = np.array([1 << 34], INT)
 HOSTILE = {
@@ -146,12 +151,8 @@ HOSTILE = {
     ),
     "a Gather of 10**10": constants("Gather", np.zeros((1, 100_000), INT), np.zeros(100_000, INT)),
     "a MatMul of 10**10": constants("MatMul", np.zeros((100_000, 1), INT), np.zeros((1, 100_000), INT)),
-    "groups that do not share outputs": model(
-        [node("Conv", "x w", "y", group=3)], {"x": ("float32", (1, 6, 5, 5))}, "y", {"w": np.ones((8, 2, 3, 3), np.float32)}
-    ),
-    "no group at all": model(
-        [node("Conv", "x w", "y", group=0)], {"x": ("float32", (1, 6, 5, 5))}, "y", {"w": np.ones((8, 2, 3, 3), np.float32)}
-    ),
+    "groups that do not share outputs": grouped(3),
+    "no group at all": grouped(0),
     "nothing": b"",
     "noise": np.random.default_rng(0).bytes(1000),
     "a file of another kind": b"PK\3\4" + bytes(100),
