@@ -65,6 +65,78 @@ static dynq_status call_linear_into(const linear_call *c, size_t m, const void *
 }
 """
 
+ARRAY_CALLS = """
+dynq_status call_minmax(size_t m, size_t k, const void *x, size_t x_stride, int granularity, void *lo, void *hi);
+dynq_status call_quantize(size_t m, size_t k, const void *x, size_t x_stride, int scheme, int granularity, int type,
+                          void *q, void *scale, void *zero_point);
+dynq_status call_dequantize(size_t m, size_t k, const void *q, size_t q_stride, int granularity, int type,
+                            const void *scale, const void *zero_point, void *x);
+dynq_status call_gemm_s32(const dynq_weight *weight, size_t m, const void *q, size_t q_stride, int type,
+                          int granularity, const void *zero_point, void *acc);
+dynq_status call_matmul(size_t batch, size_t m, size_t n, size_t k, const void *a, size_t a_batch_stride,
+                        const void *b, size_t b_batch_stride, int scheme, int granularity, void *y);
+"""
+
+ARRAY_CALL_FUNCTIONS = """
+/* The functions on arrays: results have no gaps between rows, and a signal handler may end the call. */
+static dynq_status call_minmax(size_t m, size_t k, const void *x, size_t x_stride, int granularity, void *lo,
+                               void *hi) {
+  python_call call = {0};
+  python_call_begin(&call);
+  return python_call_end(&call, dynq_minmax_f32(m, k, x, x_stride, (dynq_granularity)granularity, NULL, lo, hi));
+}
+
+/* zero_point is of the type of q. */
+static dynq_status call_quantize(size_t m, size_t k, const void *x, size_t x_stride, int scheme, int granularity,
+                                 int type, void *q, void *scale, void *zero_point) {
+  enum { FEW = 64 };
+  const size_t count = granularity == DYNQ_PER_ROW ? m : 1;
+  int32_t few[FEW], *wide = count <= FEW ? few : dynq_alloc(count * sizeof *wide);
+  if (wide == NULL) {
+    return dynq_fail_memory(count * sizeof *wide);
+  }
+  python_call call = {0};
+  python_call_begin(&call);
+  const dynq_status status = python_call_end(
+      &call, dynq_quantize_dynamic_f32(m, k, x, x_stride, (dynq_scheme)scheme, (dynq_granularity)granularity,
+                                       (dynq_type)type, NULL, q, k, scale, wide));
+  for (size_t i = 0; status == DYNQ_OK && i < count; i++) {
+    ((uint8_t *)zero_point)[i] = (uint8_t)wide[i];
+  }
+  if (wide != few) {
+    dynq_free(wide);
+  }
+  return status;
+}
+
+static dynq_status call_dequantize(size_t m, size_t k, const void *q, size_t q_stride, int granularity, int type,
+                                   const void *scale, const void *zero_point, void *x) {
+  python_call call = {0};
+  python_call_begin(&call);
+  return python_call_end(&call, dynq_dequantize_f32(m, k, q, q_stride, (dynq_granularity)granularity,
+                                                    (dynq_type)type, scale, zero_point, NULL, x, k));
+}
+
+static dynq_status call_gemm_s32(const dynq_weight *weight, size_t m, const void *q, size_t q_stride, int type,
+                                 int granularity, const void *zero_point, void *acc) {
+  dynq_weight_info info;
+  dynq_weight_describe(weight, &info);
+  python_call call = {0};
+  python_call_begin(&call);
+  return python_call_end(&call, dynq_gemm_s32(weight, m, q, q_stride, (dynq_type)type,
+                                              (dynq_granularity)granularity, zero_point, NULL, acc, info.n));
+}
+
+static dynq_status call_matmul(size_t batch, size_t m, size_t n, size_t k, const void *a, size_t a_batch_stride,
+                               const void *b, size_t b_batch_stride, int scheme, int granularity, void *y) {
+  python_call call = {0};
+  python_call_begin(&call);
+  return python_call_end(&call, dynq_matmul_f32(batch, m, n, k, a, a_batch_stride, k, b, b_batch_stride, n, 1,
+                                                (dynq_scheme)scheme, (dynq_granularity)granularity, NULL, y, m * n,
+                                                n));
+}
+"""
+
 INTERRUPTS = """
 extern "Python" int python_signals(void);
 void interrupts_from(uintptr_t thread);
@@ -201,11 +273,12 @@ def main(header: Path, output: Path) -> None:
         raise SystemExit(f"{header}: expected one {begin} and one {end}")
     ffi = FFI()
     ffi.cdef(text.split(begin)[1].split(end)[0])
-    ffi.cdef(LINEAR_CALL + LINEAR_CALLS)
+    ffi.cdef(LINEAR_CALL + LINEAR_CALLS + ARRAY_CALLS)
     ffi.cdef(INTERRUPTS)
     ffi.cdef(TORCH_CALLS)
-    functions = INTERRUPT_FUNCTIONS + LINEAR_CALL + LINEAR_CALL_FUNCTIONS + TORCH_CALL_FUNCTIONS
-    headers = '#include "base/interrupt.h"\n#include "dynq/dynq.h"\n'
+    functions = INTERRUPT_FUNCTIONS + LINEAR_CALL + LINEAR_CALL_FUNCTIONS
+    functions += ARRAY_CALL_FUNCTIONS + TORCH_CALL_FUNCTIONS
+    headers = '#include "base/alloc.h"\n#include "base/interrupt.h"\n#include "base/status.h"\n#include "dynq/dynq.h"\n'
     ffi.set_source("dynq._native", headers + functions, py_limited_api=True)
     ffi.emit_c_code(str(output))
 

@@ -10,11 +10,12 @@ import numpy as np
 from .core import arguments as arguments
 from .core.arguments import FLOAT32, GRANULARITIES, INT32, SCHEMES, TYPES, Array, Granularity, Scheme
 from .core.call import NONFINITE as STATUS_NONFINITE
-from .core.call import NULL, address, check, interruptible, lib
+from .core.call import check, lib, untyped
 
 __all__ = ["dequantize", "matmul", "minmax", "quantize"]
 
 _empty = np.empty
+_PER_ROW, _PER_TENSOR = GRANULARITIES["row"], GRANULARITIES["tensor"]
 _dtypes = {dtype.name: dtype for dtype in TYPES}
 
 
@@ -31,15 +32,13 @@ def minmax(x: Any, granularity: Granularity = "row") -> tuple[Any, Any]:
     """
     x = _float_rows(x)
     mode = arguments.choice("granularity", granularity, GRANULARITIES)
-    shape = x.shape[:-1] if mode == lib.DYNQ_PER_ROW else ()
+    shape = x.shape[:-1] if mode == _PER_ROW else ()
     lo, hi = _empty(shape, FLOAT32), _empty(shape, FLOAT32)
     rows, m, stride = arguments.as_rows(x)
-    status = interruptible(
-        lib.dynq_minmax_f32, m, x.shape[-1], address(rows), stride, mode, NULL, address(lo), address(hi)
-    )
+    status = lib.call_minmax(m, x.shape[-1], untyped(rows), stride, mode, untyped(lo), untyped(hi))
     if status != STATUS_NONFINITE:
         check(status)
-    return lo[()], hi[()]
+    return (lo, hi) if shape else (lo[()], hi[()])
 
 
 def quantize(
@@ -74,17 +73,16 @@ def quantize(
             raise TypeError(f"dtype is {dtype!r}; expected uint8 or int8") from None
         if type_ not in TYPES:
             raise TypeError(f"dtype is {type_}; expected uint8 or int8")
-    shape = x.shape[:-1] if mode == lib.DYNQ_PER_ROW else ()
-    q, scale, zero_point = _empty(x.shape, type_), _empty(shape, FLOAT32), _empty(shape, INT32)
+    shape = x.shape[:-1] if mode == _PER_ROW else ()
+    q, scale, zero_point = _empty(x.shape, type_), _empty(shape, FLOAT32), _empty(shape, type_)
     rows, m, stride = arguments.as_rows(x)
-    k = x.shape[-1]
     check(
-        interruptible(
-            lib.dynq_quantize_dynamic_f32, m, k, address(rows), stride, scheme_, mode, TYPES[type_], NULL, address(q),
-            k, address(scale), address(zero_point),
+        lib.call_quantize(
+            m, x.shape[-1], untyped(rows), stride, scheme_, mode, TYPES[type_], untyped(q), untyped(scale),
+            untyped(zero_point),
         )
     )  # fmt: skip
-    return q, scale[()], zero_point.astype(type_)[()]
+    return (q, scale, zero_point) if shape else (q, scale[()], zero_point[()])
 
 
 def dequantize(q: Any, scale: Any, zero_point: Any) -> Array:
@@ -108,14 +106,12 @@ def dequantize(q: Any, scale: Any, zero_point: Any) -> Array:
     if scale_rows != zero_rows:
         scales = np.ascontiguousarray(np.broadcast_to(scales.reshape(-1), (m,)))
         zeros = np.ascontiguousarray(np.broadcast_to(zeros.reshape(-1), (m,)))
-    mode = lib.DYNQ_PER_ROW if scale_rows or zero_rows else lib.DYNQ_PER_TENSOR
-    k = q.shape[-1]
+    mode = _PER_ROW if scale_rows or zero_rows else _PER_TENSOR
     check(
-        interruptible(
-            lib.dynq_dequantize_f32, m, k, address(rows), stride, mode, TYPES[q.dtype], address(scales),
-            address(zeros), NULL, address(x), k,
+        lib.call_dequantize(
+            m, q.shape[-1], untyped(rows), stride, mode, TYPES[q.dtype], untyped(scales), untyped(zeros), untyped(x)
         )
-    )  # fmt: skip
+    )
     return x
 
 
@@ -151,10 +147,7 @@ def matmul(a: Any, b: Any, *, scheme: Scheme = "asymmetric", granularity: Granul
     b3, b_step = _batch(b3, batch)
     y = _empty((*batch, m, n), FLOAT32)
     count = math.prod(batch)
-    status = interruptible(
-        lib.dynq_matmul_f32, count, m, n, k, address(a3), a_step, k, address(b3), b_step, n, 1, scheme_, mode, NULL,
-        address(y), m * n, n,
-    )  # fmt: skip
+    status = lib.call_matmul(count, m, n, k, untyped(a3), a_step, untyped(b3), b_step, scheme_, mode, untyped(y))
     if status != STATUS_NONFINITE:
         check(status)
     if drop_row:

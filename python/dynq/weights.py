@@ -24,7 +24,7 @@ from .core.arguments import (
     NonFinite,
     Scheme,
 )
-from .core.call import CANCELLED, NULL, OK, address, check, ffi, interruptible, lib
+from .core.call import CANCELLED, NULL, OK, address, check, ffi, interruptible, lib, untyped
 from .core.call import NONFINITE as STATUS_NONFINITE
 from .errors import FileFormatError
 
@@ -345,12 +345,7 @@ def gemm_s32(q: Any, zero_point: Any, qw: QuantizedWeight) -> Array:
     acc = np.empty((*q.shape[:-1], n), INT32)
     rows, m, stride = arguments.as_rows(q)
     mode = lib.DYNQ_PER_ROW if zero_rows else lib.DYNQ_PER_TENSOR
-    check(
-        interruptible(
-            lib.dynq_gemm_s32, qw._handle, m, address(rows), stride, TYPES[q.dtype], mode, address(zeros), NULL,
-            address(acc), n,
-        )
-    )  # fmt: skip
+    check(lib.call_gemm_s32(qw._handle, m, untyped(rows), stride, TYPES[q.dtype], mode, untyped(zeros), untyped(acc)))
     return acc
 
 

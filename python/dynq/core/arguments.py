@@ -17,6 +17,7 @@ Activation = Literal["relu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh", "ha
 Direction = Literal["forward", "reverse", "bidirectional"]
 
 FLOAT32 = np.dtype(np.float32)
+_FLOAT16 = np.dtype(np.float16)
 INT32 = np.dtype(np.int32)
 UINT8 = np.dtype(np.uint8)
 INT8 = np.dtype(np.int8)
@@ -92,8 +93,11 @@ def _of_tensor(name: str, tensor: Any) -> Any:
 
 def floats(name: str, value: object) -> Array:
     """Return ``value`` as float32. float16 and bfloat16 are converted; anything else is refused."""
-    if type(value) is np.ndarray and value.dtype is FLOAT32:  # as it is mostly
-        return value
+    if type(value) is np.ndarray:  # as it is mostly
+        if value.dtype is FLOAT32:
+            return value
+        if value.dtype is _FLOAT16:
+            return value.astype(FLOAT32)
     result = array(name, value)
     if result.dtype.char == "e" or result.dtype.name in ("float32", "bfloat16"):  # in either byte order
         return result.astype(FLOAT32, copy=False)
@@ -103,8 +107,8 @@ def floats(name: str, value: object) -> Array:
 
 def integers8(name: str, value: object) -> Array:
     """Return ``value``, which has to be uint8 or int8."""
-    result = array(name, value)
-    if result.dtype not in TYPES:
+    result = value if type(value) is np.ndarray else array(name, value)
+    if result.dtype is not UINT8 and result.dtype is not INT8 and result.dtype not in TYPES:
         raise TypeError(f"{name} has dtype {result.dtype}; expected uint8 or int8")
     return result
 
@@ -130,17 +134,20 @@ def per_block(name: str, value: object, rows: tuple[int, ...], dtype: np.dtype[A
 
     Rows may be kept as a last dimension of 1.
     """
-    result = array(name, value)
-    if result.dtype != dtype and result.dtype.kind not in ("iu" if dtype.kind == "i" else "f"):
-        raise TypeError(f"{name} has dtype {result.dtype}; expected {'integers' if dtype.kind == 'i' else dtype}")
-    if result.dtype in TYPES:
-        converted = contiguous(result.astype(dtype))
+    result = value if type(value) is np.ndarray else array(name, value)
+    given = result.dtype
+    if given is dtype and dtype is FLOAT32:
+        converted = contiguous(result)
+    elif given is UINT8 or given is INT8:
+        if dtype.kind != "i":
+            raise TypeError(f"{name} has dtype {given}; expected {dtype}")
+        converted = result.astype(dtype, "C")
+    elif given != dtype and given.kind not in ("iu" if dtype.kind == "i" else "f"):
+        raise TypeError(f"{name} has dtype {given}; expected {'integers' if dtype.kind == 'i' else dtype}")
     elif dtype.kind == "i":
         if result.size and (result.min() < -128 or result.max() > 255):
             raise ValueError(f"{name} has values from {result.min()} to {result.max()}; expected 8-bit ones")
         converted = contiguous(result, dtype)
-    elif result.dtype is dtype:
-        converted = contiguous(result)
     else:
         with np.errstate(over="ignore"):  # an infinity is refused later, by its name
             converted = contiguous(result, dtype)

@@ -83,6 +83,14 @@ def address(array: np.ndarray[Any, Any]) -> Any:
     return ffi.cast(pointer, array.ctypes.data)
 
 
+def untyped(array: np.ndarray[Any, Any]) -> Any:
+    """Return the same for a parameter of type ``void *``, in half of the time."""
+    try:
+        return _from_buffer(array)
+    except ValueError:  # rows with gaps between them
+        return ffi.cast("void *", array.ctypes.data)
+
+
 _raised: list[BaseException] = []  # by a signal handler, during the call that it ends
 
 

@@ -5,6 +5,8 @@ Its weight is float (M, C, ...), or QuantizedRows of that shape, until quantize_
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..core.arguments import FLOAT32, Array
@@ -32,7 +34,8 @@ def make_conv(graph: Graph) -> None:
             continue
         if node.attributes.get("kernel_shape", shape) != shape:
             continue  # the runtime says what is wrong
-        outputs, groups = weight.shape[0], node.attributes.get("group", 1)
+        groups: Any = node.attributes.get("group", 1)
+        outputs = weight.shape[0]
         if groups < 1 or outputs % groups != 0:
             raise ValueError(
                 f"node {node.name!r}: its weight has {outputs} outputs, which {groups} groups do not share evenly"
