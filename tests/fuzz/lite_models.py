@@ -12,6 +12,8 @@ import dynq
 from tests.fuzz.mutations import FLOATS, INTEGERS, LARGEST, damaged
 from tests.python.references.tflite_models import Graph, Op, T, constant, write
 
+IN_A_PROCESS = 100_000  # cases, at most
+
 
 def seeds() -> list[bytes]:
     """Return the models that are mutated: a few of each kind that the reader knows."""

@@ -14,6 +14,8 @@ import dynq
 from tests.fuzz.mutations import FLOATS, INTEGERS, LARGEST, TEXTS, damaged
 from tests.python.references import onnx_backend, onnx_models
 
+IN_A_PROCESS = 100_000  # cases, at most
+
 
 def seeds() -> list[bytes]:
     """Return the models that are mutated: those of the tests, and those of ONNX's own tests of operators."""

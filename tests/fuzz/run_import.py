@@ -93,7 +93,7 @@ class Worker:
         self.current: int | None = None
         command = [sys.executable, __file__, "--work", kind, str(seed), str(first), str(folder)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.next = first
+        self.first = self.next = first
 
     def answers(self, seconds: float) -> bool:
         """Wait for a line, until the worker has worked for some seconds; on a busy machine that takes longer."""
@@ -118,7 +118,7 @@ def campaign(kind: str, seconds: float, seed: int, first: int, limit: float, out
     counts: Counter[str] = Counter()
     findings: dict[str, int] = {}
     slowest = 0.0
-    mutator = module(kind).Mutator(models(kind, folder))
+    mutator, most = module(kind).Mutator(models(kind, folder)), module(kind).IN_A_PROCESS
 
     def found(number: int, what: str) -> None:
         key = what.split(": ")[1] if what.startswith("wrong") else what
@@ -144,6 +144,10 @@ def campaign(kind: str, seconds: float, seed: int, first: int, limit: float, out
                 counts[result.split(":")[0]] += 1
                 if result.startswith("wrong"):
                     found(number, result)
+                if number + 1 - worker.first >= most:
+                    worker.process.kill()
+                    worker.process.wait()
+                    worker = Worker(kind, seed, worker.next, folder)
             continue
         worker.process.kill()
         status = worker.process.wait()

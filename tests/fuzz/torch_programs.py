@@ -15,6 +15,8 @@ import torch
 import dynq
 from tests.fuzz.mutations import FLOATS, INTEGERS, TEXTS, damaged
 
+IN_A_PROCESS = 300  # cases, at most; PyTorch keeps some of each file that it reads
+
 
 class Layers(torch.nn.Module):
     def __init__(self) -> None:
