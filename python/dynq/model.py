@@ -464,6 +464,8 @@ def _other_file(name: str) -> str:
     if files.kind(name) == "zip":
         what = "a zip file, such as PyTorch writes, not a .dynq file"
         return f"{what}; make one of a program of torch.export.save: {how}, or dynq.from_torch in Python"
+    if files.kind(name) == "tflite":
+        return f"a TensorFlow Lite file, not a .dynq file; make one: {how}, or dynq.from_tflite in Python"
     return ""
 
 

@@ -41,6 +41,7 @@ from .sources import (
     input_shapes,
     input_value,
     input_values,
+    is_source,
     named,
     random_shapes,
     read_floating,
@@ -178,7 +179,7 @@ def export(file: Path, output: Path, form: Form, granularity: Literal["tensor"] 
 
 
 @click.command()
-@click.argument("file", metavar="MODEL.dynq|MODEL.onnx|MODEL.pt2", type=existing_file)
+@click.argument("file", metavar=f"MODEL.dynq|{MODELS}", type=existing_file)
 @click.option("--verify", is_flag=True, help="Read the whole file and compare its checksums.")
 @input_value
 @input_shape
@@ -189,7 +190,7 @@ def inspect(file: Path, verify: bool, values: tuple[str, ...], fixed: tuple[str,
 
     The names of nodes of such a model are those that --keep-float and --int16 of `dynq quantize` take.
     """
-    is_made = files.kind(file) not in ("onnx", "zip") and file.suffix not in (".onnx", ".pt2")
+    is_made = not is_source(file)
     if verify and not is_made:
         raise click.UsageError("--verify is for .dynq files, which have checksums")
     if is_made and (values or fixed):

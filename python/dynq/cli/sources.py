@@ -10,6 +10,7 @@ from typing import Any
 import click
 import numpy as np
 
+from ..core import files
 from ..core.names import near
 from ..graph import Graph
 from ..importers import onnx, tflite, torch
@@ -23,13 +24,15 @@ __all__ = [
     "input_shapes",
     "input_value",
     "input_values",
+    "is_source",
     "named",
     "random_shapes",
     "read_floating",
     "read_graph",
 ]
 
-MODELS = "MODEL.onnx|MODEL.pt2|MODEL.tflite"  # what read_graph reads
+_SUFFIXES = (".onnx", ".pt2", ".tflite")  # of what read_graph reads
+MODELS = "|".join(f"MODEL{suffix}" for suffix in _SUFFIXES)
 
 input_value = click.option(
     "--input-value", "values", multiple=True, metavar="NAME=16000", help="An input of the same value in every run."
@@ -41,6 +44,11 @@ input_shape = click.option(
     metavar="NAME=1x576",
     help="Set sizes that the model leaves open; ? keeps one open.",
 )
+
+
+def is_source(file: Path) -> bool:
+    """Return whether a file is a model of another format, which read_graph reads."""
+    return file.suffix in _SUFFIXES or files.kind(file) in ("onnx", "zip")
 
 
 def read_graph(source: Path, values: dict[str, Any], shapes: dict[str, list[int | None]]) -> Graph:

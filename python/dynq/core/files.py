@@ -41,7 +41,10 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def kind(path: str | os.PathLike[str]) -> str:
-    """Return what a file looks like by its first bytes: "dynq" (or another of safetensors), "onnx", "zip" or ""."""
+    """Return what a file looks like by its first bytes.
+
+    It is "dynq" (or another of safetensors), "onnx", "zip", "tflite" or "".
+    """
     try:
         with open(path, "rb") as file:
             start = file.read(16)
@@ -51,6 +54,8 @@ def kind(path: str | os.PathLike[str]) -> str:
         return "dynq"
     if start[:4] == b"PK\3\4":
         return "zip"
+    if start[4:8] == b"TFL3":
+        return "tflite"
     # ONNX's ModelProto begins with its version and has a text, a graph or a list of opsets next.
     return "onnx" if start[:1] == b"\x08" and start[2:3] in tuple(bytes([8 * n + 2]) for n in range(2, 9)) else ""
 

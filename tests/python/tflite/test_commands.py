@@ -51,6 +51,15 @@ def test_quantize_writes_what_from_tflite_gives(folder: Path) -> None:
     assert np.array_equal(dynq.load(folder / "m.dynq")(x), dynq.from_tflite(folder / "m.tflite")(x))
 
 
+def test_inspect_reads_the_file_and_load_says_what_to_type(folder: Path) -> None:
+    other = folder / "model.bin"  # known by what it holds, too
+    other.write_bytes((folder / "m.tflite").read_bytes())
+    facts = json.loads(invoke("inspect", folder / "m.tflite", "--json").stdout)
+    assert facts["bytes"] == other.stat().st_size and facts["ops"]["dynq.LinearFloat"] == 2
+    with pytest.raises(dynq.FileFormatError, match=r"a TensorFlow Lite file, .*: dynq quantize .*model\.dynq, or dynq"):
+        dynq.load(other)
+
+
 def test_compare_runs_litert_beside(folder: Path) -> None:
     pytest.importorskip("ai_edge_litert")
     done = invoke("compare", folder / "m.tflite", folder / "m.dynq", "--shape", "3x64", "--json", "--repeat", "1")
