@@ -109,6 +109,16 @@ def test_constants_are_nodes_or_initializers() -> None:
     check(model(nodes, X, "y", {"d": normal(3, 1)}), x=normal(2, 3, 4))
 
 
+def test_initializers_of_the_oldest_files_need_not_be_inputs() -> None:
+    """By IR version 3 they have to be, and ONNX knows no type of others; tools that quantize such files add others."""
+    nodes = [node("QuantizeLinear", "x s z", "q"), node("DequantizeLinear", "q s z", "y")]
+    numbers = {"s": np.float32(0.5), "z": np.int8(3)}
+    proto = model(nodes, {"x": ("float32", (2, 3))}, "y", numbers, opset=11)
+    proto.ir_version = 3
+    x = np.array([[0.4, -7, 90], [1, 0.25, 2]], np.float32)
+    np.testing.assert_array_equal(dynq.from_onnx(proto)(x), (np.clip(np.rint(x * 2) + 3, -128, 127) - 3) / 2)
+
+
 def test_a_constant_of_shape_is_filled() -> None:
     nodes = [node("Shape", "x", "s"), node("ConstantOfShape", "s", "z"), node("Add", "x z", "y")]
     seven = numpy_helper.from_array(np.array([7], np.int64))

@@ -305,6 +305,7 @@ def _infer(model: ModelProto, calls: Calls) -> tuple[dict[str, Type], InvalidMod
     """Return the types of all values. With them, ONNX's own inference checks the dtypes and shapes of each node."""
     copy = ModelProto()
     copy.CopyFrom(model)
+    copy.ir_version = max(copy.ir_version, 4)  # before, ONNX knows no type of an initializer that is no input, too
     for output in copy.graph.output:  # what exporters write here is often wrong
         output.ClearField("type")
     wrong = None
