@@ -87,6 +87,19 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+@pytest.mark.parametrize("padding", [None, 3])
+def test_bags_of_embeddings(mode: str, padding: int | None) -> None:
+    rows, bags = torch.tensor([[1, 3, 5], [3, 3, 3], [9, 0, 1]]), torch.tensor([0, 2, 2, 5])
+    module = nn.EmbeddingBag(10, 4, mode=mode, padding_idx=padding)
+    check(module, rows)
+    check(module, rows.reshape(-1), bags, others=[(rows.flip(0).reshape(-1), torch.tensor([0, 0, 1, 9]))])
+    last = nn.EmbeddingBag(10, 4, mode=mode, include_last_offset=True)
+    check(last, rows.reshape(-1), torch.cat([bags, torch.tensor([9])]))
+    if mode == "sum":
+        check(lambda i, w: F.embedding_bag(i, module.weight, per_sample_weights=w, mode=mode), rows, floats(3, 3))
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions(name: str) -> None:
     check(FUNCTIONS[name], floats(4, 5))

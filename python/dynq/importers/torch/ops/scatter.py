@@ -118,6 +118,56 @@ def _written(call: Call, x: Value, order: list[int], index: Value, values: Value
     return call.emit("Transpose", [result], perm=[order.index(i) for i in range(len(order))])
 
 
+@converter("embedding_bag _embedding_bag _embedding_bag_forward_only")
+def embedding_bag(call: Call) -> Result:
+    """Rows of a table, looked up and put together by bags: their sum, mean or largest. Offsets say where bags begin."""
+    for name in ("scale_grad_by_freq", "sparse"):  # they change gradients only
+        call.get(name)
+    if any(call.reads_output(i) for i in (1, 2, 3)):
+        raise Unsupported(f"{call.op} whose further outputs are used")
+    indices, mode = call.cast(call.value("indices"), "int64"), call.fixed("mode", 0)
+    bags, sizes = _bags(call)
+    rows = call.node("Gather", [call.value("weight"), indices], axis=0)
+    padding = call.fixed("padding_idx", None)
+    weights = call.optional("per_sample_weights")
+    counted = None  # 1 for what belongs to its bag, 0 for padding
+    if padding is not None and padding >= 0:
+        counted = call.cast(call.node("Not", [call.node("Equal", [indices, call.scalar(padding)])]), "float32")
+    for factor in (weights, counted if mode != 2 else None):
+        if factor is not None:
+            rows = call.node("Mul", [rows, call.unsqueeze(factor, 1)])
+    places = call.unsqueeze(bags, 1)
+    zeros = call.expand(call.floats(0), sizes)
+    if mode == 0:
+        return [call.emit("ScatterND", [zeros, places, rows], reduction="add"), None, None, None]
+    ones = call.expand(call.floats(1), call.fake("indices").shape) if counted is None else counted
+    counts = call.node("ScatterND", [call.expand(call.floats(0), sizes[:1]), places, ones], reduction="add")
+    counts = call.unsqueeze(counts, 1)
+    if mode == 1:
+        sums = call.node("ScatterND", [zeros, places, rows], reduction="add")
+        return [call.emit("Div", [sums, call.node("Max", [counts, call.floats(1)])]), None, None, None]
+    least = call.floats(float(np.finfo(np.float32).min))
+    if counted is not None:
+        rows = call.node("Where", [call.node("Greater", [call.unsqueeze(counted, 1), call.floats(0)]), rows, least])
+    most = call.node("ScatterND", [call.expand(least, sizes), places, rows], reduction="max")
+    return [call.emit("Where", [call.node("Greater", [counts, call.floats(0)]), most, zeros]), None, None, None]
+
+
+def _bags(call: Call) -> tuple[Value, list[Any]]:
+    """Return the bag of each index, and the sizes (bags, width) of the result."""
+    offsets, (width,) = call.cast(call.value("offsets"), "int64"), call.fake("weight").shape[1:]
+    (count,) = call.fake("offsets").shape
+    if call.fixed("include_last_offset", False):  # the last one says where the last bag ends
+        count = count - 1
+        offsets = call.node("Slice", [offsets, call.axes([0]), call.axes([-1]), call.axes([0])])
+    (length,) = call.fake("indices").shape
+    places = call.node("Range", [call.scalar(0), call.scalar(length), call.scalar(1)])
+    places.dtype, places.shape = "int64", call.dims([length])
+    begun = call.node("GreaterOrEqual", [call.unsqueeze(places, 1), call.unsqueeze(offsets, 0)])
+    number = call.node("ReduceSum", [call.cast(begun, "int64"), call.axes([1])], keepdims=0)
+    return call.node("Sub", [number, call.scalar(1)]), [count, width]
+
+
 @converter("unfold")
 def unfold(call: Call) -> Result:
     """Windows along an axis, so many steps apart; their elements become the last axis."""
