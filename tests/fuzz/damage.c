@@ -53,3 +53,19 @@ uint8_t *fuzz_copy(const fuzz_bytes *file, size_t *size) {
   *size = file->size;
   return image != NULL && file->size != 0 ? memcpy(image, file->p, file->size) : image;
 }
+
+uint8_t *fuzz_any_bytes(uint64_t *state, const fuzz_bytes *file, size_t count, size_t *size) {
+  if (file != NULL) {
+    uint8_t *copy = fuzz_copy(file, size);
+    if (copy != NULL && *size != 0) {
+      copy[fuzz_below(state, *size)] = (uint8_t)fuzz_random(state);
+    }
+    return copy;
+  }
+  *size = count;
+  uint8_t *bytes = malloc(count);
+  for (size_t i = 0; bytes != NULL && i < count; i++) {
+    bytes[i] = (uint8_t)fuzz_random(state);
+  }
+  return bytes;
+}

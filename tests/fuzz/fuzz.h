@@ -36,6 +36,8 @@ void *generate_model(uint64_t *state, size_t *size);
 void fuzz_damage(uint64_t *state, uint8_t *image, size_t size);
 /* A copy of a file, aligned to 64 bytes. */
 uint8_t *fuzz_copy(const fuzz_bytes *file, size_t *size);
+/* `count` random bytes, or a copy of a file with one byte changed. For free(). */
+uint8_t *fuzz_any_bytes(uint64_t *state, const fuzz_bytes *file, size_t count, size_t *size);
 
 /* splitmix64 */
 static inline uint64_t fuzz_random(uint64_t *state) {

@@ -217,19 +217,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 }
 
 uint8_t *fuzz_make(uint64_t *state, const fuzz_bytes *file, size_t *size) {
-  if (file != NULL) {
-    uint8_t *copy = fuzz_copy(file, size);
-    if (copy != NULL && *size != 0) {
-      copy[fuzz_below(state, *size)] = (uint8_t)fuzz_random(state);
-    }
-    return copy;
-  }
-  *size = 32 + fuzz_below(state, 600);
-  uint8_t *bytes = malloc(*size);
-  for (size_t i = 0; bytes != NULL && i < *size; i++) {
-    bytes[i] = (uint8_t)fuzz_random(state);
-  }
-  return bytes;
+  return fuzz_any_bytes(state, file, 32 + fuzz_below(state, 600), size);
 }
 
 void fuzz_summary(void) { printf("%llu calls, %llu of them went well", calls, went_well); }
