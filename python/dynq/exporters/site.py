@@ -17,15 +17,31 @@ from ..core.arguments import Array
 from ..ir.values import Deferred, Node, Value
 from ..weights import QuantizedWeight
 
-__all__ = ["Site", "array_of", "control", "state", "weight_of"]
+__all__ = ["Reader", "Site", "array_of", "control", "state", "weight_of"]
 
 T = TypeVar("T")
 
 
-class Site(ABC, Generic[T]):
-    """A node of the graph that becomes operators of another format."""
+class Reader:
+    """A node, whose attributes are read with what they are if it lacks them."""
 
     node: Node
+
+    def text(self, name: str, otherwise: str) -> str:
+        return str(self.node.attributes.get(name, otherwise))
+
+    def integer(self, name: str, otherwise: int) -> int:
+        return int(self.node.attributes.get(name, otherwise))  # type: ignore[arg-type]
+
+    def number(self, name: str, otherwise: float) -> float:
+        return float(self.node.attributes.get(name, otherwise))  # type: ignore[arg-type]
+
+    def numbers(self, name: str, otherwise: Sequence[int]) -> list[int]:
+        return [int(i) for i in self.node.attributes.get(name, otherwise)]  # type: ignore[union-attr]
+
+
+class Site(ABC, Reader, Generic[T]):
+    """A node of the graph that becomes operators of another format."""
 
     @abstractmethod
     def input(self, name: str | int) -> T | None:
@@ -49,15 +65,6 @@ class Site(ABC, Generic[T]):
         if made is None:
             raise Unsupported(f"{self.node.op} without its input {name}")
         return made
-
-    def text(self, name: str, otherwise: str) -> str:
-        return str(self.node.attributes.get(name, otherwise))
-
-    def integer(self, name: str, otherwise: int) -> int:
-        return int(self.node.attributes.get(name, otherwise))  # type: ignore[arg-type]
-
-    def number(self, name: str, otherwise: float) -> float:
-        return float(self.node.attributes.get(name, otherwise))  # type: ignore[arg-type]
 
 
 def array_of(value: Value) -> Callable[[], Array] | None:
@@ -83,11 +90,11 @@ def weight_of(value: Value) -> QuantizedWeight | None:
     return constant if isinstance(constant, QuantizedWeight) else None
 
 
-def control(site: Site[Any]) -> None:
+def control(site: Reader) -> None:
     """Refuse an op that no format takes yet."""
     raise Unsupported(f"op {site.node.op}, which runs graphs of its own")
 
 
-def state(site: Site[Any]) -> None:
+def state(site: Reader) -> None:
     """Refuse an op that no format has."""
     raise Unsupported(f"op {site.node.op}, which reads what a session keeps")
