@@ -17,9 +17,9 @@ from .shapes import Shape
 
 
 def packages(name: str) -> tuple[str, ...]:
-    """Return the packages that a peer needs, its own first. onnxruntime's models are written with onnx."""
-    package = name.split()[0]
-    more = {"onnxruntime": ("onnx",), "torchao": ("torch",)}
+    """Return the packages that a peer needs, its own first. Some runtimes' models are written with others."""
+    package = {"litert": "ai-edge-litert"}.get(name.split()[0], name.split()[0])
+    more = {"onnxruntime": ("onnx",), "torchao": ("torch",), "ai-edge-litert": ("tflite", "flatbuffers")}
     return (package, *more.get(package, ()))
 
 
@@ -51,7 +51,8 @@ def heading(machine: Record, missing: dict[str, str]) -> str:
 
 
 SHORT = {
-    "numpy": "NumPy", "onnxruntime": "ORT", "torch": "Torch", "torchao": "Torch", "openvino": "OV", "float32": "f32"
+    "numpy": "NumPy", "onnxruntime": "ORT", "torch": "Torch", "torchao": "Torch", "openvino": "OV", "litert": "LRT",
+    "float32": "f32",
 }  # fmt: skip
 
 
