@@ -41,7 +41,10 @@ class Litert:
             self._compiled = CompiledModel.from_file(str(path), options=options)
 
     def calls(self, feed: Mapping[str, Array]) -> dict[str, Call]:
-        """Return a call for each interface that computes the first output of these inputs, which are there already."""
+        """Return a call for each interface that computes the first output of these inputs.
+
+        LiteRT reads no arrays of its caller: each call begins by copying them.
+        """
         calls = {"Interpreter": self._by_interpreter(feed)}
         if self._compiled is not None:
             shape = calls["Interpreter"]().shape
@@ -49,18 +52,18 @@ class Litert:
         return calls
 
     def _by_interpreter(self, feed: Mapping[str, Array]) -> Call:
-        """Return a call whose result is a view of the output: nothing is copied, and it is let go before the next."""
+        """Return a call whose result is a view of the output, which is let go before the next call."""
         interpreter = self._interpreter
         (signature,) = interpreter.get_signature_list()
         at = {name: detail["index"] for name, detail in _details(interpreter, signature).items()}
         for name, array in feed.items():
             interpreter.resize_tensor_input(at[name], array.shape)
         interpreter.allocate_tensors()
-        for name, array in feed.items():
-            interpreter.set_tensor(at[name], array)
         view = interpreter.tensor(interpreter.get_output_details()[0]["index"])
 
         def call() -> Array:
+            for name, array in feed.items():
+                interpreter.set_tensor(at[name], array)
             interpreter.invoke()
             return np.asarray(view())
 
@@ -72,11 +75,12 @@ class Litert:
         for i, name in enumerate(names):
             model.resize_input_tensor(i, list(feed[name].shape), _SIGNATURE)
         inputs, outputs = model.create_input_buffers(_SIGNATURE), model.create_output_buffers(_SIGNATURE)
-        for buffer, name in zip(inputs, names, strict=True):
-            buffer.write(feed[name])
         count = int(np.prod(shape))
+        arrays = [feed[name] for name in names]
 
         def call() -> Array:
+            for buffer, array in zip(inputs, arrays, strict=True):
+                buffer.write(array)
             model.run_by_index(_SIGNATURE, inputs, outputs)
             return np.asarray(outputs[0].read(count, np.float32)).reshape(shape)
 

@@ -281,6 +281,8 @@ def _prepare_litert(int8: bool) -> Callable[[Path, Path], None]:
     def prepare(source: Path, folder: Path) -> None:
         graph = load_bert(source)
         outputs = {name: value for name, value in graph.outputs if name == "last_hidden_state"}
+        for value in graph.inputs:  # LiteRT's CompiledModel takes no int64
+            value.dtype = "int32"
         dynq.export_tflite(graph.build(outputs, quantize=int8), folder / f"{'int8' if int8 else 'float'}.tflite")
 
     return prepare
@@ -291,7 +293,8 @@ def _open_litert(name: str) -> Callable[[Path, Path, int], Bind]:
         model = Litert(folder / name, threads)
 
         def bind(ids: Array) -> Call:
-            feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+            values = ids.astype(np.int32)
+            feed = {"input_ids": values, "attention_mask": np.ones_like(values)}
             return fastest(model.calls(feed))[0]
 
         return bind

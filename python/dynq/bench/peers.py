@@ -60,7 +60,7 @@ def tables(results: list[Record], width: int) -> Iterator[Table]:
     """Yield a table for each number of threads: a row for each shape, with dynq's time and the others' multiples of it.
 
     The last column is the fastest of the others. If the terminal is narrow, a column stands for all forms of a
-    runtime's int8, with the fastest of them. The last rows have geometric means, over the shapes of the list and over
+    runtime's int8, with the fastest of them, and one for all that is float32. The last rows have geometric means, over the shapes of the list and over
     those that were drawn, the number of shapes at which dynq is behind, and the errors.
     """
     for threads, group in groupby(results, key=lambda r: r["threads"]):
@@ -69,7 +69,9 @@ def tables(results: list[Record], width: int) -> Iterator[Table]:
         columns: dict[str, list[str]] = {}
         for name in names[1:]:
             words = [SHORT.get(word, word) for word in name.split()]
-            columns.setdefault("\n".join(words if width >= WIDE else words[:2]), []).append(name)
+            if width < WIDE:
+                words = ["all", "f32"] if words[1:] == ["f32"] else words[:2]
+            columns.setdefault("\n".join(words), []).append(name)
         others = [name for name in names if not name.startswith("dynq")]
         if others:
             columns["best"] = others
