@@ -60,8 +60,8 @@ def tables(results: list[Record], width: int) -> Iterator[Table]:
     """Yield a table for each number of threads: a row for each shape, with dynq's time and the others' multiples of it.
 
     The last column is the fastest of the others. If the terminal is narrow, a column stands for all forms of a
-    runtime's int8, with the fastest of them, and one for all that is float32. The last rows have geometric means, over the shapes of the list and over
-    those that were drawn, the number of shapes at which dynq is behind, and the errors.
+    runtime's int8, with the fastest of them, and one for all that is float32. The last rows have geometric means, over
+    the shapes of the list and over those that were drawn, the number of shapes at which dynq is behind, and the errors.
     """
     for threads, group in groupby(results, key=lambda r: r["threads"]):
         rows = list(group)

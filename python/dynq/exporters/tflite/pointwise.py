@@ -23,21 +23,21 @@ UNARY: dict[str, tuple[str, str | None]] = {
     "Sigmoid": ("LOGISTIC", None), "Relu": ("RELU", None), "Elu": ("ELU", None), "HardSwish": ("HARD_SWISH", None),
     "Not": ("LOGICAL_NOT", "LogicalNotOptions"),
 }  # fmt: skip
-ARITHMETIC = {
+ARITHMETIC: dict[str, tuple[str, str]] = {
     "Add": ("ADD", "AddOptions"), "Sub": ("SUB", "SubOptions"), "Mul": ("MUL", "MulOptions"),
     "Div": ("DIV", "DivOptions"), "Max": ("MAXIMUM", "MaximumMinimumOptions"),
     "Min": ("MINIMUM", "MaximumMinimumOptions"), "Pow": ("POW", "PowOptions"),
 }  # fmt: skip
-COMPARISONS = {
+COMPARISONS: dict[str, tuple[str, str]] = {
     "Equal": ("EQUAL", "EqualOptions"), "Less": ("LESS", "LessOptions"),
     "LessOrEqual": ("LESS_EQUAL", "LessEqualOptions"),
     "Greater": ("GREATER", "GreaterOptions"), "GreaterOrEqual": ("GREATER_EQUAL", "GreaterEqualOptions"),
 }  # fmt: skip
-LOGIC = {
+LOGIC: dict[str, tuple[str, str]] = {
     "And": ("LOGICAL_AND", "LogicalAndOptions"), "Or": ("LOGICAL_OR", "LogicalOrOptions"),
     "Xor": ("NOT_EQUAL", "NotEqualOptions"),
 }  # fmt: skip
-REDUCTIONS = {
+REDUCTIONS: dict[str, str] = {
     "ReduceSum": "SUM", "ReduceMean": "MEAN", "ReduceMax": "REDUCE_MAX", "ReduceMin": "REDUCE_MIN",
     "ReduceProd": "REDUCE_PROD",
 }  # fmt: skip
