@@ -24,7 +24,7 @@ def from_tflite(
     """Make a model from a TensorFlow Lite file, quantized as it is read. Needs ``pip install 'dynq[tflite]'``.
 
     float16 and float64 become float32. int8 weights with float inputs and outputs (dynamic range) keep their numbers,
-    and run by dynq's numerics. Values of int8 and uint8 with fixed scales are rounded as the file says, within a step of
+    and run by dynq's numerics. int8 and uint8 values with fixed scales are rounded as the file says, within a step of
     LiteRT's kernels. The file is verified before it is used.
 
     Args:
