@@ -51,6 +51,15 @@ def test_float16_weights_behind_dequantize_are_their_floats() -> None:
     assert "Cast" not in [op for _, op in dynq.from_tflite(model, quantize=False).nodes]
 
 
+def test_a_weight_that_several_operators_read_is_kept_once() -> None:
+    w = T((64, 64), "int8", np.arange(4096).reshape(64, 64) % 251 - 125, scale=np.full(64, 0.01))
+    options = "FullyConnectedOptions"
+    tensors = {"x": T((2, 64)), "w": w, "h": T((2, 64)), "y": T((2, 64))}
+    ops = [Op("FULLY_CONNECTED", "x w -", "h", options), Op("FULLY_CONNECTED", "h w -", "y", options)]
+    built = dynq.from_tflite(write(Graph(tensors, ops, "x", "y")), first_layer="int8")
+    assert len([v for v in built.graph().constants() if isinstance(v.constant, dynq.QuantizedWeight)]) == 1
+
+
 def test_sparse_weights_are_expanded() -> None:
     """Rows are dense, columns are compressed; then blocks of 2 rows and 2 columns, each dense."""
     w = np.zeros((4, 6), F)

@@ -265,7 +265,7 @@ class Walk:
         self.problems = problems
         self.refused: set[int] = set()  # tensors whose operator was refused
         self._held: dict[int, Held] = {}
-        self._constants: dict[int, tuple[Constant, Value]] = {}
+        self._constants: dict[tuple[int, str], tuple[Constant, Value]] = {}
         self.active: tuple[int, ...] = (*(shared.active if shared else ()), at)
         self._taken: TakenNames = shared._taken if shared else TakenNames()
         self._left: list[int] = shared._left if shared else [_operators(source)]
@@ -321,11 +321,14 @@ class Walk:
 
     def of_constant(self, constant: Constant, name: str) -> Value:
         """Return a constant's value, the same one each time."""
-        known = self._constants.get(id(constant))
-        if known is None:
-            known = constant, self.constant(constant.array, self.prefix + name)
-            self._constants[id(constant)] = known
-        return known[1]
+        return self.shared(constant, "", self.prefix + name, lambda: constant.array)
+
+    def shared(self, constant: Constant, form: str, name: str, make: Callable[[], Any]) -> Value:
+        """Return what a constant is in some form. It is made once, however many operators read it."""
+        key = id(constant), form
+        if key not in self._constants:
+            self._constants[key] = constant, self.constant(make(), name)
+        return self._constants[key][1]
 
     def _turned(self, value: Value, name: str, perm: list[int], form: str) -> Value:
         """Transpose; where no element moves that is a Reshape, which costs nothing."""
