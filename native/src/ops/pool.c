@@ -47,7 +47,7 @@ static size_t at_most(size_t a, size_t b) { return a < b ? a : b; }
 TAKE_IN(take_uint8, uint8_t, (a > b ? a : b))
 TAKE_IN(take_int8, int8_t, (a > b ? a : b))
 
-/* Whether rows one after another, of one plane and the next, are one long row: windows are one row high, and columns lie
+/* Returns whether rows one after another, of one plane and the next, are one long row: windows are one row high, and columns lie
  * in windows of their own rows alone. */
 static bool is_one_row(const dynq_window *w) {
   return w->kernel[0] == 1 && w->stride[0] == 1 && w->out[0] == w->in[0] && w->before[0] == 0 && w->before[1] == 0 &&

@@ -23,9 +23,9 @@ F = np.float32
 # Ops that TensorFlow Lite lacks, that LiteRT has for other dtypes alone, or that its hybrid kernels would change.
 REFUSED = {
     "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr",
-    "BitwiseXor", "CastLike", "Celu", "Compress", "ConvInteger", "Cosh", "DequantizeLinear", "Det",
+    "BitwiseXor", "CastLike", "Celu", "Compress", "ConvInteger", "Cosh", "Det",
     "DynamicQuantizeLinear", "Erf", "GRU", "GatherElements", "GridSample", "IsInf", "LSTM", "MatMulInteger",
-    "NonMaxSuppression", "NonZero", "QuantizeLinear", "RNN", "RoiAlign", "ScatterElements", "ScatterND", "Selu",
+    "NonMaxSuppression", "NonZero", "RNN", "RoiAlign", "ScatterElements", "ScatterND", "Selu",
     "Shrink", "Sinh", "ThresholdedRelu", "Trilu", "Unique", "dynq.GRU", "dynq.LSTM", "dynq.MatMulIntegerPacked",
     "dynq.RNN",
 }  # fmt: skip
@@ -249,6 +249,26 @@ def test_embeddings_keep_their_integers(rng: np.random.Generator, tmp_path: Path
     feed = {"ids": rng.integers(0, 50, (3, 4))}
     want = rows[feed["ids"]] * scale[feed["ids"]][..., None]
     assert np.array_equal(run_signature(tmp_path / "m.tflite", feed)["y"], want)
+
+
+def test_integers_with_fixed_scales_are_written(rng: np.random.Generator, tmp_path: Path) -> None:
+    g = dynq.Graph()
+    x = g.node("DequantizeLinear", [g.input("x", (2, 40), "int8"), F(0.05), np.int8(3)])
+    h = g.node("QuantizeLinear", [g.linear(x, normal(rng, 24, 40), name="layer"), F(0.3), np.int8(-5)])
+    h = g.node("Reshape", [h, np.array([3, 16])])
+    g.output(h, "h")
+    g.output(g.relu(g.node("DequantizeLinear", [h, F(0.3), np.int8(-5)])), "y")
+    model = g.build(first_layer="int8")
+    dynq.export_tflite(model, tmp_path / "m.tflite")
+    assert ops(tmp_path / "m.tflite") == ["DEQUANTIZE", "FULLY_CONNECTED", "QUANTIZE", "RESHAPE", "DEQUANTIZE", "RELU"]
+    feed = {"x": rng.integers(-128, 128, (2, 40)).astype(np.int8)}
+    got, want = run_signature(tmp_path / "m.tflite", feed), model.run(feed)
+    assert got["h"].dtype == np.int8 and np.abs(got["h"].astype(int) - want["h"]).max() <= 1
+    np.testing.assert_allclose(got["y"], want["y"], atol=0.31)
+    assert np.array_equal(dynq.from_tflite(tmp_path / "m.tflite", first_layer="int8").run(feed)["h"], want["h"])
+    g.output(g.node("Concat", [h, h], axis=0), "more")
+    with pytest.raises(dynq.UnsupportedModelError, match="Concat of integers that stand for other numbers"):
+        dynq.export_tflite(g, tmp_path / "m.tflite")
 
 
 def test_names_of_inputs_and_outputs_stay(rng: np.random.Generator, tmp_path: Path) -> None:

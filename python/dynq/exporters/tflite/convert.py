@@ -49,6 +49,8 @@ WRITERS: dict[str, Callable[[Place], None]] = {
     "Gelu": pointwise.gelu,
     "LeakyRelu": pointwise.leaky_relu,
     "PRelu": pointwise.prelu,
+    "QuantizeLinear": pointwise.quantize,
+    "DequantizeLinear": pointwise.dequantize,
     "Softmax": pointwise.softmax,
     "LogSoftmax": pointwise.softmax,
     "ArgMax": pointwise.arg,

@@ -24,14 +24,18 @@ __all__ = ["OPEN", "Draft", "Edge", "Place", "Quantized", "Step", "last_dims", "
 OPEN = -1  # a size that the file leaves open
 KINDS = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int8": 9}  # TensorType's numbers
 Dims = tuple[int, ...]
+_MOVES = ("GATHER", "RESHAPE", "SLICE", "SPLIT_V", "STRIDED_SLICE", "TRANSPOSE")  # integers keep what they stand for
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Quantized:
-    """The scales of int8 weights: one for each index of an axis."""
+    """The steps of integers: weights have a scale for each index of their first axis, other tensors have one."""
 
     scale: Array
-    axis: int = 0
+    zero_point: int = 0
+
+    def is_as(self, other: Quantized) -> bool:
+        return self.zero_point == other.zero_point and np.array_equal(self.scale, other.scale)
 
 
 @dataclass(eq=False)
@@ -158,7 +162,7 @@ class Draft:
     def _transposed(self, edge: Edge, perm: list[int]) -> Edge:
         """Transpose; where no element moves that is a RESHAPE, which costs nothing."""
         dims = tuple(edge.dims[i] for i in perm)
-        made = Edge(edge.name, edge.dtype, dims)
+        made = Edge(edge.name, edge.dtype, dims, quantized=edge.quantized)
         moved = [size for size in (edge.dims[i] for i in perm) if size != 1]
         if moved == [size for size in edge.dims if size != 1] and moved.count(OPEN) <= 1:
             shape = self.array(np.array(dims, np.int32), f"{edge.name}/shape")
@@ -221,7 +225,7 @@ class Draft:
         return tensors
 
     def _copy(self, edge: Edge, name: str) -> Edge:
-        made = Edge(name, edge.dtype, edge.dims)
+        made = Edge(name, edge.dtype, edge.dims, quantized=edge.quantized)
         if edge.dims:
             step = Step("CONCATENATION", [edge], [made], options="ConcatenationOptions", fields={"Axis": 0})
         else:
@@ -289,6 +293,11 @@ class Place(Reader):
             options: str | None = None, **fields: Any) -> list[Edge]:  # fmt: skip
         """Add an operator with several outputs of these dtypes and sizes."""
         made = [Edge(f"{self.node.name}/{op.lower()}.{i}", dtype, dims) for i, (dtype, dims) in enumerate(kinds)]
+        steps = [edge.quantized for edge in inputs if edge is not None and edge.make is None and edge.quantized]
+        if steps and op not in (*_MOVES, "DEQUANTIZE", "CAST"):
+            raise Unsupported(f"{self.node.op} of integers that stand for other numbers")
+        for edge in made if steps and op in _MOVES else []:
+            edge.quantized = steps[0]
         self.draft.step(Step(op, list(inputs), made, version, options, fields))
         return made
 

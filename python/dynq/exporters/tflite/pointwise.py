@@ -7,12 +7,12 @@ import numpy as np
 from ...conversion import Unsupported
 from ...ir.given import ONNX_NAMES
 from ...ir.values import axis_of
-from .draft import Edge, Place, last_perm
+from .draft import Edge, Place, Quantized, last_perm
 
 __all__ = [
     "ARITHMETIC", "COMPARISONS", "LOGIC", "REDUCTIONS", "UNARY", "arg", "arithmetic", "bitwise", "cast", "clip",
-    "comparison", "cumsum", "gelu", "is_nan", "leaky_relu", "mod", "prelu", "reduce", "softmax", "top_k", "unary",
-    "where",
+    "comparison", "cumsum", "dequantize", "gelu", "is_nan", "leaky_relu", "mod", "prelu", "quantize",
+    "reduce", "softmax", "top_k", "unary", "where",
 ]  # fmt: skip
 
 # By op: the operator, and the class of its options.
@@ -121,6 +121,36 @@ def _is_infinite(bound: Edge) -> bool:
 def cast(place: Place) -> None:
     (x,), last = place.together([0])
     place.gives(place.cast(x, ONNX_NAMES[place.integer("to", 1)]), last=last)
+
+
+def quantize(place: Place) -> None:
+    """Write QUANTIZE, whose result knows its scale and zero-point."""
+    (x,), last = place.together([0])
+    dtype = place.out().dtype or ""
+    made = place.op("QUANTIZE", [x], x.dims, dtype, options="QuantizeOptions")
+    made.quantized = _steps(place, "y_scale", "y_zero_point", dtype)
+    place.gives(made, last=last)
+
+
+def dequantize(place: Place) -> None:
+    """Write DEQUANTIZE, whose operand knows its scale and zero-point."""
+    (x,), last = place.together([0])
+    steps = _steps(place, "x_scale", "x_zero_point", x.dtype)
+    if x.quantized is None:
+        x.quantized = steps
+    elif not x.quantized.is_as(steps):
+        raise Unsupported("DequantizeLinear of integers that stand for other numbers elsewhere")
+    place.gives(place.op("DEQUANTIZE", [x], x.dims, "float32", options="DequantizeOptions"), last=last)
+
+
+def _steps(place: Place, scale: str, point: str, dtype: str) -> Quantized:
+    if dtype not in ("int8", "uint8"):
+        raise Unsupported(f"{place.node.op} of {dtype}")
+    scales = place.known(scale, "scales").reshape(-1)
+    points = np.zeros(1, np.int64) if place.node.input(point) is None else place.known(point, "zero-points").reshape(-1)
+    if scales.size != 1 or points.size != 1:
+        raise Unsupported(f"{place.node.op} with several scales")
+    return Quantized(scales, int(points[0]))
 
 
 def softmax(place: Place) -> None:

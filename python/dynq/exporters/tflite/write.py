@@ -99,12 +99,10 @@ class _Writer:
             buffers.append(self.table("Buffer", Data=self.data(edge)))
         quantization = None
         if edge.quantized is not None:
-            scale = edge.quantized.scale
-            vectors = [
-                self.builder.CreateNumpyVector(v) for v in (scale.astype(np.float32), np.zeros(scale.size, np.int64))
-            ]
-            quantization = self.table("QuantizationParameters", Scale=vectors[0], ZeroPoint=vectors[1],
-                                      QuantizedDimension=edge.quantized.axis)  # fmt: skip
+            scale = edge.quantized.scale.astype(np.float32).reshape(-1)
+            zeros = np.full(scale.size, edge.quantized.zero_point, np.int64)
+            scales, points = (self.builder.CreateNumpyVector(vector) for vector in (scale, zeros))
+            quantization = self.table("QuantizationParameters", Scale=scales, ZeroPoint=points, QuantizedDimension=0)
         is_open = OPEN in edge.dims
         return self.table(
             "Tensor", Name=self.text(edge.name), Type=KINDS[edge.dtype], Buffer=buffer, Quantization=quantization,
