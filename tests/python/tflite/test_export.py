@@ -238,6 +238,24 @@ def test_what_nobody_reads_is_not_written(rng: np.random.Generator, tmp_path: Pa
     assert np.array_equal(run_signature(tmp_path / "m.tflite", {"x": data})["y"], np.maximum(data, 0).reshape(6, 2))
 
 
+@pytest.mark.parametrize("axes", [1, 2])
+@pytest.mark.parametrize("quantize", [False, True])
+def test_images_and_rows_of_open_sizes_run(rng: np.random.Generator, tmp_path: Path, axes: int, quantize: bool) -> None:
+    g = dynq.Graph()
+    x = g.input("x", ("n", 16, *("h", "w")[:axes]))
+    y = g.node(
+        "Conv", [x, normal(rng, 24, 16, *[3] * axes), normal(rng, 24)], kernel_shape=[3] * axes, pads=[1] * 2 * axes
+    )
+    y = g.node("MaxPool", [g.relu(y)], kernel_shape=[2] * axes, strides=[2] * axes)
+    g.output(g.node("Unsqueeze", [y, np.array([1])]), "y")
+    model = g.build(quantize=quantize, first_layer="int8")
+    dynq.export_tflite(model, tmp_path / "m.tflite")
+    for shape in ((1, 16, *[8] * axes), (3, 16, *[12] * axes)):
+        data = normal(rng, *shape)
+        got = run_signature(tmp_path / "m.tflite", {"x": data})["y"]
+        np.testing.assert_allclose(got, model(data), rtol=0, atol=1.5 if quantize else 1e-4)
+
+
 def test_embeddings_keep_their_integers(rng: np.random.Generator, tmp_path: Path) -> None:
     g = dynq.Graph()
     rows = rng.integers(-127, 128, (50, 8)).astype(np.int8)

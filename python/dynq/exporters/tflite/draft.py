@@ -24,7 +24,16 @@ __all__ = ["OPEN", "Draft", "Edge", "Place", "Quantized", "Step", "last_dims", "
 OPEN = -1  # a size that the file leaves open
 KINDS = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int8": 9}  # TensorType's numbers
 Dims = tuple[int, ...]
-_MOVES = ("GATHER", "RESHAPE", "SLICE", "SPLIT_V", "STRIDED_SLICE", "TRANSPOSE")  # integers keep what they stand for
+_MOVES = (
+    "EXPAND_DIMS",
+    "GATHER",
+    "RESHAPE",
+    "SLICE",
+    "SPLIT_V",
+    "SQUEEZE",
+    "STRIDED_SLICE",
+    "TRANSPOSE",
+)  # integers keep what they stand for
 
 
 @dataclass(frozen=True, eq=False)
@@ -315,6 +324,16 @@ class Place(Reader):
         if shape is None and dims.count(OPEN) > 1:
             raise Unsupported(f"{self.node.op} to several sizes that are open")
         return self.op("RESHAPE", [edge, shape or self.ints(dims)], dims, options="ReshapeOptions")
+
+    def expanded(self, edge: Edge, axis: int) -> Edge:
+        """Return a tensor with one more dimension, whatever its sizes are."""
+        dims = (*edge.dims[:axis], 1, *edge.dims[axis:])
+        return self.op("EXPAND_DIMS", [edge, self.scalar(axis, "int32")], dims, options="ExpandDimsOptions")
+
+    def squeezed(self, edge: Edge, axes: Sequence[int]) -> Edge:
+        """Return a tensor without dimensions of size 1, whatever the other sizes are."""
+        dims = tuple(size for i, size in enumerate(edge.dims) if i not in axes)
+        return self.op("SQUEEZE", [edge], dims, options="SqueezeOptions", SqueezeDims=list(axes))
 
     def cast(self, edge: Edge, dtype: str) -> Edge:
         if edge.dtype == dtype:

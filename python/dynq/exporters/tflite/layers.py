@@ -70,17 +70,11 @@ def _integers(place: Place, value: Value, packed: QuantizedWeight, dims: tuple[i
 
 
 def matmul(place: Place) -> None:
-    """Write BATCH_MATMUL; a vector on either side gets a second dimension, which the result loses."""
-    a, b, dims = place.plain("A"), place.plain("B"), place.out_dims()
-    if a.dtype != "float32":
-        raise Unsupported(f"MatMul of {a.dtype}")
-    full = list(dims)
-    if len(b.dims) == 1:
-        b, full = place.reshaped(b, (*b.dims, 1)), [*full, 1]
-    if len(a.dims) == 1:
-        a, full = place.reshaped(a, (1, *a.dims)), [*full[:-1], 1, full[-1]]
-    y = place.op("BATCH_MATMUL", [a, b], tuple(full), options="BatchMatMulOptions")
-    place.gives(y if len(full) == len(dims) else place.reshaped(y, dims))
+    """Write BATCH_MATMUL, which takes no vectors."""
+    a, b = place.plain("A"), place.plain("B")
+    if a.dtype != "float32" or min(len(a.dims), len(b.dims)) < 2:
+        raise Unsupported("MatMul of a vector" if a.dtype == "float32" else f"MatMul of {a.dtype}")
+    place.gives(place.op("BATCH_MATMUL", [a, b], place.out_dims(), options="BatchMatMulOptions"))
 
 
 def embedding(place: Place) -> None:
@@ -170,7 +164,7 @@ def _write(place: Place, weight: Edge, op: str, version: int, multiplier: int = 
         DilationHFactor=window.dilations[0], DilationWFactor=window.dilations[1],
         FusedActivationFunction=fused(place) or 0, **more,
     )  # fmt: skip
-    place.gives(place.reshaped(y, last_dims(place.out_dims())), last=True)
+    place.gives(window.back(y), last=True)
 
 
 def conv_transpose(place: Place) -> None:

@@ -56,6 +56,9 @@ def reshape(place: Place) -> None:
     if out.count(OPEN) <= 1:
         place.gives(place.reshaped(x, out))
         return
+    if place.node.op in ("Squeeze", "Unsqueeze") and place.node.input("axes") is not None:
+        place.gives(_of_axes(place, x, len(out)))
+        return
     sizes = place.out().shape or ()
     wanted = place.node.input("shape") if place.node.op == "Reshape" else None
     if wanted is None or wanted.array is not None or all(isinstance(dim, (int, str)) for dim in sizes):
@@ -65,6 +68,18 @@ def reshape(place: Place) -> None:
     if known is None or 0 in known:
         raise Unsupported("Reshape to sizes that are computed")
     place.gives(place.reshaped(x, out, place.cast(place.draft.plain(wanted), "int32")))
+
+
+def _of_axes(place: Place, x: Edge, rank: int) -> Edge:
+    """Write SQUEEZE or EXPAND_DIMS, which ask for no sizes."""
+    squeezes = place.node.op == "Squeeze"
+    given = place.known("axes", "axes").reshape(-1).tolist()
+    axes = sorted(axis_of(axis, len(x.dims) if squeezes else rank) for axis in given)
+    if squeezes:
+        return place.squeezed(x, axes)
+    for axis in axes:
+        x = place.expanded(x, axis)
+    return x
 
 
 def shape(place: Place) -> None:

@@ -52,6 +52,14 @@ class Window:
         """Return the sizes of an image, channels last, of those of an image or a row."""
         return (dims[0], 1, *dims[1:]) if self.is_row else dims
 
+    def over(self, x: Edge) -> Edge:
+        """Return an image or a row, channels last, as an image."""
+        return self.place.expanded(x, 1) if self.is_row else x
+
+    def back(self, y: Edge) -> Edge:
+        """Return an image as what the node gives: a row has no height."""
+        return self.place.squeezed(y, [1]) if self.is_row else y
+
     def same_pads(self, dims: Dims) -> list[int] | None:
         """Return what SAME adds to an image of these sizes; None if that depends on sizes that are open."""
         begin, end = [], []
@@ -77,7 +85,7 @@ def padded(place: Place, window: Window, x: Edge, value: float | None) -> tuple[
     Args:
         value: what PAD adds if neither SAME nor VALID is right. None: it cannot.
     """
-    x = place.reshaped(x, window.wide(x.dims))
+    x = window.over(x)
     if window.pads is None or (any(window.pads) and window.pads == window.same_pads(x.dims)):
         return x, True
     if not any(window.pads):
@@ -115,7 +123,7 @@ def pool(place: Place) -> None:
         window.pads = window.same_pads(window.wide(x.dims))
     if counted and window.pads is not None and any(window.pads):
         top, left, bottom, right = window.pads
-        x = pad(place, place.reshaped(x, window.wide(x.dims)), [(0, 0), (top, bottom), (left, right), (0, 0)])
+        x = pad(place, window.over(x), [(0, 0), (top, bottom), (left, right), (0, 0)])
         same = False
     else:
         x, same = padded(place, window, x, value)
@@ -125,7 +133,7 @@ def pool(place: Place) -> None:
         Padding=_SAME if same else _VALID, StrideH=window.strides[0], StrideW=window.strides[1],
         FilterHeight=window.kernel[0], FilterWidth=window.kernel[1],
     )  # fmt: skip
-    place.gives(place.reshaped(y, dims), last=True)
+    place.gives(window.back(y), last=True)
 
 
 def _grow(place: Place, window: Window) -> None:

@@ -114,7 +114,8 @@ class _Writer:
         more: dict[str, Any] = {}
         if step.options is not None:
             more["BuiltinOptionsType"] = getattr(tflite.BuiltinOptions, step.options)
-            more["BuiltinOptions"] = self.table(step.options, **step.fields)
+            fields = {name: self.ints(v) if isinstance(v, list) else v for name, v in step.fields.items()}
+            more["BuiltinOptions"] = self.table(step.options, **fields)
         inputs = [-1 if edge is None else self.at[edge] for edge in step.inputs]
         return self.table(
             "Operator", OpcodeIndex=self.codes.index((step.op, step.version)), Inputs=self.ints(inputs),
