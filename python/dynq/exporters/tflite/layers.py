@@ -19,13 +19,16 @@ from .windows import Window, padded
 __all__ = ["conv", "conv_float", "conv_transpose", "embedding", "linear", "matmul", "plain_conv"]
 
 # The versions of operators that take int8 weights with a scale for each channel beside float inputs.
-_FULLY_CONNECTED, _CONV_2D, _EMBEDDING_LOOKUP = 12, 5, 4
+_FULLY_CONNECTED, _CONV_2D, _EMBEDDING_LOOKUP, _DEQUANTIZE = 12, 5, 4, 5
 _CONV_2D_IN_GROUPS, _TRANSPOSE_CONV_BIAS = 6, 3
 _SAME, _VALID = 0, 1
 
 
 def linear(place: Place) -> None:
-    """Write FULLY_CONNECTED. Its hybrid kernel finds a range for each row of its input."""
+    """Write FULLY_CONNECTED. Its hybrid kernel finds a range for each row of its input.
+
+    A layer whose inputs are finer than 8 bits takes floats, and its weight is int8 behind DEQUANTIZE.
+    """
     node, value = place.node, place.value("weight")
     packed = weight_of(value)
     if node.op == "dynq.LinearFloat":
@@ -33,12 +36,11 @@ def linear(place: Place) -> None:
     elif packed is None:  # a graph that is not built: float (N, K)
         weight = place.draft.plain(value)
     else:
-        if place.integer("bits", 8) != 8:
-            raise Unsupported("inputs of 16 bits")
-        if place.integer("group", 0):
-            raise Unsupported("a scale for each group of the inputs")
         weight = _integers(place, value, packed, packed.shape)
     hybrid = packed is not None
+    if hybrid and (place.integer("bits", 8) != 8 or place.integer("group", 0)):  # finer inputs than the kernel's
+        hybrid = False
+        weight = place.op("DEQUANTIZE", [weight], weight.dims, "float32", _DEQUANTIZE, "DequantizeOptions")
     y = place.op(
         "FULLY_CONNECTED", [place.plain("x"), weight, place.maybe("bias")], place.out_dims(),
         version=_FULLY_CONNECTED if hybrid else 5, options="FullyConnectedOptions", KeepNumDims=True,
