@@ -35,6 +35,7 @@ from .errors import (
     UnsupportedModelError,
 )
 from .exporters.onnx import export_onnx
+from .exporters.tflite import export_tflite
 from .graph import Graph
 from .importers.decoders import from_transformers
 from .importers.onnx import from_onnx
@@ -74,6 +75,7 @@ __all__ = [
     "calibrate",
     "dequantize",
     "export_onnx",
+    "export_tflite",
     "from_onnx",
     "from_tflite",
     "from_torch",

@@ -1,4 +1,4 @@
-"""Collect what an importer refuses. One error reports all of it."""
+"""Collect what an importer or an exporter refuses. One error reports all of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Unsupported(Exception):
 
 
 class Problems:
-    """The problems that an importer met on the way through a model."""
+    """The problems that were met on the way through a model."""
 
     def __init__(self) -> None:
         self.found: dict[str, list[str]] = {}
@@ -26,9 +26,13 @@ class Problems:
 
     def check(self, model: str) -> None:
         """Raise an error if there are any problems."""
+        self.refuse(f"{model} holds what dynq does not support:")
+
+    def refuse(self, head: str) -> None:
+        """Raise an error if there are any problems, whose text begins with ``head``."""
         if not self.found:
             return
-        lines = [f"{model} holds what dynq does not support:"]
+        lines = [head]
         for what, nodes in self.found.items():
             shown = ", ".join(repr(node) for node in nodes[:_SHOWN])
             more = f" and {len(nodes) - _SHOWN} more" if len(nodes) > _SHOWN else ""

@@ -80,6 +80,7 @@ static dynq_status infer(dynq_op_node *node) {
 typedef struct pad_job {
   pad_mode mode;
   const dynq_op_tensor *x, *out;
+  size_t rank, from[DYNQ_MAX_RANK], to[DYNQ_MAX_RANK]; /* of x and out */
   int64_t before[DYNQ_MAX_RANK];
   ptrdiff_t strides[DYNQ_MAX_RANK]; /* of x */
   const char *value;
@@ -120,9 +121,9 @@ static void fill(char *to, size_t n, const char *value, size_t size) {
 
 /* Places [begin, end) of a row, which x itself does not fill. */
 static void pad_edge(const pad_job *job, char *to, const char *from, int64_t begin, int64_t end) {
-  const size_t last = job->x->rank - 1, size = job->size;
+  const size_t last = job->rank - 1, size = job->size;
   for (int64_t i = begin; i < end; i++) {
-    const int64_t source = source_of(job->mode, i - job->before[last], (int64_t)job->x->dims[last]);
+    const int64_t source = source_of(job->mode, i - job->before[last], (int64_t)job->from[last]);
     const char *element = source < 0 ? job->value : from + (size_t)source * size;
     if (size == sizeof(float)) { /* a size that the compiler knows */
       memcpy(to + (size_t)i * size, element, sizeof(float));
@@ -134,8 +135,8 @@ static void pad_edge(const pad_job *job, char *to, const char *from, int64_t beg
 
 /* One row along the last axis; from NULL: all of it is the constant. */
 static void pad_row(const pad_job *job, char *to, const char *from) {
-  const size_t last = job->x->rank - 1, size = job->size;
-  const int64_t n = (int64_t)job->out->dims[last], before = job->before[last], width = (int64_t)job->x->dims[last];
+  const size_t last = job->rank - 1, size = job->size;
+  const int64_t n = (int64_t)job->to[last], before = job->before[last], width = (int64_t)job->from[last];
   if (from == NULL) {
     fill(to, (size_t)n, job->value, size);
     return;
@@ -151,17 +152,32 @@ static void pad_row(const pad_job *job, char *to, const char *from) {
 
 static void pad_rows(const void *arg, size_t begin, size_t end) {
   const pad_job *job = arg;
-  const size_t last = job->x->rank - 1, bytes = job->out->dims[last] * job->size;
+  const size_t last = job->rank - 1, bytes = job->to[last] * job->size;
   for (size_t row = begin; row < end; row++) {
     const char *from = job->x->data;
     size_t rest = row;
     for (size_t d = last; d-- > 0;) {
-      const int64_t at = (int64_t)(rest % job->out->dims[d]) - job->before[d];
-      const int64_t source = source_of(job->mode, at, (int64_t)job->x->dims[d]);
+      const int64_t at = (int64_t)(rest % job->to[d]) - job->before[d];
+      const int64_t source = source_of(job->mode, at, (int64_t)job->from[d]);
       from = source < 0 || from == NULL ? NULL : from + source * job->strides[d];
-      rest /= job->out->dims[d];
+      rest /= job->to[d];
     }
     pad_row(job, (char *)job->out->data + row * bytes, from);
+  }
+}
+
+/* Makes one axis of the last two while nothing is added to the last: rows are longer then. Elements that are shown
+ * again have to be single ones. */
+static void join_axes(pad_job *job, const int64_t *after) {
+  while (job->rank > 1) {
+    const size_t last = job->rank - 1, n = job->from[last];
+    if (job->before[last] != 0 || after[last] != 0 || n > FAR || (job->mode != PAD_CONSTANT && n != 1)) {
+      return;
+    }
+    job->from[last - 1] *= n;
+    job->to[last - 1] *= n;
+    job->before[last - 1] *= (int64_t)n;
+    job->rank--;
   }
 }
 
@@ -184,7 +200,11 @@ static dynq_status run(const dynq_op_node *node) {
   DYNQ_TRY(mode_of(node, &job.mode));
   DYNQ_TRY(find_pads(node, job.before, after));
   dynq_strides(x, job.strides);
-  dynq_op_parallel(node, out->count / out->dims[x->rank - 1], out->count * sizeof(float), pad_rows, &job);
+  job.rank = x->rank;
+  memcpy(job.from, x->dims, x->rank * sizeof *job.from);
+  memcpy(job.to, out->dims, x->rank * sizeof *job.to);
+  join_axes(&job, after);
+  dynq_op_parallel(node, out->count / job.to[job.rank - 1], out->count * sizeof(float), pad_rows, &job);
   return DYNQ_OK;
 }
 

@@ -47,29 +47,47 @@ static size_t at_most(size_t a, size_t b) { return a < b ? a : b; }
 TAKE_IN(take_uint8, uint8_t, (a > b ? a : b))
 TAKE_IN(take_int8, int8_t, (a > b ? a : b))
 
-/* Row `row` of all planes of a float output. */
-static void pool_row(const pool_job *job, size_t row, bool sum) {
+/* Returns whether rows one after another, of one plane and the next, are one long row: windows are one row high, and columns lie
+ * in windows of their own rows alone. */
+static bool is_one_row(const dynq_window *w) {
+  return w->kernel[0] == 1 && w->stride[0] == 1 && w->out[0] == w->in[0] && w->before[0] == 0 && w->before[1] == 0 &&
+         w->in[1] == w->out[1] * w->stride[1] && (w->kernel[1] - 1) * w->dilation[1] < w->stride[1];
+}
+
+/* Rows [begin, end) of all planes of a float output. */
+static void pool_rows(const pool_job *job, size_t begin, size_t end, bool sum) {
   const dynq_window *w = &job->window;
+  const size_t most = is_one_row(w) ? LONG_ROW / w->out[1] : 1;
   const bool takes_long = w->out[1] * at_most(w->kernel[1], w->in[1]) >= LONG_ROW;
-  size_t begin, end, line;
-  dynq_window_range(w, 0, row % w->out[0], &begin, &end, &line);
-  dynq_pooling p = {.columns = w->out[1],
-                    .in = w->in[1],
-                    .stride = w->stride[1],
-                    .taps = w->kernel[1],
-                    .step = w->dilation[1],
-                    .first = -(ptrdiff_t)w->before[1],
-                    .x = (const float *)job->x + (row / w->out[0] * w->in[0] + line) * w->in[1],
-                    .x_stride = w->dilation[0] * w->in[1],
-                    .sum = sum,
-                    .y = (float *)job->y + row * w->out[1]};
-  for (; begin < end && !(takes_long && dynq_interrupted()); begin += p.lines, p.x += p.lines * p.x_stride) {
-    p.lines = takes_long ? 1 : end - begin;
-    job->kernels->vector.pool(&p);
+  for (size_t row = begin, n; row < end; row += n) {
+    size_t first, last, line;
+    n = at_most(most > 0 ? most : 1, end - row);
+    dynq_window_range(w, 0, row % w->out[0], &first, &last, &line);
+    dynq_pooling p = {.columns = n * w->out[1],
+                      .in = n * w->in[1],
+                      .stride = w->stride[1],
+                      .taps = w->kernel[1],
+                      .step = w->dilation[1],
+                      .first = -(ptrdiff_t)w->before[1],
+                      .x = (const float *)job->x + (row / w->out[0] * w->in[0] + line) * w->in[1],
+                      .x_stride = w->dilation[0] * w->in[1],
+                      .sum = sum,
+                      .y = (float *)job->y + row * w->out[1]};
+    for (; first < last && !(takes_long && dynq_interrupted()); first += p.lines, p.x += p.lines * p.x_stride) {
+      p.lines = takes_long ? 1 : last - first;
+      job->kernels->vector.pool(&p);
+    }
   }
 }
 
-static void take_float32(const pool_job *job, size_t row) { pool_row(job, row, false); }
+static void max_float32(const void *arg, size_t begin, size_t end) {
+  const pool_job *job = arg;
+  const size_t n = job->window.out[1];
+  for (size_t i = begin * n; i < end * n; i++) {
+    ((float *)job->y)[i] = -INFINITY;
+  }
+  pool_rows(job, begin, end, false);
+}
 
 #define MAX_ROWS(name, T, LEAST, take)                                                                                 \
   static void name(const void *arg, size_t begin, size_t end) {                                                        \
@@ -82,7 +100,6 @@ static void take_float32(const pool_job *job, size_t row) { pool_row(job, row, f
       take(job, row);                                                                                                  \
     }                                                                                                                  \
   }
-MAX_ROWS(max_float32, float, -INFINITY, take_float32)
 MAX_ROWS(max_uint8, uint8_t, 0, take_uint8)
 MAX_ROWS(max_int8, int8_t, INT8_MIN, take_int8)
 
@@ -136,10 +153,10 @@ static void average_rows(const void *arg, size_t begin, size_t end) {
   const pool_job *job = arg;
   const dynq_window *w = &job->window;
   const size_t n = w->out[1], reach = (w->kernel[1] - 1) * w->dilation[1];
+  memset((float *)job->y + begin * n, 0, (end - begin) * n * sizeof(float));
+  pool_rows(job, begin, end, true);
   for (size_t row = begin; row < end; row++) {
     float *y = (float *)job->y + row * n;
-    memset(y, 0, n * sizeof *y);
-    pool_row(job, row, true);
     const size_t rows = covered(&job->window, 0, row % job->window.out[0], job->include_pads);
     for (size_t i = 0; i < n; i++) {
       const bool whole = i * w->stride[1] >= w->before[1] && i * w->stride[1] + reach < w->before[1] + w->in[1];

@@ -12,7 +12,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { MOST_ROWS = 1 << (DYNQ_MAX_RANK - 1), LARGEST = INT32_MAX };
+enum { MOST_ROWS = 1 << (DYNQ_MAX_RANK - 1), LARGEST = INT32_MAX, COLUMNS = 512 };
 
 /* A place of an axis of the output: it lies between two of the input, or on `low`, with weight 0 of `high`. */
 typedef struct neighbours {
@@ -294,31 +294,81 @@ static void nearest_row(const resize_job *job, const char *from, char *to) {
   }
 }
 
+/* Columns [column, column + n) of the output, of row `row` of the input alone. */
+static void stretch(const resize_job *job, size_t row, size_t column, size_t n, float *to) {
+  const size_t last = job->x->rank - 1;
+  const neighbours *table = job->tables[last] + column;
+  const float *from = (const float *)job->x->data + row * job->x->dims[last];
+  for (size_t i = 0; i < n; i++) {
+    const float f = table[i].weight, left = from[table[i].low];
+    to[i] = f == 0.0f ? left : (1.0f - f) * left + f * from[table[i].high];
+  }
+}
+
+/* Rows of the input that are stretched: rows of the output next to each other lie between the same two. */
+typedef struct stretched {
+  float at[2][COLUMNS];
+  size_t row[2];
+} stretched;
+
+/* Returns a row of the input, stretched. Another one than `keep` gives its place to it. */
+static const float *stretched_row(const resize_job *job, stretched *s, size_t row, size_t keep, size_t column,
+                                  size_t n) {
+  size_t i = s->row[0] == row ? 0 : 1;
+  if (s->row[i] != row) {
+    i = s->row[0] == keep ? 1 : 0;
+    stretch(job, row, column, n, s->at[i]);
+    s->row[i] = row;
+  }
+  return s->at[i];
+}
+
+static void linear_columns(const resize_job *job, size_t begin, size_t end, size_t column, size_t n) {
+  const size_t width = job->out->dims[job->x->rank - 1];
+  size_t rows[MOST_ROWS];
+  float weights[MOST_ROWS], more[COLUMNS];
+  stretched s = {.row = {SIZE_MAX, SIZE_MAX}};
+  for (size_t row = begin; row < end; row++) {
+    const size_t count = find_rows(job, row, rows, weights);
+    float *to = (float *)job->out->data + row * width + column;
+    const float *first = stretched_row(job, &s, rows[0], rows[count > 1 ? 1 : 0], column, n);
+    if (count == 2) {
+      const float *second = stretched_row(job, &s, rows[1], rows[0], column, n);
+      DYNQ_INDEPENDENT for (size_t i = 0; i < n; i++) {
+        to[i] = dynq_one_nan(weights[0] * first[i] + weights[1] * second[i]);
+      }
+      continue;
+    }
+    for (size_t i = 0; i < n; i++) {
+      to[i] = weights[0] * first[i];
+    }
+    for (size_t j = 1; j < count; j++) {
+      stretch(job, rows[j], column, n, more);
+      for (size_t i = 0; i < n; i++) {
+        to[i] += weights[j] * more[i];
+      }
+    }
+    for (size_t i = 0; i < n; i++) {
+      to[i] = dynq_one_nan(to[i]);
+    }
+  }
+}
+
 static void resize_rows(const void *arg, size_t begin, size_t end) {
   const resize_job *job = arg;
   const size_t last = job->x->rank - 1, n = job->out->dims[last], width = job->x->dims[last];
   const size_t size = dynq_dtype_size(job->x->dtype);
-  const neighbours *table = job->tables[last];
   size_t rows[MOST_ROWS];
   float weights[MOST_ROWS];
+  if (job->linear) {
+    for (size_t column = 0; column < n; column += COLUMNS) {
+      linear_columns(job, begin, end, column, n - column < COLUMNS ? n - column : COLUMNS);
+    }
+    return;
+  }
   for (size_t row = begin; row < end; row++) {
-    const size_t count = find_rows(job, row, rows, weights);
-    if (!job->linear) {
-      nearest_row(job, (const char *)job->x->data + rows[0] * width * size, (char *)job->out->data + row * n * size);
-      continue;
-    }
-    float *to = (float *)job->out->data + row * n;
-    for (size_t i = 0; i < n; i++) {
-      const float f = table[i].weight;
-      float sum = 0.0f;
-      for (size_t j = 0; j < count; j++) {
-        const float *from = (const float *)job->x->data + rows[j] * width;
-        const float left = from[table[i].low];
-        const float value = weights[j] * (f == 0.0f ? left : (1.0f - f) * left + f * from[table[i].high]);
-        sum = j == 0 ? value : sum + value;
-      }
-      to[i] = dynq_one_nan(sum);
-    }
+    find_rows(job, row, rows, weights);
+    nearest_row(job, (const char *)job->x->data + rows[0] * width * size, (char *)job->out->data + row * n * size);
   }
 }
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import dynq
 
+from .litert import litert_call
 from .peer import (
     Array,
     Call,
@@ -165,6 +166,31 @@ def openvino_int8(layer: Layer, threads: int) -> Known:
     return _openvino(openvino_weight(layer.w), layer, threads, min(float(layer.x.min()), 0), float(layer.x.max()))
 
 
+def _litert(layer: Layer, threads: int, quantize: bool) -> Known:
+    """Return a call with the channels last, as LiteRT has images; the result has them first again."""
+    axes, graph = len(layer.strides), dynq.Graph()
+    first, last = [0, axes + 1, *range(1, axes + 1)], [0, *range(2, axes + 2), 1]
+    x = np.ascontiguousarray(layer.x.transpose(last))
+    planes = graph.node("Transpose", [graph.input("x", x.shape)], perm=first)
+    y = graph.conv(planes, layer.w, layer.bias, strides=layer.strides, pads=layer.pads, group=layer.group)
+    graph.output(graph.node("Transpose", [y], perm=last), "y")
+    model = graph.build(first_layer="int8", quantize=quantize)
+    call, _ = litert_call(model, {"x": x}, threads)
+    return lambda: call().transpose(first), model.report().rows[0].became
+
+
+def litert_float32(layer: Layer, threads: int) -> Known:
+    return _litert(layer, threads, quantize=False)
+
+
+def litert_int8(layer: Layer, threads: int) -> Known:
+    """Return a call with int8 weights per channel; a range of each image is found while it runs.
+
+    A layer that dynq keeps in float is float in its file.
+    """
+    return _litert(layer, threads, quantize=True)
+
+
 PEERS: dict[str, Callable[[Layer, int], Any]] = {
     "dynq": dynq_int8,
     "dynq float32": dynq_float32,
@@ -173,8 +199,10 @@ PEERS: dict[str, Callable[[Layer, int], Any]] = {
     "torch float32": torch_float32,
     "openvino float32": openvino_float32,
     "openvino int8": openvino_int8,
+    "litert float32": litert_float32,
+    "litert int8": litert_int8,
 }
-"""Each returns a Call. Those of dynq and OpenVINO also say what became of the layer."""
+"""Each returns a Call. Those of dynq, OpenVINO and LiteRT also say what became of the layer."""
 
 
 def main(name: str, threads: int) -> None:

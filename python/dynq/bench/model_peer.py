@@ -13,6 +13,7 @@ Inputs are token ids, int64 (batch, length), and a mask of ones; the output is f
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from collections.abc import Callable
@@ -25,7 +26,9 @@ from numpy.typing import NDArray
 import dynq
 
 from ..demo.bert import load_bert
-from .peer import Job, median_seconds, serve
+from .litert import Litert, fastest
+from .peer import Job, serve
+from .timing import median_seconds
 
 Array = NDArray[Any]
 Call = Callable[[], Array]
@@ -38,6 +41,7 @@ class Runtime(NamedTuple):
     prepare: Callable[[Path, Path], None]  # source, folder
     open: Callable[[Path, Path, int], Bind]  # source, folder, threads
     file: str  # in the folder; empty: the runtime reads the source
+    module: str = ""  # what is imported before opening is timed; empty: that of the first package
 
 
 def _keep(call: Call, *arrays: Array) -> Call:
@@ -265,6 +269,39 @@ def _open_ctranslate2(source: Path, folder: Path, threads: int) -> Bind:
     return bind
 
 
+# ---- LiteRT
+
+_OF_LITERT = ("ai-edge-litert", "tflite", "flatbuffers")
+_LITERT = "ai_edge_litert.interpreter"
+
+
+def _prepare_litert(int8: bool) -> Callable[[Path, Path], None]:
+    """Return a function that writes the encoder as a TensorFlow Lite file, with open sizes."""
+
+    def prepare(source: Path, folder: Path) -> None:
+        graph = load_bert(source)
+        outputs = {name: value for name, value in graph.outputs if name == "last_hidden_state"}
+        for value in graph.inputs:  # LiteRT's CompiledModel takes no int64
+            value.dtype = "int32"
+        dynq.export_tflite(graph.build(outputs, quantize=int8), folder / f"{'int8' if int8 else 'float'}.tflite")
+
+    return prepare
+
+
+def _open_litert(name: str) -> Callable[[Path, Path, int], Bind]:
+    def open_file(source: Path, folder: Path, threads: int) -> Bind:
+        model = Litert(folder / name, threads)
+
+        def bind(ids: Array) -> Call:
+            values = ids.astype(np.int32)
+            feed = {"input_ids": values, "attention_mask": np.ones_like(values)}
+            return fastest(model.calls(feed))[0]
+
+        return bind
+
+    return open_file
+
+
 RUNTIMES: dict[str, Runtime] = {
     "dynq": Runtime(("dynq",), _prepare_dynq, _open_dynq, "model.dynq"),
     "dynq.torch": Runtime(("torch",), _prepare_nothing, _open_torch("dynq"), ""),
@@ -284,6 +321,10 @@ RUNTIMES: dict[str, Runtime] = {
     "ctranslate2 int8": Runtime(
         ("ctranslate2", "transformers", "torch"), _prepare_ctranslate2, _open_ctranslate2, "ctranslate2/model.bin"
     ),
+    "litert float32": Runtime(
+        _OF_LITERT, _prepare_litert(False), _open_litert("float.tflite"), "float.tflite", _LITERT
+    ),
+    "litert int8": Runtime(_OF_LITERT, _prepare_litert(True), _open_litert("int8.tflite"), "int8.tflite", _LITERT),
 }
 
 
@@ -346,8 +387,7 @@ def _timing(shape: list[int], call: Call, cosine: float, job: Job) -> dict[str, 
 
 def _opening(runtime: Runtime, source: Path, folder: Path, threads: int) -> dict[str, Any]:
     ids = _ids(folder, 1, 128)
-    for package in runtime.packages[:1]:
-        __import__(package)  # importing is not part of the time
+    importlib.import_module(runtime.module or runtime.packages[0])  # importing is not part of the time
     start = time.perf_counter()
     bind = runtime.open(source, folder, threads)
     opened = time.perf_counter()

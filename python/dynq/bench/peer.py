@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dynq
+
+from .litert import litert_call
+from .timing import median_seconds
 
 Array = NDArray[np.float32]
 Call = Callable[[], Array]
@@ -243,6 +244,21 @@ def openvino_int8_row(x: Array, w: Array, bias: Array, threads: int) -> Known:
     return _openvino(openvino_weight(w), x, bias, threads, x.shape[1])
 
 
+def _litert_graph(x: Array, w: Array, bias: Array) -> dynq.Graph:
+    graph = dynq.Graph()
+    graph.output(graph.linear(graph.input("x", x.shape), w, bias), "y")
+    return graph
+
+
+def litert_float32(x: Array, w: Array, bias: Array, threads: int) -> Known:
+    return litert_call(_litert_graph(x, w, bias), {"x": x}, threads)
+
+
+def litert_int8(x: Array, w: Array, bias: Array, threads: int) -> Known:
+    """Return a call with int8 weights per channel; the activations are quantized dynamically, per row."""
+    return litert_call(_litert_graph(x, w, bias).build(first_layer="int8"), {"x": x}, threads)
+
+
 PEERS: dict[str, Callable[[Array, Array, Array, int], Call | Known]] = {
     "dynq": dynq_int8,
     "dynq out": dynq_out,
@@ -256,6 +272,8 @@ PEERS: dict[str, Callable[[Array, Array, Array, int], Call | Known]] = {
     "openvino float32": openvino_float32,
     "openvino int8": openvino_int8,
     "openvino int8 row": openvino_int8_row,
+    "litert float32": litert_float32,
+    "litert int8": litert_int8,
 }
 
 
@@ -265,24 +283,6 @@ def data(m: int, n: int, k: int) -> tuple[Array, Array, Array]:
     x = rng.standard_normal((m, k), np.float32)
     w = rng.standard_normal((n, k), np.float32) / np.float32(k**0.5)
     return x, w, rng.standard_normal(n, np.float32)
-
-
-def median_seconds(call: Call, seconds: float, samples: int) -> float:
-    """Return the median time of a call; a sample takes about ``seconds``."""
-    calls = 1
-    while True:
-        took = min(_time(call, calls), _time(call, calls))
-        if took >= seconds / 2:
-            break
-        calls *= 2
-    return statistics.median(_time(call, calls) for _ in range(samples)) / calls
-
-
-def _time(call: Call, calls: int) -> float:
-    start = time.perf_counter()
-    for _ in range(calls):
-        call()
-    return time.perf_counter() - start
 
 
 def error_of(y: Array, right: NDArray[np.float64]) -> float:

@@ -17,9 +17,9 @@ from .shapes import Shape
 
 
 def packages(name: str) -> tuple[str, ...]:
-    """Return the packages that a peer needs, its own first. onnxruntime's models are written with onnx."""
-    package = name.split()[0]
-    more = {"onnxruntime": ("onnx",), "torchao": ("torch",)}
+    """Return the packages that a peer needs, its own first. Some runtimes' models are written with others."""
+    package = {"litert": "ai-edge-litert"}.get(name.split()[0], name.split()[0])
+    more = {"onnxruntime": ("onnx",), "torchao": ("torch",), "ai-edge-litert": ("tflite", "flatbuffers")}
     return (package, *more.get(package, ()))
 
 
@@ -51,7 +51,8 @@ def heading(machine: Record, missing: dict[str, str]) -> str:
 
 
 SHORT = {
-    "numpy": "NumPy", "onnxruntime": "ORT", "torch": "Torch", "torchao": "Torch", "openvino": "OV", "float32": "f32"
+    "numpy": "NumPy", "onnxruntime": "ORT", "torch": "Torch", "torchao": "Torch", "openvino": "OV", "litert": "LRT",
+    "float32": "f32",
 }  # fmt: skip
 
 
@@ -59,8 +60,8 @@ def tables(results: list[Record], width: int) -> Iterator[Table]:
     """Yield a table for each number of threads: a row for each shape, with dynq's time and the others' multiples of it.
 
     The last column is the fastest of the others. If the terminal is narrow, a column stands for all forms of a
-    runtime's int8, with the fastest of them. The last rows have geometric means, over the shapes of the list and over
-    those that were drawn, the number of shapes at which dynq is behind, and the errors.
+    runtime's int8, with the fastest of them, and one for all that is float32. The last rows have geometric means, over
+    the shapes of the list and over those that were drawn, the number of shapes at which dynq is behind, and the errors.
     """
     for threads, group in groupby(results, key=lambda r: r["threads"]):
         rows = list(group)
@@ -68,7 +69,9 @@ def tables(results: list[Record], width: int) -> Iterator[Table]:
         columns: dict[str, list[str]] = {}
         for name in names[1:]:
             words = [SHORT.get(word, word) for word in name.split()]
-            columns.setdefault("\n".join(words if width >= WIDE else words[:2]), []).append(name)
+            if width < WIDE:
+                words = ["all", "f32"] if words[1:] == ["f32"] else words[:2]
+            columns.setdefault("\n".join(words), []).append(name)
         others = [name for name in names if not name.startswith("dynq")]
         if others:
             columns["best"] = others

@@ -147,7 +147,7 @@ def peers(
     as_json: bool,
     plot_file: str | None,
 ) -> None:
-    """Time linear layers of real models through NumPy, ONNX Runtime, PyTorch, torchao and OpenVINO.
+    """Time linear layers of real models through NumPy, ONNX Runtime, PyTorch, torchao, OpenVINO and LiteRT.
 
     Each runs in a process of its own with its own setting of threads, on whatever CPUs it likes. For each shape they
     take turns. The errors against float64 are shown too. This needs:
@@ -183,7 +183,7 @@ def peers(
 def models(
     peer: tuple[str, ...], threads: tuple[int, ...], shape: tuple[str, ...], rounds: int, quick: bool, as_json: bool
 ) -> None:
-    """Time a sentence encoder through ONNX Runtime, PyTorch, OpenVINO and CTranslate2.
+    """Time a sentence encoder through ONNX Runtime, PyTorch, OpenVINO, CTranslate2 and LiteRT.
 
     The model is all-MiniLM-L6-v2, which pip fetches. Each runtime has a process of its own; for each size they take
     turns. The cosine to float32, the time to open the file and the resident memory are shown too. This needs:
@@ -238,7 +238,7 @@ def recurrent(threads: tuple[int, ...], rounds: int, quick: bool, as_json: bool)
 def conv(
     peer: tuple[str, ...], threads: tuple[int, ...], layer: tuple[str, ...], rounds: int, quick: bool, as_json: bool
 ) -> None:
-    """Time convolutions of real models, also through ONNX Runtime, PyTorch and OpenVINO.
+    """Time convolutions of real models, also through ONNX Runtime, PyTorch, OpenVINO and LiteRT.
 
     dynq runs as it does by default, and in float32. Each peer runs in a process of its own; for each layer they take
     turns. The errors against float64 are shown too. This needs: pip install 'dynq[peers]'

@@ -20,6 +20,7 @@ from ..core import files
 from ..core.arguments import Array
 from ..errors import Error
 from ..exporters.onnx import Form, export_onnx
+from ..exporters.tflite import export_tflite
 from ..model import Model, ModelValue, load, notes_of
 from ..report import Row
 from ..runs import random_input
@@ -155,7 +156,7 @@ def _floats_table(rows: tuple[Row, ...]) -> Table:
 
 @click.command()
 @click.argument("file", metavar="MODEL.dynq", type=existing_file)
-@click.option("-o", "--output", required=True, metavar="MODEL.onnx", type=output_file)
+@click.option("-o", "--output", required=True, metavar="MODEL.onnx|MODEL.tflite", type=output_file)
 @click.option(
     "--form", type=click.Choice(get_args(Form)), default="dynamic", show_default=True,
     help="Write integer layers (dynamic), or int8 weights that are dequantized (qdq).",
@@ -163,14 +164,19 @@ def _floats_table(rows: tuple[Row, ...]) -> Table:
 @click.option("--granularity", type=click.Choice(["tensor"]), help="Use one range for all rows of a layer's input.")
 @click.option("--external-data", is_flag=True, help="Put the weights into a file of their own.")
 def export(file: Path, output: Path, form: Form, granularity: Literal["tensor"] | None, external_data: bool) -> None:
-    """Write a .dynq file as a standard ONNX file."""
+    """Write a .dynq file as a standard ONNX file, or as a TensorFlow Lite file if OUTPUT ends with .tflite."""
+    to_tflite = output.suffix == ".tflite"
+    if to_tflite and (form != "dynamic" or granularity is not None or external_data):
+        raise click.UsageError(
+            "--form, --granularity and --external-data are for ONNX files; a .tflite file has one form"
+        )
     model = load(file)
     try:
-        refused(
-            lambda: export_onnx(
-                model, output, form=form, granularity=granularity, external_data=True if external_data else None
-            )
-        )
+        if to_tflite:
+            refused(lambda: export_tflite(model, output))
+        else:
+            data_apart = True if external_data else None
+            refused(lambda: export_onnx(model, output, form=form, granularity=granularity, external_data=data_apart))
     except OSError as error:
         raise Error(f"{output} cannot be written: {error.strerror}") from error
     data = Path(f"{output}.data")

@@ -23,6 +23,7 @@ from .identity import remove_identities
 from .layouts import choose_layouts
 from .linear import make_linear
 from .normalize import find_layer_norm, find_rms_norm, find_softmax
+from .pools import find_global_pools
 from .recurrent import split_recurrent
 from .reshapes import lift_linear
 from .rotary import find_rotary
@@ -40,6 +41,7 @@ PASSES = (
     fold_constants,
     remove_identities,
     infer_all,
+    find_global_pools,
     read_sizes_from_inputs,
     share_constants,
     share_nodes,

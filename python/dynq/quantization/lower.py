@@ -24,12 +24,13 @@ from ..passes.recurrent import is_recurrent
 from ..passes.rewrite import panels as _padded_panels
 from ..report import Choice, Row, Smoothing
 from ..weights import QuantizedWeight
-from .finer import matches, no_node, why_8_bits
+from .finer import matches, no_node, set_range, why_8_bits
 from .first_layer import first_layers
 from .options import Options
 from .packed_attention import read_side_by_side
 from .siblings import merge_siblings
 from .smooth import Seen, smooth_linear
+from .steps import steps_of
 from .work import multiply_adds
 
 __all__ = ["quantize_graph"]
@@ -190,7 +191,17 @@ def _int8_linear(node: Node, options: Options, why: str, before: int, after: int
     node.attributes.setdefault("granularity", options.granularity)
     chosen = options.choices.get(node.name)
     row = Row(node.name, "linear", why, before, after, quantized=True)
-    return options.finer.apply(node, row, chosen is not None and chosen.form == "int16")
+    return _on_steps(node, options.finer.apply(node, row, chosen is not None and chosen.form == "int16"))
+
+
+def _on_steps(node: Node, row: Row) -> Row:
+    """Give a layer the range of an input that has 256 steps already, unless an option asks for another one."""
+    finer = "bits" in node.attributes or "group" in node.attributes or "lo" in node.attributes
+    steps = None if finer or node.attributes["scheme"] != "asymmetric" else steps_of(node.need("x"))
+    if steps is None:
+        return row
+    set_range(node, steps)
+    return dataclasses.replace(row, fixed_range=steps)
 
 
 def _packed_bytes(n: int, k: int) -> int:
@@ -248,7 +259,7 @@ def _conv(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
     node.attributes.setdefault("scheme", options.scheme)
     node.attributes.setdefault("granularity", "row" if options.granularity == "row" else "image")
     row = Row(node.name, "conv", why, array.nbytes, _packed_bytes(n, k), quantized=True)
-    return options.finer.apply_range(node, row)
+    return _on_steps(node, options.finer.apply_range(node, row))
 
 
 def _narrow_conv(graph: Graph, node: Node, why: str, made: _Made) -> Row:

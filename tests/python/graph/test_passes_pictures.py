@@ -232,3 +232,32 @@ def test_random_graphs_of_either_order_keep_their_values(data: st.DataObject) ->
     before = sum(node.op == "Transpose" for node in g.nodes)
     after = optimized(g, *results)
     assert ops(after).count("Transpose") <= before
+
+
+@pytest.mark.parametrize("op", ["AveragePool", "MaxPool"])
+@pytest.mark.parametrize(
+    ("attributes", "is_global"),
+    [
+        ({"kernel_shape": [6, 5]}, True),
+        ({"kernel_shape": [6, 5], "strides": [6, 5], "auto_pad": "SAME_UPPER"}, True),
+        ({"kernel_shape": [6, 5], "pads": [1, 0, 0, 0], "strides": [2, 1]}, False),
+        ({"kernel_shape": [6, 5], "auto_pad": "SAME_UPPER"}, False),
+        ({"kernel_shape": [3, 5]}, False),
+    ],
+)
+def test_a_window_over_a_whole_image_is_a_global_pool(op: str, attributes: dict[str, Any], is_global: bool) -> None:
+    g = Graph()
+    g.output(g.node(op, [g.input("x", ("batch", 3, 6, 5))], **attributes), "y")
+    model = g.build()
+    assert [name for _, name in model.nodes] == [f"Global{op}" if is_global else op]
+    if is_global:
+        x = normal(2, 3, 6, 5)
+        want = (np.mean if op == "AveragePool" else np.max)(x, axis=(2, 3), keepdims=True)
+        np.testing.assert_allclose(model(x), want, rtol=1e-5, atol=1e-6)
+
+
+def test_a_pool_whose_places_are_read_keeps_its_window() -> None:
+    g = Graph()
+    for value in g.node("MaxPool", [g.input("x", (2, 3, 6, 5))], 2, kernel_shape=[6, 5]):
+        g.output(value)
+    assert [name for _, name in g.build().nodes] == ["MaxPool"]

@@ -15,8 +15,9 @@ import dynq
 from dynq.demo.bert import bert_graph
 from dynq.model import Model
 from dynq.plan.write import write_image
+from tests.python.references.bert_weights import bert_weights
 from tests.python.references.onnx_runtime import by_runtime
-from tests.python.references.op_cases import CASES
+from tests.python.references.op_cases import CASES, model_of
 
 F = np.float32
 
@@ -218,27 +219,6 @@ def test_an_encoder_runs_in_onnx_runtime(rng: np.random.Generator, tmp_path: Pat
         assert cosine(y, want[name]) > 0.999
 
 
-def bert_weights(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    width, inner = 16, 32
-    shapes = {
-        "embeddings.word_embeddings": (50, width), "embeddings.position_embeddings": (12, width),
-        "embeddings.token_type_embeddings": (2, width),
-    }  # fmt: skip
-    result = {f"{name}.weight": normal(rng, *shape) for name, shape in shapes.items()}
-    norms = ["embeddings.LayerNorm"]
-    for i in range(2):
-        at = f"encoder.layer.{i}."
-        norms += [f"{at}attention.output.LayerNorm", f"{at}output.LayerNorm"]
-        for name in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"):
-            result |= {f"{at}{name}.weight": normal(rng, width, width) / 4, f"{at}{name}.bias": normal(rng, width)}
-        result |= {f"{at}intermediate.dense.weight": normal(rng, inner, width) / 4}
-        result |= {f"{at}intermediate.dense.bias": normal(rng, inner), f"{at}output.dense.bias": normal(rng, width)}
-        result |= {f"{at}output.dense.weight": normal(rng, width, inner) / 6}
-    for name in norms:
-        result |= {f"{name}.weight": np.ones(width, F), f"{name}.bias": np.zeros(width, F)}
-    return result
-
-
 @pytest.mark.parametrize("quantize", [False, True])
 @pytest.mark.parametrize("mask", ["none", "bool", "float"])
 @pytest.mark.parametrize("packed", [False, True])
@@ -391,18 +371,7 @@ _NOT_ALONE = ("dynq.LSTM", "dynq.GRU", "dynq.RNN")  # are written with the layer
 def test_each_op_computes_the_same_in_onnx_runtime(
     tmp_path: Path, op: str, inputs: list[Any], outputs: int, attributes: dict[str, Any]
 ) -> None:
-    graph, values, feed = dynq.Graph(), [], {}
-    for i, value in enumerate(inputs):
-        if value is None:
-            values.append(None)
-        elif isinstance(value, tuple):
-            values.append(graph.constant(value[1]))
-        else:
-            feed[f"in_{i}"] = array = np.ascontiguousarray(value).reshape(np.shape(value))
-            values.append(graph.input(f"in_{i}", array.shape, array.dtype))
-    for value in graph.node(op, values, [f"out_{i}" for i in range(outputs)], **attributes):
-        graph.output(value)
-    model = Model._from_image(write_image(graph, {}))
+    model, feed = model_of(op, inputs, outputs, attributes)
     dynq.export_onnx(model, tmp_path / "m.onnx", granularity="tensor" if op == "dynq.Conv" else None)
     for got, want in zip(ort_run(tmp_path / "m.onnx", feed), model.run(feed).values(), strict=True):
         assert got.dtype == want.dtype and got.shape == want.shape

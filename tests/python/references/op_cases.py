@@ -6,6 +6,8 @@ import numpy as np
 
 import dynq
 from dynq.ir.ops import table
+from dynq.model import Model
+from dynq.plan.write import write_image
 
 F = np.float32
 X = np.linspace(0.1, 2, 24, dtype=F).reshape(2, 3, 4)
@@ -156,3 +158,21 @@ CASES: list[tuple[str, list[Any], int, dict[str, Any]]] = [
     ("OneHot", [np.zeros((2, 3), np.int64), ints(5), const(np.array([0, 1], F))], 1, {"axis": 1}),
     ("TopK", [X, ints(2)], 2, {"axis": 1}),
 ]  # fmt: skip
+
+
+def model_of(
+    op: str, inputs: list[Any], outputs: int, attributes: dict[str, Any]
+) -> tuple[Model, dict[str, np.ndarray]]:
+    """Return the model of a case, without any pass, and its inputs."""
+    graph, values, feed = dynq.Graph(), [], {}
+    for i, value in enumerate(inputs):
+        if value is None:
+            values.append(None)
+        elif isinstance(value, tuple):
+            values.append(graph.constant(value[1]))
+        else:
+            feed[f"in_{i}"] = array = np.ascontiguousarray(value).reshape(np.shape(value))
+            values.append(graph.input(f"in_{i}", array.shape, array.dtype))
+    for value in graph.node(op, values, [f"out_{i}" for i in range(outputs)], **attributes):
+        graph.output(value)
+    return Model._from_image(write_image(graph, {})), feed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import flatbuffers
@@ -267,3 +268,12 @@ def litert(model: bytes, inputs: Sequence[Any], reference: bool = True) -> list[
         interpreter.set_tensor(detail["index"], array)
     interpreter.invoke()
     return [np.array(interpreter.get_tensor(detail["index"])) for detail in interpreter.get_output_details()]
+
+
+def run_signature(path: Path, feed: Mapping[str, Any], delegate: bool = True) -> dict[str, Any]:
+    """Run the only signature of a file in LiteRT, as its users do (XNNPACK where it can), or by its own kernels."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    kind = OpResolverType.AUTO if delegate else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter = Interpreter(str(path), num_threads=1, experimental_op_resolver_type=kind)
+    return dict(interpreter.get_signature_runner()(**feed))

@@ -132,9 +132,15 @@ def test_other_ops_of_two_values(op: str) -> None:
 def test_pow_atan2_and_sums() -> None:
     run("POW", [np.abs(X), normal(5, seed=1)], options="PowOptions", rtol=1e-4)
     run("ADD_N", [X, normal(*X.shape, seed=1), normal(*X.shape, seed=2)], options="AddNOptions")
-    signs = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1], [0, 1], [0, -1], [1, 0], [-1, 0], [0, 0]], F)
-    run("ATAN2", [signs[:, 0].copy(), signs[:, 1].copy()], options="ATan2Options")
     run("ATAN2", [normal(50), normal(50, seed=1)], options="ATan2Options")
+
+
+def test_angles_of_zeros_infinities_and_all_quadrants() -> None:
+    numbers = np.array([0.0, -0.0, 1, -1, 1e-30, -1e30, 3e38, np.inf, -np.inf], F)
+    y, x = (side.reshape(-1).copy() for side in np.meshgrid(numbers, numbers))
+    run("ATAN2", [y, x], options="ATan2Options")
+    built = dynq.from_tflite(one_op("ATAN2", {"a": of(y), "b": of(x)}, out(), "ATan2Options"))
+    assert np.array_equal(np.signbit(built(y, x)), np.signbit(np.arctan2(y, x)))
 
 
 @pytest.mark.parametrize("op", ["EQUAL", "NOT_EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL"])

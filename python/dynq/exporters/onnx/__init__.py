@@ -6,7 +6,7 @@ import os
 from typing import Literal, get_args
 
 from ...core.arguments import choice
-from ...errors import MissingPackageError, UnsupportedModelError
+from ...errors import MissingPackageError
 from ...ir.graph import Graph
 from ...model import Model
 
@@ -62,8 +62,5 @@ def export_onnx(
     graph = model.graph() if isinstance(model, Model) else model.copy()
     graph.validate()
     made = draft(graph, form, granularity)
-    if made.problems.found:
-        lines = ["the model holds what ONNX does not express:"]
-        lines += [f"  {what}: {', '.join(map(repr, nodes))}" for what, nodes in made.problems.found.items()]
-        raise UnsupportedModelError("\n".join(lines), made.problems.found)
+    made.problems.refuse("the model holds what ONNX does not express:")
     write(made, name, external_data)

@@ -16,10 +16,11 @@ from ...core.arguments import FLOAT32, Array
 from ...core.names import TakenNames
 from ...ir.given import ONNX_TYPES
 from ...ir.graph import Graph
-from ...ir.values import Deferred, Node, Value
-from ...weights import QuantizedWeight
+from ...ir.values import Node, Value
+from .. import site
+from ..site import array_of
 
-__all__ = ["Constant", "Draft", "Edge", "Site", "array_of", "weight_of"]
+__all__ = ["Constant", "Draft", "Edge", "Site"]
 
 OPSET = 18  # the newest that nearly all runtimes read
 _NEWER = 19  # the opset for what OPSET lacks
@@ -183,7 +184,7 @@ class Draft:
         return result
 
 
-class Site:
+class Site(site.Site[Edge]):
     """A node of the graph that becomes nodes of ONNX, with what these share."""
 
     def __init__(self, draft: Draft, node: Node) -> None:
@@ -191,39 +192,16 @@ class Site:
         self.node = node
 
     def input(self, name: str | int) -> Edge | None:
-        """Return what the input of that name, or of that index, has become; None if it is left out."""
         value = self.node.input(name)
         return None if value is None else self.draft.edge(value)
 
-    def need(self, name: str | int) -> Edge:
-        """Return what an input has become that the op cannot do without."""
-        edge = self.input(name)
-        if edge is None:
-            raise Unsupported(f"{self.node.op} without its input {name}")
-        return edge
-
-    def text(self, name: str, otherwise: str) -> str:
-        return str(self.node.attributes.get(name, otherwise))
-
-    def integer(self, name: str, otherwise: int) -> int:
-        return int(self.node.attributes.get(name, otherwise))  # type: ignore[arg-type]
-
-    def number(self, name: str, otherwise: float) -> float:
-        return float(self.node.attributes.get(name, otherwise))  # type: ignore[arg-type]
-
-    def op(self, op: str, *inputs: Edge | None, **attributes: Any) -> Edge:
-        """Add a node on the way to the result, with one output."""
-        return self.ops(op, inputs, 1, **attributes)[0]
-
     def ops(self, op: str, inputs: Sequence[Edge | None], outputs: int, **attributes: Any) -> list[Edge]:
-        """Add a node on the way to the result, with several outputs."""
         name = f"{self.node.name}/{op.lower()}"
         edges = [Edge(name if i == 0 else f"{name}.{i}") for i in range(outputs)]
         self.draft.step(op, name, inputs, list(edges), **attributes)
         return edges
 
     def array(self, array: Any, name: str = "constant") -> Edge:
-        """Return a small constant. Numbers become float32, and integers int64, if they do not come as arrays."""
         value = np.asarray(array)
         if not isinstance(array, (np.ndarray, np.generic)):
             value = value.astype(FLOAT32 if value.dtype.kind == "f" else np.int64)
@@ -235,29 +213,6 @@ class Site:
         for value, edge in zip(self.node.outputs, edges, strict=False):
             if value is not None:
                 self.draft.bind(value, edge)
-
-
-def array_of(value: Value) -> Callable[[], Array] | None:
-    """Return a function that makes the array of a constant; None if the value is none."""
-    constant = value.constant
-    if isinstance(constant, np.ndarray):
-        return lambda: constant
-    if isinstance(constant, Deferred) and constant.dtype is not None:
-        return lambda: np.concatenate([part for part in constant.pieces() if isinstance(part, np.ndarray)])
-    return None
-
-
-def weight_of(value: Value) -> QuantizedWeight | None:
-    """Return the packed weights of a value; None if it has none."""
-    constant = value.constant
-    if isinstance(constant, Deferred) and constant.dtype is None:
-        parts = [part for part in constant.pieces() if isinstance(part, QuantizedWeight)]
-        if len(parts) == 1:
-            return parts[0]
-        return QuantizedWeight.from_integers(
-            np.concatenate([part.integers() for part in parts]), np.concatenate([part.scale for part in parts])
-        )
-    return constant if isinstance(constant, QuantizedWeight) else None
 
 
 def _opset_of(op: str, attributes: dict[str, Any]) -> int:

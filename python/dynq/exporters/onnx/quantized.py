@@ -14,10 +14,11 @@ from ...core.arguments import FLOAT32, INT32, UINT8
 from ...ir.given import ONNX_TYPES
 from ...ir.values import Value
 from ...weights import QuantizedWeight
-from .draft import Edge, Site, weight_of
+from ..composed import activate_layer
+from ..site import weight_of
+from .draft import Edge, Site
 
 __all__ = [
-    "activate",
     "dequantized",
     "dynamic_product",
     "fixed",
@@ -200,40 +201,3 @@ def dynamic_product(site: Site, a: Edge, b: Edge, scheme: str, per_row: bool) ->
         sums = site.op("ReduceSum", site.op("Cast", q, to=ONNX_TYPES["int32"]), axes, keepdims=1)
         y = site.op("Sub", y, site.op("Mul", left.rows, sums))
     return _scaled(site, y, left.scale, scale)
-
-
-def activate_layer(site: Site, y: Edge) -> Edge:
-    """Write the activation and the clamp of a layer."""
-    activation, alpha, beta = site.text("activation", "none"), site.number("alpha", 0.0), site.number("beta", 0.0)
-    if activation == "leaky_relu":
-        y = site.op("LeakyRelu", y, alpha=alpha)
-    elif activation == "hard_sigmoid":
-        y = site.op("HardSigmoid", y, alpha=alpha, beta=beta)
-    else:
-        y = activate(site, y, activation)
-    low, high = site.number("min", 0), site.number("max", 0)
-    if low < high:
-        y = site.op("Clip", y, site.array(FLOAT32.type(low)), site.array(FLOAT32.type(high)))
-    return y
-
-
-def activate(site: Site, x: Edge, activation: str) -> Edge:
-    """Write an activation that has no numbers. gelu is written in pieces that every runtime has."""
-    if activation in ("relu", "sigmoid", "tanh"):
-        return site.op(activation.capitalize(), x)
-    if activation == "silu":
-        return site.op("Mul", x, site.op("Sigmoid", x))
-    if activation == "mish":
-        return site.op("Mul", x, site.op("Tanh", site.op("Softplus", x)))
-    if activation == "hard_swish":
-        gate = site.op("Add", site.op("Mul", x, site.array(FLOAT32.type(1 / 6))), site.array(0.5))
-        return site.op("Mul", x, site.op("Clip", gate, site.array(0.0), site.array(1.0)))
-    if activation == "gelu":
-        erf = site.op("Erf", site.op("Div", x, site.array(FLOAT32.type(np.sqrt(2.0)))))
-        return site.op("Mul", site.op("Mul", x, site.op("Add", erf, site.array(1.0))), site.array(0.5))
-    if activation == "gelu_tanh":
-        cube = site.op("Mul", site.op("Mul", x, x), x)
-        inner = site.op("Add", x, site.op("Mul", cube, site.array(FLOAT32.type(0.044715))))
-        inner = site.op("Tanh", site.op("Mul", inner, site.array(FLOAT32.type(np.sqrt(2 / np.pi)))))
-        return site.op("Mul", site.op("Mul", x, site.op("Add", inner, site.array(1.0))), site.array(0.5))
-    return x

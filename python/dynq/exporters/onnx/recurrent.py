@@ -15,7 +15,8 @@ from ...graph import Value
 from ...ir.recurrent import CELLS
 from ...passes.rewrite import panel_rows
 from ...weights import QuantizedWeight
-from .draft import Edge, Site, weight_of
+from ..site import weight_of
+from .draft import Edge, Site
 
 __all__ = ["onnx_recurrent", "recurrent"]
 

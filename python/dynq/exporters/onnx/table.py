@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ...conversion import Unsupported
 from ...ir.graph import Graph
 from ...ir.values import Node
+from .. import composed
+from ..site import control, state
 from . import layers, quantized, recurrent
-from .draft import Site
+from .draft import Edge, Site
 
 __all__ = ["WRITERS", "absorbed"]
 
@@ -20,12 +21,26 @@ def _grid_sample(site: Site) -> None:
     site.gives(site.op("GridSample", site.need("X"), site.need("grid"), **{**site.node.attributes, **words}))
 
 
-def _control(site: Site) -> None:
-    raise Unsupported(f"op {site.node.op}, which runs graphs of its own")
+def _attention(site: Site) -> None:
+    with_integers = bool(site.integer("quantize", 0)) and site.draft.form == "dynamic"
+    scheme, _ = quantized.scheme_of(site)
+
+    def product(a: Edge, b: Edge) -> Edge:
+        if not with_integers:
+            return site.op("MatMul", a, b)
+        return quantized.dynamic_product(site, a, b, scheme, site.draft.granularity != "tensor")
+
+    site.gives(composed.attention(site, product))
 
 
-def _state(site: Site) -> None:
-    raise Unsupported(f"op {site.node.op}, which reads what a session keeps")
+def _gelu(site: Site) -> Edge:
+    tanh = site.text("approximate", "none") == "tanh"
+    return composed.activate(site, site.need("X"), "gelu_tanh" if tanh else "gelu")
+
+
+def _gives(write: Callable[[Site], Edge]) -> Callable[[Site], None]:
+    """Return a function that records what ``write`` returns."""
+    return lambda site: site.gives(write(site))
 
 
 WRITERS: dict[str, Callable[[Site], None]] = {
@@ -34,24 +49,24 @@ WRITERS: dict[str, Callable[[Site], None]] = {
     "dynq.MatMulDynamic": quantized.matmul_dynamic,
     "dynq.MatMulIntegerPacked": quantized.matmul_integer,
     "dynq.Embedding": layers.embedding,
-    "dynq.Attention": layers.attention,
-    "dynq.Rotary": layers.rotary,
-    "dynq.CachedAttention": _state,
-    "dynq.Positions": _state,
+    "dynq.Attention": _attention,
+    "dynq.Rotary": _gives(composed.rotary),
+    "dynq.CachedAttention": state,
+    "dynq.Positions": state,
     "dynq.Conv": layers.conv,
     "dynq.ConvFloat": layers.conv_float,
     "dynq.LSTM": recurrent.recurrent,
     "dynq.GRU": recurrent.recurrent,
     "dynq.RNN": recurrent.recurrent,
-    "dynq.If": _control,
-    "dynq.Loop": _control,
+    "dynq.If": control,
+    "dynq.Loop": control,
     "LSTM": recurrent.onnx_recurrent,
     "GRU": recurrent.onnx_recurrent,
     "RNN": recurrent.onnx_recurrent,
-    "Gelu": layers.gelu,
-    "Swish": layers.swish,
+    "Gelu": _gives(_gelu),
+    "Swish": _gives(composed.swish),
     "QuantizeLinear": layers.quantize_linear,
-    "RMSNormalization": layers.rms_normalization,
+    "RMSNormalization": _gives(composed.rms_normalization),
     "ConstantOfShape": layers.constant_of_shape,
     "GridSample": _grid_sample,
 }

@@ -24,7 +24,8 @@ def from_tflite(
     """Make a model from a TensorFlow Lite file, quantized as it is read. Needs ``pip install 'dynq[tflite]'``.
 
     float16 and float64 become float32. int8 weights with float inputs and outputs (dynamic range) keep their numbers,
-    and run by dynq's numerics. A model of integers throughout is refused. The file is verified before it is used.
+    and run by dynq's numerics. int8 and uint8 values with fixed scales are rounded as the file says, within a step of
+    LiteRT's kernels. The file is verified before it is used.
 
     Args:
         model: a path, or the bytes of a file.

@@ -20,6 +20,7 @@ from ...ir import ops
 from ...ir.elements import elements
 from ...ir.given import MAX_RANK, ONNX_TYPES
 from ...ir.values import Shape
+from .grids import NOT_ON_GRIDS, Grids, has_grid, why_no_grid
 from .layout import Planes, last_perm, planes_perm
 from .source import DAMAGED, Operator, Source, Subgraph, Tensor
 from .tensors import FLOATS, Constant, dtype_of, kind_name
@@ -168,7 +169,8 @@ class Call:
         return [dim for dim in value.shape if isinstance(dim, int)]
 
     def is_float(self, index: int) -> bool:
-        return self.tensor(index).kind in FLOATS or self.is_constant_of_floats(index)
+        tensor = self.tensor(index)
+        return tensor.kind in FLOATS or has_grid(tensor) or self.is_constant_of_floats(index)
 
     def is_constant_of_floats(self, index: int) -> bool:
         constant = self.constant(index)
@@ -263,10 +265,11 @@ class Walk:
         self.problems = problems
         self.refused: set[int] = set()  # tensors whose operator was refused
         self._held: dict[int, Held] = {}
-        self._constants: dict[int, tuple[Constant, Value]] = {}
+        self._constants: dict[tuple[int, str], tuple[Constant, Value]] = {}
         self.active: tuple[int, ...] = (*(shared.active if shared else ()), at)
         self._taken: TakenNames = shared._taken if shared else TakenNames()
         self._left: list[int] = shared._left if shared else [_operators(source)]
+        self.grids: Grids = shared.grids if shared else Grids()
         self.prefix = ""
         if shared and at in shared.active:
             raise InvalidModelError(f"{source.name}: subgraph {at} ({self.subgraph.name!r}) runs itself")
@@ -318,11 +321,14 @@ class Walk:
 
     def of_constant(self, constant: Constant, name: str) -> Value:
         """Return a constant's value, the same one each time."""
-        known = self._constants.get(id(constant))
-        if known is None:
-            known = constant, self.constant(constant.array, self.prefix + name)
-            self._constants[id(constant)] = known
-        return known[1]
+        return self.shared(constant, "", self.prefix + name, lambda: constant.array)
+
+    def shared(self, constant: Constant, form: str, name: str, make: Callable[[], Any]) -> Value:
+        """Return what a constant is in some form. It is made once, however many operators read it."""
+        key = id(constant), form
+        if key not in self._constants:
+            self._constants[key] = constant, self.constant(make(), name)
+        return self._constants[key][1]
 
     def _turned(self, value: Value, name: str, perm: list[int], form: str) -> Value:
         """Transpose; where no element moves that is a Reshape, which costs nothing."""
@@ -365,6 +371,15 @@ class Walk:
         made = self.graph.node(op, inputs, names, node_name, bodies=bodies, **attributes)
         return list(made)
 
+    def namer(self, name: str) -> Callable[..., Value]:
+        """Return a function that adds a node with one output, whose name begins with ``name``."""
+
+        def node(op: str, inputs: Sequence[Any]) -> Value:
+            constants = [np.asarray(v) if isinstance(v, (np.ndarray, np.generic)) else v for v in inputs]
+            return self.add(op, constants, f"{name}/{op.lower()}", 1)[0]
+
+        return node
+
     # ---- The operators ----
 
     def run(self) -> None:
@@ -395,10 +410,10 @@ class Walk:
     def _check_type(self, tensor: Tensor, op: str) -> bool:
         if dtype_of(tensor.kind) is None:
             self.problems.add(f"dtype {kind_name(tensor.kind)}", tensor.name)
-        elif tensor.quantization is not None and tensor.kind not in FLOATS and op not in _OF_CONSTANTS:
-            self.problems.add(
-                f"{kind_name(tensor.kind)} values with a fixed scale (a model of integers throughout)", tensor.name
-            )
+        elif op not in _OF_CONSTANTS and (why := why_no_grid(tensor)) is not None:
+            self.problems.add(why, tensor.name)
+        elif op in NOT_ON_GRIDS and has_grid(tensor):
+            self.problems.add(f"{op} of integers with fixed scales", tensor.name)
         else:
             return True
         return False
@@ -426,7 +441,9 @@ class Walk:
             return
         value = result.value if isinstance(result, Planes) else result
         if value.dtype is None:
-            value.dtype = dtype_of(tensor.kind)
+            value.dtype = "float32" if has_grid(tensor) else dtype_of(tensor.kind)
+        if has_grid(tensor):
+            value = self.grids.rounded(value, tensor, self.namer(self.prefix + tensor.name))
         if value.shape is None and tensor.shape:
             value.shape = (None,) * len(tensor.shape)
         self.hold(tensor, Held(planes=value) if isinstance(result, Planes) else Held(last=value))
@@ -452,7 +469,9 @@ def convert(source: Source, signature: str | None = None) -> Graph:
             continue
         name = walk.fresh(inputs.get(index) or tensor.name)
         dims = [dim if dim >= 0 else f"{name}_dim_{i}" for i, dim in enumerate(tensor.signature)]
-        walk.hold(tensor, Held(last=graph.input(name, dims, dtype_of(tensor.kind))))
+        given = graph.input(name, dims, dtype_of(tensor.kind))
+        value = walk.grids.floats(given, tensor, walk.namer(name)) if has_grid(tensor) else given
+        walk.hold(tensor, Held(last=value))
     walk.run()
     problems.check(source.name)
     taken = TakenNames()
@@ -460,7 +479,11 @@ def convert(source: Source, signature: str | None = None) -> Graph:
         raise InvalidModelError(f"{source.name} has no outputs")
     for index in subgraph.outputs:
         tensor = subgraph.tensors[index]
-        graph.output(walk.last(tensor), taken.take(outputs.get(index) or tensor.name))
+        name = outputs.get(index) or tensor.name
+        value = walk.last(tensor)
+        if has_grid(tensor):
+            value = walk.grids.integers(value, tensor, walk.namer(name))
+        graph.output(value, taken.take(name))
     return graph
 
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import flatbuffers
 import numpy as np
 import tflite
 from tflite.Model import Model
@@ -28,7 +29,7 @@ from .sparse import Sparsity, read_sparsity
 __all__ = ["CUSTOM", "DAMAGED", "Operator", "Quantization", "Source", "Subgraph", "Tensor", "load", "op_name"]
 
 CUSTOM = 32  # the number of BuiltinOperator for ops of others
-_PLACEHOLDER = 127  # from this number on, ops stand in the wider of two fields
+_BUILTIN_CODE = 10  # where the vtable of an OperatorCode has the place of builtin_code
 _VERSION = 3
 _IDENTIFIER = b"TFL3"
 _BYTES_OF_A_THING = 8  # at least: an offset of a table and the table, or an index and its share of an operator
@@ -207,10 +208,10 @@ class _Reading:
         return "" if value is None else value.decode("utf-8", "replace").replace("\0", "")
 
     def code(self, code: Any) -> tuple[int, str]:
-        number = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
-        if code.DeprecatedBuiltinCode() < _PLACEHOLDER <= code.BuiltinCode() or number < 0:
-            raise ValueError(f"an operator's code is {code.DeprecatedBuiltinCode()} and {code.BuiltinCode()}")
-        return number, self.text(code.CustomCode())
+        """Return the number of an op and the name of a custom one. Files may have the number in one field of two."""
+        at = code._tab.Offset(_BUILTIN_CODE)  # the accessor gives the older field where the newer one is small
+        newer = int(code._tab.Get(flatbuffers.number_types.Int32Flags, at + code._tab.Pos)) if at else 0
+        return max(code.DeprecatedBuiltinCode(), newer), self.text(code.CustomCode())
 
     def buffer(self, buffer: Any) -> Array | None:
         """Return the bytes, which lie in the flatbuffer or behind it; None if there are none."""

@@ -6,7 +6,8 @@ import numpy as np
 
 from ....conversion import Unsupported
 from ..convert import Call, Result, converter
-from ..tensors import FLOATS, dtype_of
+from ..grids import has_grid
+from ..tensors import FLOATS, dtype_of, kind_name
 
 
 @converter("DEQUANTIZE DENSIFY")
@@ -16,7 +17,7 @@ def of_constant(call: Call) -> Result:
     if constant is not None and (constant.is_quantized or constant.kind in FLOATS or call.op == "DENSIFY"):
         return constant
     tensor = call.tensor(0)
-    if call.op == "DEQUANTIZE" and tensor.kind in FLOATS:  # float16 is float32 in dynq
+    if call.op == "DEQUANTIZE" and (tensor.kind in FLOATS or has_grid(tensor)):  # both are float32 in dynq
         return call.node("Identity", [call.value(0)])
     raise Unsupported(f"{call.op} of values that are computed")
 
@@ -70,4 +71,7 @@ def broadcast_to(call: Call) -> Result:
 
 @converter("QUANTIZE", "QuantizeOptions")
 def quantize(call: Call) -> Result:
-    raise Unsupported("QUANTIZE (a model of integers throughout)")
+    """Pass numbers on, to be rounded to the steps of the result."""
+    if not call.is_float(0) or not has_grid(call.output()):
+        raise Unsupported(f"QUANTIZE to {kind_name(call.output().kind)}")
+    return call.node("Identity", [call.value(0)])

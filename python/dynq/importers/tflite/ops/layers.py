@@ -38,7 +38,9 @@ def fully_connected(call: Call) -> Result:
     if rows is None:
         weight = call.value(1)
     else:
-        weight = call.walk.constant(QuantizedWeight.from_integers(rows.integers, rows.scale), f"{call.name}/weight")
+        weight = call.walk.shared(
+            constant, "packed", f"{call.name}/weight", lambda: QuantizedWeight.from_integers(rows.integers, rows.scale)
+        )
     return call.activated(call.node("dynq.Linear", [x, weight, bias]))
 
 
@@ -105,9 +107,10 @@ def _weight(call: Call, perm: list[int], index: int = 1) -> tuple[Value, tuple[i
     _four(constant.shape)
     rows = constant.rows() if perm[0] == 0 else None
     if rows is not None:
-        turned = on_rows(lambda part: part.transpose(perm) if part.ndim == 4 else part, rows)
-        return call.walk.constant(turned, f"{call.name}/weight"), constant.shape
-    return call.walk.constant(constant.array.transpose(perm), f"{call.name}/weight"), constant.shape
+        turned: Any = on_rows(lambda part: part.transpose(perm) if part.ndim == 4 else part, rows)
+    else:
+        turned = constant.array.transpose(perm)
+    return call.walk.shared(constant, str(perm), f"{call.name}/weight", lambda: turned), constant.shape
 
 
 def _four(shape: tuple[int, ...]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ....conversion import Unsupported
-from ....graph import Value
+from ...angles import angle_factors
 from ..convert import Call, Result, converter
 from ..tensors import dtype_of, kind_name
 from ..together import like, together
@@ -149,17 +149,6 @@ def zeros_like(call: Call) -> Result:
 
 @converter("ATAN2")
 def atan2(call: Call) -> Result:
-    """The angle of (x, y): atan of the quotient, half a turn away where x is below 0."""
+    """The angle of (x, y), in all quadrants and of zeros."""
     (y, x), planes = together(call, [0, 1])
-    zero, pi = call.number(0.0), call.number(np.pi)
-    angle = call.node("Atan", [call.node("Div", [y, x])])
-    below, up = call.node("Less", [x, zero]), call.node("Less", [y, zero])
-    turn = call.node("Where", [up, call.number(-np.pi), pi])
-    result = call.node("Where", [below, call.node("Add", [angle, turn]), angle])
-    return like(_at_origin(call, result, x, y), planes)
-
-
-def _at_origin(call: Call, result: Value, x: Value, y: Value) -> Value:
-    zero = call.number(0.0)
-    origin = call.node("And", [call.node("Equal", [x, zero]), call.node("Equal", [y, zero])])
-    return call.node("Where", [origin, zero, result])
+    return like(call.node("Mul", angle_factors(call.node, call.number, y, x)), planes)

@@ -6,6 +6,7 @@ import math
 
 from ....conversion import Unsupported
 from ....graph import Value
+from ...angles import angle_factors, sign_of
 from ..convert import Call, Result, converter
 
 
@@ -38,32 +39,13 @@ def atan2(call: Call) -> Result:
 
 def angle_of(call: Call, y: Value, x: Value) -> Value:
     """Return the angle of a point, from -pi to pi; that of a zero has the sign of y."""
-    sides = [call.node("Abs", [y]), call.node("Abs", [x])]
-    steep = call.node("Greater", sides)  # the quotient is at most 1
-    low, high = call.node("Min", sides), call.node("Max", sides)
-    zero, one, pi = call.floats(0), call.floats(1), call.floats(math.pi)
-    safe = call.node("Where", [call.node("Equal", [high, zero]), one, high])
-    ratio = call.node(
-        "Where", [call.node("Equal", [low, high]), call.node("Sign", [high]), call.node("Div", [low, safe])]
-    )
-    angle = call.node("Atan", [ratio])
-    angle = call.node("Where", [steep, call.node("Sub", [call.floats(math.pi / 2), angle]), angle])
-    behind = call.node("Less", [_sign(call, x), zero])
-    angle = call.node("Where", [behind, call.node("Sub", [pi, angle]), angle])
-    return call.emit("Mul", [angle, _sign(call, y)])
-
-
-def _sign(call: Call, x: Value) -> Value:
-    """Return 1 or -1; -1 for -0, whose reciprocal is below 0."""
-    zero, one = call.floats(0), call.floats(1)
-    whole = call.node("Where", [call.node("Equal", [x, zero]), call.node("Reciprocal", [x]), x])
-    return call.node("Where", [call.node("Less", [whole, zero]), call.floats(-1), one])
+    return call.emit("Mul", angle_factors(call.node, call.floats, y, x))
 
 
 @converter("copysign")
 def copysign(call: Call) -> Result:
     x, other = call.operand("self", "float32"), call.operand("other", "float32")
-    return call.emit("Mul", [call.node("Abs", [x]), _sign(call, other)])
+    return call.emit("Mul", [call.node("Abs", [x]), sign_of(call.node, call.floats, other)])
 
 
 @converter("hypot")
