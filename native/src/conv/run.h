@@ -90,7 +90,7 @@ static inline size_t dynq_conv_clamp(size_t x, size_t least, size_t most) {
   return x < least ? least : x > most ? most : x;
 }
 
-/* Whether dynq_conv_finish has anything to do. Kernels with bias and ReLU have done that already. */
+/* Tells whether dynq_conv_finish has anything to do. Kernels with bias and ReLU have done that already. */
 static inline bool dynq_conv_finishes(const dynq_conv *c) {
   return (c->activation != DYNQ_ACTIVATION_NONE && c->activation != DYNQ_ACTIVATION_RELU) || c->min < c->max;
 }

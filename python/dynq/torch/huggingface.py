@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import Error, MissingPackageError, NotConvertedWarning
 from ..quantization.options import FloatOrInt8
-from ._module import SCALE, QuantizedModule
+from ._module import QuantizedModule
 from .convert import convert
 
 try:
@@ -57,7 +57,7 @@ class DynqConfig(QuantizationConfigMixin):  # type: ignore[misc,unused-ignore]
     ) -> None:
         if quant_method != _METHOD:
             raise ValueError(f"quant_method is {quant_method!r}; expected {_METHOD!r}")
-        self.quant_method = quant_method
+        self.quant_method: Any = quant_method
         self.keep_float = [keep_float] if isinstance(keep_float, str) else list(keep_float)
         self.first_layer = first_layer
         self.strict = strict
@@ -67,11 +67,12 @@ class DynqConfig(QuantizationConfigMixin):  # type: ignore[misc,unused-ignore]
 
 @register_quantizer(_METHOD)  # type: ignore[untyped-decorator,unused-ignore]
 class DynqQuantizer(HfQuantizer):  # type: ignore[misc,unused-ignore]
-    """What transformers calls before and after it loads weights, and before it saves them.
+    """Do what transformers asks for before and after it loads weights, and before it saves them.
 
     Of a folder that is int8 already, placeholders take the tensors of the file, and then give them to dynq's modules.
     """
 
+    quantization_config: DynqConfig
     requires_calibration = False
     is_trainable = False
     is_compileable = True
@@ -128,7 +129,8 @@ class DynqQuantizer(HfQuantizer):  # type: ignore[misc,unused-ignore]
 def mark_models(root: nn.Module) -> None:
     """Have save_pretrained of each model of transformers in ``root`` write what is int8."""
     for model in _models(root):
-        int8, floats = [], []
+        int8: list[str] = []
+        floats: list[str] = []
         for name, module in model.named_modules():
             if isinstance(module, QuantizedModule) and not any(name.startswith(f"{outer}.") for outer in int8[-1:]):
                 int8.append(name)
@@ -170,7 +172,7 @@ class _Place(nn.Module):
             if rest:
                 parts.setdefault(head, {})[rest] = tensor
             else:
-                # float32 for int8, too: transformers may draw numbers into it, and takes what the file has all the same.
+                # float32 for int8, too: transformers may draw numbers into it, and takes what the file has.
                 empty = torch.empty(tensor.shape, dtype=torch.float32, device="meta")
                 self.register_parameter(head, nn.Parameter(empty, requires_grad=False))
         for head, part in parts.items():
@@ -229,7 +231,7 @@ def _set_zeros(roots: list[nn.Module], tied: Mapping[nn.Parameter, nn.Parameter]
 def _replace(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> None:
     for parent in list(model.modules()):
         for name, child in parent._modules.items():
-            if child in new:
+            if child is not None and child in new:
                 parent._modules[name] = new[child]
 
 

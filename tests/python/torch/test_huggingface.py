@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -175,6 +176,15 @@ def test_a_converted_model_pickles(tmp_path: Path) -> None:
     again = pickle.loads(pickle.dumps(quantized))
     again.save_pretrained(tmp_path)
     assert same(transformers.BertModel.from_pretrained(tmp_path), quantized)
+
+
+def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[3] / "docs/pytorch.md").read_text(encoding="utf-8")
+    code = re.findall(r"```python\n(.+?)```", page.partition("## Models of transformers\n")[2], re.DOTALL)[0]
+    names: dict[str, Any] = {}
+    exec(compile(code, "docs/pytorch.md", "exec"), names)
+    assert same(names["again"], names["model"]) and type(names["again"].pooler.dense) is nn.Linear
 
 
 def test_another_process_loads_a_folder_after_it_has_imported_dynqconfig(tmp_path: Path) -> None:
