@@ -35,6 +35,7 @@ files_not_here=(
   tests/python/core/test_failing_memory.py # check_api and check_model let allocations fail there
   tests/python/core/test_linear_finer.py
   tests/python/core/test_recurrent*.py
+  tests/python/core/test_sklearn.py # fits networks in NumPy
   tests/python/core/test_saving.py # kills hundreds of processes
   tests/python/graph/test_attention*.py
   tests/python/graph/test_conv.py

@@ -38,6 +38,7 @@ from .exporters.onnx import export_onnx
 from .graph import Graph
 from .importers.decoders import from_transformers
 from .importers.onnx import from_onnx
+from .importers.sklearn import SklearnEstimator, from_sklearn
 from .importers.tflite import from_tflite
 from .importers.torch import from_torch
 from .model import Model, load
@@ -69,12 +70,14 @@ __all__ = [
     "OutOfMemoryError",
     "QuantizedWeight",
     "RecurrentWeights",
+    "SklearnEstimator",
     "UnsupportedModelError",
     "__version__",
     "calibrate",
     "dequantize",
     "export_onnx",
     "from_onnx",
+    "from_sklearn",
     "from_tflite",
     "from_torch",
     "from_transformers",
