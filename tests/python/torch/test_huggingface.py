@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors
 import torch
 from torch import Tensor, nn
 
@@ -66,6 +67,8 @@ def test_a_folder_is_small_and_its_tied_weight_one(tmp_path: Path) -> None:
     loaded = transformers.BertForMaskedLM.from_pretrained(tmp_path)
     table, head = loaded.bert.embeddings.word_embeddings, loaded.cls.predictions.decoder
     assert table.packed.data_ptr() == head.packed.data_ptr()
+    with safetensors.safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert "cls.predictions.decoder.weight" not in file.keys()  # noqa: SIM118
     make(transformers.BertForMaskedLM).save_pretrained(tmp_path / "float")
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (tmp_path, tmp_path / "float")]
     assert sizes[0] < 0.4 * sizes[1]
