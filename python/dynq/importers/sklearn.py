@@ -95,7 +95,8 @@ def from_sklearn(estimator: Any, **options: Unpack[GivenOptions]) -> SklearnEsti
     """Make an estimator in int8 of a fitted one of scikit-learn.
 
     That is an MLPClassifier or MLPRegressor, or a Pipeline that ends in one. Its other steps are StandardScaler,
-    MinMaxScaler, MaxAbsScaler or RobustScaler, which stay float32. Without ``samples``, made-up with the means and scales of the scalers tell what the layers become.
+    MinMaxScaler, MaxAbsScaler or RobustScaler, which stay float32. Without ``samples``, what the layers become is tried
+    on made-up rows with the means and scales of the scalers.
 
     Args:
         estimator: the fitted estimator; it stays as it is.
