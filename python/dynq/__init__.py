@@ -48,6 +48,7 @@ from .verification import verify
 from .weights import QuantizedWeight, gemm_s32, linear, quantize_weight
 
 if TYPE_CHECKING:
+    from . import jax as jax
     from . import torch as torch
 
 __version__ = library_version()
@@ -103,6 +104,6 @@ __all__ = [
 if not TYPE_CHECKING:  # at run time only: otherwise type checkers would take every name to exist
 
     def __getattr__(name: str) -> Any:
-        if name == "torch":  # importing PyTorch takes a second
-            return importlib.import_module(".torch", __name__)
+        if name in ("torch", "jax"):  # importing PyTorch takes a second
+            return importlib.import_module(f".{name}", __name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
