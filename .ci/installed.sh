@@ -43,6 +43,20 @@ LD_LIBRARY_PATH=$libdir "$work/example/linear_pkg_config"
 cc -std=c11 examples/c/linear.c $(pkg-config --cflags dynq) "$libdir/libdynq.a" $(pkg-config --static --libs-only-l dynq | sed 's/-ldynq//') -o "$work/example/linear_archive"
 "$work/example/linear_archive"
 
+# Rust and Go, where their compilers are.
+if command -v rustc >/dev/null; then
+  rustc -D warnings -O examples/rust/linear.rs -L "$libdir" -l dynq -o "$work/example/linear_rust"
+  LD_LIBRARY_PATH=$libdir "$work/example/linear_rust"
+else
+  echo "no rustc: examples/rust is not built"
+fi
+if command -v go >/dev/null; then
+  GOCACHE=$work/go GO111MODULE=off go build -o "$work/example/linear_go" examples/go/linear.go
+  LD_LIBRARY_PATH=$libdir "$work/example/linear_go"
+else
+  echo "no go: examples/go is not built"
+fi
+
 # C++20 by the header of its own: the examples, with a missing file as an exception; and C++ can include C's header.
 cmake -S examples/cpp -B "$work/example_cpp" -G Ninja -DCMAKE_PREFIX_PATH="$prefix" >/dev/null
 cmake --build "$work/example_cpp" >/dev/null
