@@ -134,8 +134,8 @@ import dynq
 
 x86 = np.load(f"{sys.argv[1]}/x86.npz")
 model = dynq.load(f"{sys.argv[1]}/x86.dynq")
-for isa in ("scalar", None):
-    dynq.isa.use(isa)
+for isa in ("scalar", dynq.isa.selected()):
+    dynq.isa.select(isa)
     np.testing.assert_array_equal(model(x86["rows"]), x86["y"])
 print("a file of x86-64 gives its bits on", platform.machine())
 PY
