@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 pytest.importorskip("sentence_transformers")
-import transformers  # noqa: E402
-from sentence_transformers import SentenceTransformer  # noqa: E402
+import transformers
+from sentence_transformers import SentenceTransformer
 
-import dynq.torch  # noqa: E402
-from dynq.torch import DynqConfig  # noqa: E402
+import dynq.torch
+from dynq.torch import DynqConfig
 
 SENTENCES = ["hello world", "a world of a", "b"]
 
