@@ -102,6 +102,8 @@ def test_a_decoder_writes_the_same_text(tmp_path: Path) -> None:
     loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
     texts = [m.generate(IDS, max_new_tokens=5, do_sample=False).tolist() for m in (quantized, loaded)]
     assert texts[0] == texts[1]
+    with pytest.raises(dynq.UnsupportedModelError, match=r"has int8 weights.*expected the folder that it was made of"):
+        dynq.from_transformers(tmp_path)
 
 
 class OwnConfig(transformers.PretrainedConfig):  # type: ignore[misc,unused-ignore]
