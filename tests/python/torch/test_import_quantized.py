@@ -25,6 +25,13 @@ class Texts(nn.Module):
         return self.fc(self.table(ids))
 
 
+class Tied(Texts):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(32, 50)
+        self.fc.weight = self.table.weight
+
+
 def converted(module: nn.Module) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -38,6 +45,7 @@ CASES = {
         "dynq.Linear",
     ),
     "embedding": (Texts, None, "dynq.Linear"),
+    "tied embedding": (Tied, None, "dynq.Linear"),
     "lstm": (lambda: nn.LSTM(32, 64, 2, bidirectional=True, batch_first=True), (2, 5, 32), "LSTM"),
     "gru": (lambda: nn.GRU(32, 64), (5, 2, 32), "GRU"),
     "attention": (lambda: nn.TransformerEncoderLayer(32, 4, 64, batch_first=True), (2, 5, 32), "dynq.Linear"),
