@@ -220,7 +220,8 @@ def test_elements_that_move() -> None:
 
 
 def test_elements_that_move_in_batches_of_any_size() -> None:
-    static = ("indices", "index apart", "squeeze all")  # rows 0 and 1 are in every batch of two, and one of one has another rank
+    # Rows 0 and 1 are in every batch of two, and one of one has another rank.
+    static = ("indices", "index apart", "squeeze all")
     functions = {name: function for name, function in MOVEMENT.items() if name not in static}
     check(functions, floats(3, 4, 6), dynamic=True, other=(floats(1, 4, 6),))
 
