@@ -41,6 +41,7 @@ files_not_here=(
   tests/python/core/test_fuzz_import.py
   tests/python/core/test_linear_finer.py
   tests/python/core/test_recurrent*.py
+  tests/python/core/test_sklearn.py # fits networks in NumPy
   tests/python/core/test_saving.py # kills hundreds of processes
   tests/python/graph/test_attention*.py
   tests/python/graph/test_conv.py
@@ -110,6 +111,40 @@ assert facts["architecture"] == "aarch64", facts
 can_run = [name for name, why in facts["isas"].items() if why in ("selected", "supported")]
 assert can_run == expected and facts["isa"] == expected[0], facts["isas"]
 print("AArch64:", *can_run)
+PY
+
+# A file that was made on x86-64 runs here, with the bits that it gives there.
+"$work/wheels/venv/bin/python" - "$here" <<'PY'
+import sys
+
+import numpy as np
+
+import dynq
+
+rng = np.random.default_rng(0)
+graph = dynq.Graph()
+x = graph.input("x", ("batch", 64))
+hidden = graph.linear(x, rng.standard_normal((96, 64), np.float32), activation="gelu")
+attended = graph.softmax(graph.linear(hidden, rng.standard_normal((40, 96), np.float32)))
+model = graph.build({"y": attended}, default="int8")
+rows = rng.standard_normal((9, 64), np.float32)
+model.save(f"{sys.argv[1]}/x86.dynq")
+np.savez(f"{sys.argv[1]}/x86.npz", rows=rows, y=model(rows))
+PY
+"$python" - "$here" <<'PY'
+import platform
+import sys
+
+import numpy as np
+
+import dynq
+
+x86 = np.load(f"{sys.argv[1]}/x86.npz")
+model = dynq.load(f"{sys.argv[1]}/x86.dynq")
+for isa in ("scalar", dynq.isa.selected()):
+    dynq.isa.select(isa)
+    np.testing.assert_array_equal(model(x86["rows"]), x86["y"])
+print("a file of x86-64 gives its bits on", platform.machine())
 PY
 
 # The commands, each once.

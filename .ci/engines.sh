@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs Ray, Dask, Spark and datasets beside dynq in a virtual environment of its own, and runs tests/engines with two
-# workers of each. They are over a gigabyte installed, and Spark needs Java, so this is run by hand and not by the gate.
+# Installs Ray, Dask, Spark, datasets, JAX and sentence_transformers beside dynq in a virtual environment of its own, and
+# runs tests/engines, with two workers of each engine. They are over a gigabyte installed, and Spark needs Java, so this
+# is run by hand and not by the gate.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=${1:-$PWD/.ci/work}
@@ -10,6 +11,6 @@ if ! command -v java >/dev/null; then
 fi
 rm -rf "$work/engines"
 python3 -m venv "$work/engines"
-"$work/engines/bin/pip" install -q "--config-settings=build-dir=$work/engines/build" '.[ray,dask,spark,datasets]' \
-  'pytest>=8' fastapi httpx
+"$work/engines/bin/pip" install -q "--config-settings=build-dir=$work/engines/build" \
+  '.[ray,dask,spark,datasets,jax,transformers]' 'pytest>=8' sentence-transformers fastapi httpx
 PATH=$work/engines/bin:$PATH "$work/engines/bin/pytest" -q -W default tests/engines

@@ -43,7 +43,31 @@ LD_LIBRARY_PATH=$libdir "$work/example/linear_pkg_config"
 cc -std=c11 examples/c/linear.c $(pkg-config --cflags dynq) "$libdir/libdynq.a" $(pkg-config --static --libs-only-l dynq | sed 's/-ldynq//') -o "$work/example/linear_archive"
 "$work/example/linear_archive"
 
-# C++ can include the header.
+# Rust and Go, where their compilers are.
+if command -v rustc >/dev/null; then
+  rustc -D warnings -O examples/rust/linear.rs -L "$libdir" -l dynq -o "$work/example/linear_rust"
+  LD_LIBRARY_PATH=$libdir "$work/example/linear_rust"
+else
+  echo "no rustc: examples/rust is not built"
+fi
+if command -v go >/dev/null; then
+  GOCACHE=$work/go GO111MODULE=off go build -o "$work/example/linear_go" examples/go/linear.go
+  LD_LIBRARY_PATH=$libdir "$work/example/linear_go"
+else
+  echo "no go: examples/go is not built"
+fi
+
+# C++20 by the header of its own: the examples, with a missing file as an exception; and C++ can include C's header.
+cmake -S examples/cpp -B "$work/example_cpp" -G Ninja -DCMAKE_PREFIX_PATH="$prefix" >/dev/null
+cmake --build "$work/example_cpp" >/dev/null
+"$work/example_cpp/linear"
+"$work/example_cpp/run_model" "$work/example/model.dynq" 3 | tee "$work/example/output"
+grep -q '^[^:]*: 10\.0[0-9]* 35\.0[0-9]* 60\.0' "$work/example/output"
+if "$work/example_cpp/run_model" "$work/example/missing.dynq" 3 2>"$work/example/output"; then
+  echo "a file that is missing is no error in C++" >&2
+  exit 1
+fi
+grep -q 'missing.dynq' "$work/example/output"
 printf '#include <dynq/dynq.h>\nint main() { return dynq_version() == 0; }\n' > "$work/example/plus.cc"
 c++ -Wall -Wextra -Werror "$work/example/plus.cc" $(pkg-config --cflags --libs dynq) -o "$work/example/plus"
 LD_LIBRARY_PATH=$libdir "$work/example/plus"

@@ -66,7 +66,7 @@ build_wheel() { # architecture, CMake's arguments
   wheel=$here/$version-cp310-abi3-${policy}_$architecture.whl
   {
     git ls-files -- python/dynq | sed 's|^python/||'
-    printf 'dynq/%s\n' _native.abi3.so bin/dynq-bench vectors/cases.txt vectors/data.bin
+    printf 'dynq/%s\n' _native.abi3.so bin/dynq-bench include/dynq/dynq.h vectors/cases.txt vectors/data.bin
     printf "$version.dist-info/%s\n" METADATA RECORD WHEEL entry_points.txt licenses/LICENSE
   } | sort >"$here/$architecture.expected"
   python -c 'import sys, zipfile; print(*zipfile.ZipFile(sys.argv[1]).namelist(), sep="\n")' "$wheel" |

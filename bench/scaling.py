@@ -30,7 +30,7 @@ def write_model(path: Path) -> None:
     for _ in range(6):
         h = g.linear(y, rng.standard_normal((1536, 384), np.float32) / 20, activation="gelu")
         y = g.linear(h, rng.standard_normal((384, 1536), np.float32) / 40, residual=y)
-    g.build(y, default="int8").save(path)
+    g.build({"y": y}, default="int8").save(path)
 
 
 def work(path: str, shapes: dict[str, tuple[int, ...]], threads: int, start: Any, results: Any) -> None:

@@ -10,11 +10,11 @@ ROOT = Path(__file__).parent.parent
 PYTHON = (
     "errors terminal report conversion < core < isa threads weights arrays figure < ir < passes < quantization plan < "
     "state generation < model < runs verification distributed < choice < graph < recurrent importers exporters < "
-    "torch < accuracy < dynq < bench demo selftest < cli"
+    "torch jax < accuracy < dynq < bench demo selftest < cli"
 )
 OPTIONAL = (
     "onnx", "onnxruntime", "torch", "matplotlib", "tokenizers", "safetensors", "transformers", "openvino",
-    "ctranslate2", "sklearn", "pyspark", "google.protobuf", "tflite", "flatbuffers", "ai_edge_litert",
+    "ctranslate2", "sklearn", "jax", "pyspark", "google.protobuf", "tflite", "flatbuffers", "ai_edge_litert",
     "rich",  # which only the commands always need: it takes as long to import as dynq
 )  # fmt: skip
 FRIENDS = {"dynq.torch._model"}  # opens and runs models that lie in tensors

@@ -18,6 +18,8 @@ target_include_directories(_native PRIVATE ${PROJECT_SOURCE_DIR}/native/src) # b
 # A binding that differs from the header must not compile.
 target_compile_options(_native PRIVATE -Werror=int-conversion -Werror=incompatible-pointer-types)
 install(TARGETS _native DESTINATION dynq COMPONENT python)
+# dynq.jax builds with it.
+install(FILES ${PROJECT_SOURCE_DIR}/native/include/dynq/dynq.h DESTINATION dynq/include/dynq COMPONENT python)
 # The conformance set, for `dynq selftest`.
 install(FILES ${PROJECT_SOURCE_DIR}/tests/vectors/cases.txt ${PROJECT_SOURCE_DIR}/tests/vectors/data.bin
   DESTINATION dynq/vectors COMPONENT python)

@@ -39,6 +39,7 @@ from .exporters.tflite import export_tflite
 from .graph import Graph
 from .importers.decoders import from_transformers
 from .importers.onnx import from_onnx
+from .importers.sklearn import SklearnEstimator, from_sklearn
 from .importers.tflite import from_tflite
 from .importers.torch import from_torch
 from .model import Model, load
@@ -48,6 +49,7 @@ from .verification import verify
 from .weights import QuantizedWeight, gemm_s32, linear, quantize_weight
 
 if TYPE_CHECKING:
+    from . import jax as jax
     from . import torch as torch
 
 __version__ = library_version()
@@ -70,6 +72,7 @@ __all__ = [
     "OutOfMemoryError",
     "QuantizedWeight",
     "RecurrentWeights",
+    "SklearnEstimator",
     "UnsupportedModelError",
     "__version__",
     "calibrate",
@@ -77,6 +80,7 @@ __all__ = [
     "export_onnx",
     "export_tflite",
     "from_onnx",
+    "from_sklearn",
     "from_tflite",
     "from_torch",
     "from_transformers",
@@ -102,6 +106,6 @@ __all__ = [
 if not TYPE_CHECKING:  # at run time only: otherwise type checkers would take every name to exist
 
     def __getattr__(name: str) -> Any:
-        if name == "torch":  # importing PyTorch takes a second
-            return importlib.import_module(".torch", __name__)
+        if name in ("torch", "jax"):  # importing PyTorch takes a second
+            return importlib.import_module(f".{name}", __name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

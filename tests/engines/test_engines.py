@@ -14,25 +14,14 @@ import pytest
 
 import dynq
 from dynq import distributed
+from tests.engines.small_model import ROWS, X, write
 
 pandas = pytest.importorskip("pandas")
-
-ROWS = 400
-RNG = np.random.default_rng(0)
-X = RNG.standard_normal((ROWS, 16), np.float32)
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("model") / "m.dynq")
-
-
-def write(path: Path) -> Path:
-    g = dynq.Graph()
-    x = g.input("x", ("batch", 16))
-    h = g.linear(x, RNG.standard_normal((64, 16), np.float32), activation="gelu")
-    g.build({"y": g.linear(h, RNG.standard_normal((4, 64), np.float32))}).save(path)
-    return path
 
 
 def frame() -> Any:
@@ -69,10 +58,14 @@ def test_ray(path: Path) -> None:
 
 def test_dask(path: Path) -> None:
     pytest.importorskip("dask.dataframe")
+    import dask
     from dask import dataframe
     from dask.distributed import Client
 
-    with Client(n_workers=2, threads_per_worker=1, dashboard_address=None) as client:
+    with pytest.raises(TypeError, match=r"column .x. is text.*convert-string"):
+        distributed.map_partitions(dataframe.from_pandas(frame(), npartitions=1), path)
+    text = dask.config.set({"dataframe.convert-string": False})
+    with text, Client(n_workers=2, threads_per_worker=1, dashboard_address=None) as client:
         data = dataframe.from_pandas(frame(), npartitions=4)
         result = distributed.map_partitions(data, path)
         assert list(result.columns) == ["id", "x", "y"]
@@ -91,6 +84,11 @@ def test_spark(path: Path) -> None:
             spark, path, return_type="array<float>", input_tensor_shapes=[[16]], batch_size=50
         )
         check(data.withColumn("y", function("x")).toPandas(), path)
+        g = dynq.Graph()
+        g.build({"difference": g.input("a", ("batch",)) - g.input("b", ("batch",))}).save(path.with_name("two.dynq"))
+        function = distributed.predict_batch_udf(spark, path.with_name("two.dynq"), return_type="float")
+        two = spark.createDataFrame([(3.0, 1.0), (2.0, 4.0)], "p float, q float")
+        assert [row.d for row in two.select(function("p", "q").alias("d")).collect()] == [2.0, -2.0]
     finally:
         spark.stop()
 

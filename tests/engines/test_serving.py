@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import dynq
-from tests.engines.test_engines import X, write
+from tests.engines.small_model import X, write
 
 pytest.importorskip("fastapi")
 

@@ -56,9 +56,9 @@ class ColumnRunner:
         self._along = None if along is None else set(along)
 
     @property
-    def inputs(self) -> list[str]:
-        """The names of the model's inputs, in its order."""
-        return list(self._inputs)
+    def columns(self) -> list[str]:
+        """The names of the columns that the inputs read, in the model's order."""
+        return [name for read in self._columns.values() for name in ([read] if isinstance(read, str) else read)]
 
     def dtypes(self) -> dict[str, Any]:
         """Return the dtype of each output's column: object, unless a row has one number or nobody knows."""

@@ -5,6 +5,7 @@ Spark ships the file to its workers; the others read a path that all see.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,7 +33,8 @@ def map_batches(
     Args:
         model: a path that each node sees.
         batch_size: rows that Ray hands over at a time.
-        workers: how many actors run the model, each with its share of the threads: ``cpus``.
+        workers: the most actors that run the model, each with its share of the threads: ``cpus``. Ray begins with one,
+            so that what makes the rows finds a free CPU too.
         options: those of MapBatches.
     """
     return dataset.map_batches(
@@ -41,7 +43,7 @@ def map_batches(
         fn_constructor_kwargs=options,
         batch_size=batch_size,
         batch_format="numpy",
-        concurrency=workers,
+        concurrency=(1, workers),
         num_cpus=cpus,
     )
 
@@ -78,20 +80,26 @@ def predict_batch_udf(
     """
     try:
         from pyspark.ml.functions import predict_batch_udf as make
+        from pyspark.sql.types import DataType
     except ImportError as error:
         raise _missing(error, "spark") from error
     name = _add_file(spark, model)
 
     def make_predict() -> Callable[..., Any]:
         mapped = MapBatches(_spark_file(name), **options)
-        inputs = mapped.runner().inputs
+        inputs = mapped.runner().columns
 
         def predict(*columns: Any) -> Any:
             outputs = mapped.outputs(dict(zip(inputs, columns, strict=True)))
             return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
+        # Spark counts the parameters of the function.
+        names = [inspect.Parameter(f"input{i}", inspect.Parameter.POSITIONAL_ONLY) for i in range(len(inputs))]
+        predict.__signature__ = inspect.Signature(names)  # type: ignore[attr-defined]
         return predict
 
+    if isinstance(return_type, str):
+        return_type = DataType.fromDDL(return_type)
     return make(make_predict, return_type=return_type, batch_size=batch_size, input_tensor_shapes=input_tensor_shapes)
 
 
@@ -105,6 +113,12 @@ def map_partitions(frame: Any, model: str | os.PathLike[str], *, meta: Any = Non
         options: those of MapBatches.
     """
     mapped = MapBatches(os.path.abspath(model), **options)
+    text = [column for column in mapped.runner().columns if frame._meta.dtypes.get(column) == "string"]
+    if text:
+        raise TypeError(
+            f"column {text[0]!r} is text; expected numbers or lists of them. Dask makes text of lists, unless "
+            '{"dataframe.convert-string": False} is given to dask.config.set before the frame is made'
+        )
     if meta is None:
         before = frame._meta if options.get("keep", True) else frame._meta[[]]
         meta = before.assign(**{name: np.empty(0, dtype) for name, dtype in mapped.runner().dtypes().items()})

@@ -46,7 +46,8 @@ def from_transformers(
     Raises:
         FileNotFoundError: there is no such folder.
         InvalidModelError: transformers cannot read the folder.
-        UnsupportedModelError: its attention goes another way than transformers' table, or dynq lacks one of its ops.
+        UnsupportedModelError: its attention goes another way than transformers' table, or dynq lacks one of its ops; or
+            the folder is of a model that dynq.torch converted.
         TypeError, ValueError: the arguments do not fit.
     """
     if task not in _TASKS:
@@ -85,6 +86,12 @@ def _read(transformers: Any, path: str) -> tuple[Any, dict[str, str]]:
     folder, file = (path, None) if os.path.isdir(path) else os.path.split(path)
     if file is not None and not file.endswith(".gguf"):
         raise InvalidModelError(f"{path}: expected a folder with config.json, or a GGUF file")
+    if file is None and _is_int8(path):
+        raise UnsupportedModelError(
+            f"{path} has int8 weights, as a model that dynq.torch converted was saved; expected the folder that it was "
+            "made of",
+            {},
+        )
     more = {} if file is None else {"gguf_file": file}
     try:
         model = transformers.AutoModelForCausalLM.from_pretrained(
@@ -93,6 +100,15 @@ def _read(transformers: Any, path: str) -> tuple[Any, dict[str, str]]:
     except Exception as error:  # of many types: whatever its readers raise
         raise InvalidModelError(f"transformers cannot read {path}: {error}") from error
     return model.eval(), _tokenizer(transformers, folder or ".", more)
+
+
+def _is_int8(folder: str) -> bool:
+    """Tell whether save_pretrained of a model that dynq.torch converted wrote the folder."""
+    try:
+        with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+            return bool(json.load(file)["quantization_config"]["quant_method"] == "dynq")
+    except (OSError, ValueError, TypeError, KeyError):
+        return False  # transformers says what is wrong with it
 
 
 def _tokenizer(transformers: Any, folder: str, more: Mapping[str, Any]) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from ..errors import MissingPackageError
 
 try:
@@ -11,11 +13,15 @@ except ImportError as error:
 
 from .attention import MultiheadAttention
 from .conv import Conv1d, Conv2d
-from .convert import NotConvertedWarning, quantize_dynamic, report
+from .convert import report
 from .embedding import Embedding, EmbeddingBag, ScaledEmbedding
 from .fake_quantize import FakeQuantize, finish_qat, prepare_qat
 from .linear import Linear, TransposedLinear
+from .quantize import NotConvertedWarning, quantize_dynamic
 from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+
+if TYPE_CHECKING:
+    from .huggingface import DynqConfig
 
 __all__ = [
     "GRU",
@@ -23,6 +29,7 @@ __all__ = [
     "RNN",
     "Conv1d",
     "Conv2d",
+    "DynqConfig",
     "Embedding",
     "EmbeddingBag",
     "FakeQuantize",
@@ -39,3 +46,11 @@ __all__ = [
     "quantize_dynamic",
     "report",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "DynqConfig":  # it brings in transformers
+        from .huggingface import DynqConfig
+
+        return DynqConfig
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

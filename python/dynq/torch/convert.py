@@ -1,22 +1,20 @@
-"""quantize_dynamic: modules of a model become dynq's; what does not says why."""
+"""The conversion of a model: its modules become dynq's; what does not says why."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import fnmatch
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-from ..errors import Error, NonFiniteError, NotConvertedWarning, UnsupportedModelError
+from ..errors import Error, NonFiniteError, UnsupportedModelError
 from ..quantization.options import FloatOrInt8
 from ..report import MOST_FLOAT, Report, Row, percent, shares
 from ._kinds import Kind, find_kind
@@ -24,59 +22,22 @@ from ._module import QuantizedModule, computes_weight, copy_model, take_hooks
 from ._packed import pack, quantize_rows
 from ._threads import torch_threads
 
-__all__ = ["NotConvertedWarning", "quantize_dynamic", "report"]
+__all__ = ["convert", "report"]
 
 _WHY = "_dynq_why"  # attribute of a module that stays float
 _NO_MODULE = "dynq has no module for it"
 
 
-def quantize_dynamic(
+def convert(
     module: nn.Module,
-    qconfig_spec: Any = None,
-    dtype: Any = torch.qint8,
-    mapping: None = None,
-    inplace: bool = False,
-    *,
-    keep_float: str | Iterable[str] = (),
-    first_layer: FloatOrInt8 | None = None,
-    strict: bool = False,
-) -> nn.Module:
-    """The model with int8 weights, whose layers quantize their inputs as they come: torch.ao.quantization's function.
-
-    Args:
-        module: a model in evaluation mode, on the CPU.
-        qconfig_spec: what to convert. A set of types (``{nn.Linear, nn.LSTM}``; a type of a larger module stands for
-            what is in it) and names of modules, or a dict of them with None for what stays float. None: all
-            that dynq has: Linear, LSTM, GRU, RNN and their cells, Embedding, EmbeddingBag, Conv1d, Conv2d and
-            MultiheadAttention, also within the layers of nn.Transformer.
-        dtype: torch.qint8; dynq has no other.
-        mapping: None.
-        inplace: True: the modules of ``module`` itself are replaced, each float weight is freed when it is converted,
-            and ``module`` comes back. False: ``module`` stays as it is; what stays float is copied.
-        keep_float: names of modules (with all below them) or of weights of recurrent modules
-            (``"lstm.weight_ih_l0"``), or patterns (``"encoder.layer.0.*"``), that stay float.
-        first_layer: "int8" or "float", what the projection of a recurrent module's inputs becomes. None: what runs
-            of the module on made-up inputs tell (docs/pytorch.md).
-        strict: True: a module that was asked for and cannot be converted is an error, and nothing is converted. If
-            ``qconfig_spec`` is None, so are modules without a counterpart in dynq that have over 5 % of the weights.
-
-    Returns:
-        The converted model. Where ``module`` itself is of such a type, the module that takes its place. Of a
-        DistributedDataParallel or DataParallel, the converted model within it.
-
-    Raises:
-        UnsupportedModelError: ``strict``, and some modules cannot be converted; the error lists all of them.
-        ValueError, TypeError: an argument is wrong; ``keep_float`` or ``qconfig_spec`` names what is not there.
-
-    Warns:
-        NotConvertedWarning: some modules cannot be converted, or none was, or over 5 % of the weights stay float though
-            neither ``keep_float`` nor ``qconfig_spec`` says so; ``report`` tells of each.
-    """
-    _check(module, dtype, mapping, first_layer)
-    spec, patterns = _spec(qconfig_spec), _patterns(keep_float)
-    if isinstance(module, (DataParallel, DistributedDataParallel)):
-        module, spec, patterns = _within(module, spec, patterns)
-    plan = _Plan(module, spec, patterns, first_layer)
+    spec: dict[Any, bool] | None,
+    keep_float: tuple[str, ...],
+    first_layer: FloatOrInt8 | None,
+    inplace: bool,
+    strict: bool,
+) -> tuple[nn.Module, list[str]]:
+    """Return what quantize_dynamic does, and what it warns of. ``spec``: whether types and names are converted."""
+    plan = _Plan(module, spec, keep_float, first_layer)
     if strict and (text := plan.float_weights(strict=True)):
         plan.problems.setdefault(text, []).append(type(module).__name__)
     if strict and plan.problems:
@@ -94,9 +55,7 @@ def quantize_dynamic(
         texts.append("no module was converted: none is of a type that was asked for, or keep_float has all of them")
     if text := plan.float_weights():
         texts.append(text)
-    if texts:
-        warnings.warn("\n".join(texts), NotConvertedWarning, stacklevel=2)
-    return result
+    return result, texts
 
 
 def report(module: nn.Module) -> Report:
@@ -128,73 +87,9 @@ def _is_matrix(weight: Tensor) -> bool:
     return not is_lazy(weight) and weight.dim() > 1
 
 
-# ---- Arguments
-
-
-def _check(module: Any, dtype: Any, mapping: Any, first_layer: Any) -> None:
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"module is of type {type(module).__name__}; expected torch.nn.Module")
-    if dtype != torch.qint8:
-        raise ValueError(f"dtype is {dtype}; expected torch.qint8: dynq has int8 weights alone")
-    if mapping is not None:
-        raise ValueError(
-            "mapping is given; expected None: each type has one module in dynq (qconfig_spec chooses types)"
-        )
-    if first_layer not in (None, "float", "int8"):
-        raise ValueError(f"first_layer is {first_layer!r}; expected 'float', 'int8' or None")
-    if module.training:
-        raise ValueError("module is in training mode; expected evaluation mode: call module.eval() first")
-
-
-def _spec(spec: Any) -> dict[Any, bool] | None:
-    """Types and names, and whether they are converted."""
-    if spec is None:
-        return None
-    if isinstance(spec, (str, type)) or not isinstance(spec, Iterable):
-        raise TypeError(f"qconfig_spec is {spec!r}; expected a set of types and names, or a dict of them")
-    result = {}
-    for key in spec:
-        if not isinstance(key, str) and not (isinstance(key, type) and issubclass(key, nn.Module)):
-            raise TypeError(f"qconfig_spec has {key!r}; expected types of modules and names")
-        result[key] = not isinstance(spec, Mapping) or _is_int8(key, spec[key])
-    return result
-
-
-def _is_int8(key: Any, qconfig: Any) -> bool:
-    if qconfig is None:
-        return False
-    try:
-        weight = qconfig.weight().dtype
-    except (AttributeError, TypeError) as error:
-        raise TypeError(f"qconfig_spec[{key!r}] is {qconfig!r}; expected a QConfig or None") from error
-    if weight not in (torch.qint8, torch.quint8):
-        raise ValueError(f"qconfig_spec[{key!r}] has weights of {weight}; expected torch.qint8: dynq has int8 alone")
-    return True
-
-
-def _patterns(keep_float: Any) -> tuple[str, ...]:
-    patterns = (keep_float,) if isinstance(keep_float, str) else tuple(keep_float)
-    for pattern in patterns:
-        if not isinstance(pattern, str):
-            raise TypeError(f"keep_float has {pattern!r}; expected names of modules or patterns")
-    return patterns
-
-
 def _text(problems: Mapping[str, list[str]], what: str) -> str:
     lines = [f"  {', '.join(names)}: {reason}" for reason, names in problems.items()]
     return "\n".join([f"modules that {what}:", *lines])
-
-
-def _within(
-    wrapper: Any, spec: dict[Any, bool] | None, patterns: tuple[str, ...]
-) -> tuple[nn.Module, dict[Any, bool] | None, tuple[str, ...]]:
-    """Return the module in a wrapper of data parallelism, and names without its ``module.``."""
-
-    def name(text: Any) -> Any:
-        return text.removeprefix("module.") if isinstance(text, str) else text
-
-    short = None if spec is None else {name(key): value for key, value in spec.items()}
-    return wrapper.module, short, tuple(map(name, patterns))
 
 
 # ---- What is to be done

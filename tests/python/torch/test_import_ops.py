@@ -176,6 +176,7 @@ MOVEMENT = {
     "select": lambda x: x[:, -1],
     "narrow": lambda x: x.narrow(2, 1, 3),
     "index": lambda x: x[:, torch.tensor([2, 0, 0])],
+    "index apart": lambda x: x[torch.tensor([[1], [0]]), :, torch.tensor([2, 0, 0])],
     "indices": lambda x: x[torch.tensor([[1], [0]]), torch.tensor([0, 2])],
     "inner indices": lambda x: x[:, torch.tensor([1, 0]), torch.tensor([0, 2])],
     "index select": lambda x: x.index_select(1, torch.tensor([1, 1])),
@@ -219,7 +220,8 @@ def test_elements_that_move() -> None:
 
 
 def test_elements_that_move_in_batches_of_any_size() -> None:
-    static = ("indices", "squeeze all")  # rows 0 and 1 are in every batch of two, and one of one has another rank
+    # Rows 0 and 1 are in every batch of two, and one of one has another rank.
+    static = ("indices", "index apart", "squeeze all")
     functions = {name: function for name, function in MOVEMENT.items() if name not in static}
     check(functions, floats(3, 4, 6), dynamic=True, other=(floats(1, 4, 6),))
 

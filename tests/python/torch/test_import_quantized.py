@@ -25,6 +25,13 @@ class Texts(nn.Module):
         return self.fc(self.table(ids))
 
 
+class Tied(Texts):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(32, 50)
+        self.fc.weight = self.table.weight
+
+
 def converted(module: nn.Module) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -38,6 +45,7 @@ CASES = {
         "dynq.Linear",
     ),
     "embedding": (Texts, None, "dynq.Linear"),
+    "tied embedding": (Tied, None, "dynq.Linear"),
     "lstm": (lambda: nn.LSTM(32, 64, 2, bidirectional=True, batch_first=True), (2, 5, 32), "LSTM"),
     "gru": (lambda: nn.GRU(32, 64), (5, 2, 32), "GRU"),
     "attention": (lambda: nn.TransformerEncoderLayer(32, 4, 64, batch_first=True), (2, 5, 32), "dynq.Linear"),
@@ -67,7 +75,14 @@ def test_an_open_batch_stays_open() -> None:
     np.testing.assert_array_equal(model(x), module(x).detach().numpy())
 
 
-def test_a_converted_convolution_says_what_to_give() -> None:
-    module = converted(nn.Conv2d(16, 32, 3, padding=1))
-    with pytest.raises(dynq.UnsupportedModelError, match="give from_torch the module that quantize_dynamic was given"):
-        dynq.from_torch(module, (torch.randn(1, 16, 9, 9),))
+@pytest.mark.parametrize("bias", [True, False])
+def test_converted_convolutions_keep_their_bits(bias: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    flat = nn.Conv1d(32, 48, 5, padding=2, padding_mode="reflect", bias=bias)
+    deep = nn.Sequential(nn.Conv2d(16, 32, 3, stride=2, padding=(1, 0), bias=bias), nn.ReLU(), nn.Conv2d(32, 20, 1))
+    for module, shape in ((flat, (2, 32, 21)), (deep, (2, 16, 9, 12)), (nn.Conv2d(8, 16, 3, dilation=2), (1, 8, 9, 9))):
+        quantized, x = converted(module), torch.randn(shape)
+        model = dynq.from_torch(quantized, (x,))
+        model.save(tmp_path / "m.dynq")
+        np.testing.assert_array_equal(dynq.load(tmp_path / "m.dynq")(x), quantized(x).detach().numpy())
+        assert any(row.became == "int8 conv" and row.reason == "its weight is int8" for row in model.report().rows)

@@ -160,6 +160,13 @@ def test_training_mode_is_refused() -> None:
         dt.quantize_dynamic(nn.Linear(4, 4))
     with pytest.raises(dynq.Error, match=r"training mode.*eval\(\)"):
         dt.quantize_dynamic(linear()).train()(torch.zeros(1, 40))
+    with pytest.raises(ValueError, match=r"module '0\.1' is in training mode"):
+        dt.quantize_dynamic(nn.Sequential(nn.Sequential(nn.ReLU(), nn.Dropout())))
+
+
+def test_a_wrapper_in_training_mode_is_taken_if_what_it_holds_is_not() -> None:
+    wrapper = nn.Sequential(nn.Linear(4, 4).eval())
+    assert wrapper.training and isinstance(dt.quantize_dynamic(wrapper)[0], dt.Linear)
 
 
 # ---- Embedding

@@ -110,7 +110,7 @@ def embedding(call: Call) -> Result:
 
 @converter("index _unsafe_index")
 def index(call: Call) -> Result:
-    """``x[i]``, ``x[:, i]``, ``x[i, j]`` with integers in tensors next to each other."""
+    """``x[i]``, ``x[:, i]``, ``x[i, j]``, ``x[i, :, j]`` with integers in tensors."""
     x, rank = call.value("self"), call.rank("self")
     nodes = call.get("indices")
     at = [i for i, node in enumerate(nodes) if node is not None]
@@ -119,19 +119,19 @@ def index(call: Call) -> Result:
         return by_mask(call, x, nodes)
     if not at:
         return x
-    if at != list(range(at[0], at[0] + len(at))):
-        raise Unsupported(f"{call.op} by tensors that are not next to each other")
     values = [call.of(nodes[i]) for i in at]
     if len(at) == 1:
         return call.emit("Gather", [x, values[0]], axis=at[0])
     order = [*at, *[axis for axis in range(rank) if axis not in at]]
     moved = call.transpose(x, order)
-    result = call.result.shape[at[0] : len(call.result.shape) - (rank - at[-1] - 1)]
+    total = len(call.result.shape)
+    together = at == list(range(at[0], at[0] + len(at)))
+    before = at[0] if together else 0  # what tensors apart from each other pick comes first
+    result = call.result.shape[before : before + total - (rank - len(at))]
     parts = [call.unsqueeze(call.expand(call.cast(value, "int64"), result), len(result)) for value in values]
     picked = call.node("GatherND", [moved, call.node("Concat", parts, axis=len(result))])
     count = len(result)  # these come first; what was before them in x comes before them again
-    total = len(call.result.shape)
-    return call.transpose(picked, [*range(count, count + at[0]), *range(count), *range(count + at[0], total)])
+    return call.transpose(picked, [*range(count, count + before), *range(count), *range(count + before, total)])
 
 
 @converter("repeat tile")

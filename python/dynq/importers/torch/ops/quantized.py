@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ....conversion import Unsupported
 from ....core.arguments import Array
 from ....graph import Value
+from ....ir.deferred import QuantizedRows
 from ....plan.read import read_graph
 from ....weights import QuantizedWeight, weight_of_bytes
 from ..convert import Call, Result, converter
@@ -40,7 +43,20 @@ def gru(call: Call) -> Result:
 
 @converter("dynq.conv")
 def conv(call: Call) -> Result:
-    raise Unsupported(f"{call.op}, a converted convolution; give from_torch the module that quantize_dynamic was given")
+    """Convolve with the integers of the image; what is beside it says the same as the image's node."""
+    small = read_graph(_bytes(call, "image"))
+    (node,) = small.nodes
+    weight, bias = node.need("weight").constant, node.array("bias")
+    assert isinstance(weight, QuantizedWeight)
+    channels, kernel, strides, pads, dilations = (
+        call.fixed(name) for name in ("channels", "kernel", "stride", "pads", "dilation")
+    )
+    integers = np.moveaxis(weight.integers().reshape(channels, *kernel, -1), -1, 1)
+    inputs = [call.value("x"), call.constant(QuantizedRows(integers, weight.scale))]
+    if bias is not None:
+        inputs.append(call.constant(bias))
+    attributes = {"strides": strides, "pads": pads, "dilations": dilations, "kernel_shape": kernel}
+    return call.emit("Conv", inputs, **{name: [int(i) for i in value] for name, value in attributes.items()})
 
 
 def _network(call: Call, *names: str) -> list[Value]:
