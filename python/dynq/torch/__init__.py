@@ -14,6 +14,7 @@ from .conv import Conv1d, Conv2d
 from .convert import NotConvertedWarning, quantize_dynamic, report
 from .embedding import Embedding, EmbeddingBag, ScaledEmbedding
 from .fake_quantize import FakeQuantize, finish_qat, prepare_qat
+from .generation import as_transformers
 from .linear import Linear, TransposedLinear
 from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 
@@ -34,6 +35,7 @@ __all__ = [
     "RNNCell",
     "ScaledEmbedding",
     "TransposedLinear",
+    "as_transformers",
     "finish_qat",
     "prepare_qat",
     "quantize_dynamic",

@@ -196,7 +196,7 @@ class EncoderDecoder(Decoder):
 
 
 class _Bias:
-    """What a module adds to scores by the distance back to a position, (heads, distances), as a note."""
+    """Holds what a module adds to scores by the distance back to a position: (heads, distances)."""
 
     def __init__(self, part: Any, most: int) -> None:
         with torch.no_grad():
