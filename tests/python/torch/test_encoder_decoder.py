@@ -1,9 +1,13 @@
 """Models of transformers with an encoder: the tokens that transformers writes in float, and what generate promises."""
 
+import json
+
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import dynq
+from dynq.cli import cli
 from tests.python.references.decoders import WITH_ENCODERS, WORDS, tiny
 
 pytest.importorskip("transformers")
@@ -174,10 +178,19 @@ def test_tasks_are_those_of_the_model(networks):
         dynq.from_transformers(networks["Whisper"], task="text-generation")
 
 
-def test_a_folder_with_an_encoder_is_read(tmp_path, networks, models):
-    networks["Bart"].save_pretrained(tmp_path)
-    made = dynq.from_transformers(tmp_path, quantize=False)
-    source = sources("Bart")
-    np.testing.assert_array_equal(
-        made.generate(source, max_new_tokens=9), models["Bart"].generate(source, max_new_tokens=9)
-    )
+def test_a_folder_with_an_encoder_goes_through_the_commands(tmp_path, networks, models):
+    tokenizers = pytest.importorskip("tokenizers")
+    words = tokenizers.models.WordLevel({f"w{i}": i for i in range(WORDS)}, unk_token="w0")
+    tokenizer = tokenizers.Tokenizer(words)
+    setattr(tokenizer, "pre_tokenizer", tokenizers.pre_tokenizers.Whitespace())  # noqa: B010
+    folder, file = tmp_path / "folder", str(tmp_path / "m.dynq")
+    networks["Bart"].save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    made = CliRunner().invoke(cli, ["quantize", str(folder), "-o", file, "--no-quantize"], catch_exceptions=False)
+    assert made.exit_code == 0 and "kept" in made.output
+    expected = models["Bart"].generate([5, 6, 7], max_new_tokens=8)[0, 1:].tolist()
+    arguments = ["generate", file, "--prompt", "w5 w6 w7", "--max-new-tokens", "8"]
+    shown = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert shown.output.split() == [f"w{token}" for token in expected]
+    facts = json.loads(CliRunner().invoke(cli, [*arguments, "--json"], catch_exceptions=False).output)
+    assert facts["tokens"] == expected and dynq.load(file).has_encoder
