@@ -22,7 +22,8 @@ from .core.call import NULL, OK, POLL, check, ffi, lib, text
 from .core.container import fingerprint
 from .core.mapped import MappedFile, open_mapped
 from .errors import FileAccessError, FileFormatError
-from .generation.loop import IDS, LENGTHS, PLACES, generate, prompts_of
+from .generation.feed import Feed, has_encoder, is_generative
+from .generation.loop import generate
 from .generation.settings import TOKENIZER, Settings, tokens_of
 from .ir.graph import Graph
 from .plan.read import read_graph, read_notes
@@ -104,8 +105,10 @@ class Model:
     _inputs: tuple[ModelValue, ...]
     _input_count: int
     _positions: int  # that a sequence can have; 0: the model keeps nothing between runs
+    _source_positions: int  # of what a sequence looks at; 0: nothing
     _dtypes: tuple[np.dtype[Any], ...]  # of the inputs
     _output_names: tuple[str, ...]
+    _notes: dict[str, str] | None  # of the header, once they were read
 
     @classmethod
     def _from_image(cls, image: Array) -> Model:
@@ -125,13 +128,15 @@ class Model:
         self._image = image
         self._handle = handle
         self._file = None
+        self._notes = None
         self._sessions = deque(maxlen=_IDLE_SESSIONS)
         self._max_bytes = 0
         self._input_count = lib.dynq_model_input_count(self._handle)
         self._inputs = tuple(_input(self._handle, i) for i in range(self._input_count))
-        positions = ffi.new("size_t *")
+        positions = ffi.new("size_t[2]")
         check(lib.dynq_model_positions(self._handle, positions))
-        self._positions = int(positions[0])
+        check(lib.dynq_model_source_positions(self._handle, positions + 1))
+        self._positions, self._source_positions = int(positions[0]), int(positions[1])
         self._dtypes = tuple(np.dtype(value.dtype) for value in self._inputs)
         self._output_names = tuple(_output_name(self._handle, i) for i in range(lib.dynq_model_output_count(handle)))
         return self
@@ -243,37 +248,46 @@ class Model:
             raise ValueError("the model keeps nothing between runs: it has no state")
         return State(self, self._new_session())
 
-    def generate(self, ids: Any, *, streamer: Any = None, **settings: Any) -> Any:
+    def generate(self, ids: Any, *, decoder_input_ids: Any = None, streamer: Any = None, **settings: Any) -> Any:
         """Go on with prompts, as transformers' ``generate`` does: with its names, meanings and defaults.
 
         Args:
-            ids: token ids (batch, length), or lists of ids of any lengths, or the ids of one prompt.
+            ids: token ids (batch, length), or lists of ids of any lengths, or the ids of one prompt. A model with an
+                encoder reads them as sources; or features (batch, bins, frames), if it reads sound.
+            decoder_input_ids: the tokens with which a text about a source begins, one row or one for each; None: the
+                token that the model begins with.
             streamer: gets the tokens of each step, as transformers' streamers or by a call.
             settings: max_new_tokens (20), min_new_tokens, do_sample, temperature, top_k, top_p, min_p,
                 repetition_penalty, num_beams, length_penalty, early_stopping, eos_token_id, pad_token_id, stop
-                (sequences of ids that end a text), seed. The same seed gives the same tokens on every machine.
+                (sequences of ids that end a text), seed, forced_bos_token_id, forced_eos_token_id, suppress_tokens,
+                begin_suppress_tokens. The same seed gives the same tokens on every machine.
 
         Returns:
-            Prompts with their new tokens: an array, filled with the padding token, where prompts have one length; else
-            a list of arrays.
+            Prompts (decoder_input_ids, if there is an encoder) with their new tokens: an array, filled with the padding
+            token, where prompts have one length; else a list of arrays.
 
         Raises:
             ValueError, TypeError: the model does not generate, or an argument is out of range.
         """
         names = [value.name for value in self._inputs]
-        if not self._positions or sorted(names) != sorted((IDS, LENGTHS, PLACES)):
+        if not self._positions or not is_generative(names):
             raise ValueError(f"the model takes {', '.join(names)}; only a model of from_transformers generates")
         tokens = tokens_of(notes_of(self))
         chosen = Settings.of(settings, tokens)
-        prompts, is_even = prompts_of(ids, tokens)
-        new = generate(self.state(), prompts, chosen, self._positions, streamer)
-        rows = [np.array(prompt + more, np.int64) for prompt, more in zip(prompts, new, strict=True)]
-        if not is_even:
+        feed = Feed(names, ids, decoder_input_ids, tokens, self._source_positions)
+        new = generate(self.state(), feed, chosen, self._positions, streamer)
+        rows = [np.array(prompt + more, np.int64) for prompt, more in zip(feed.prompts, new, strict=True)]
+        if not feed.is_even:
             return rows
         result = np.full((len(rows), max(map(len, rows))), chosen.pad, np.int64)
         for row, values in zip(result, rows, strict=True):
             row[: len(values)] = values
         return result
+
+    @property
+    def has_encoder(self) -> bool:
+        """Return whether ``generate`` reads sources and writes texts about them, and does not go on with prompts."""
+        return has_encoder([value.name for value in self._inputs])
 
     @property
     def tokenizer(self) -> str | None:
@@ -492,7 +506,9 @@ def open_image(image: Array) -> Model:
 
 def notes_of(model: Model) -> dict[str, str]:
     """Return the notes in the header of a model's file."""
-    return read_notes(model._image)
+    if model._notes is None:
+        model._notes = read_notes(model._image)
+    return model._notes
 
 
 _NUMBERS = {dtype: number for number, dtype in _DTYPES.items()}

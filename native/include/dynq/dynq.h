@@ -360,7 +360,8 @@ typedef enum dynq_op_flags {
   DYNQ_OP_EXACT = 16,       /* each element is exact, or rounded once as IEEE 754 says: another program that follows the
                                op's definition gets the same, but for the bits of a NaN */
   DYNQ_OP_CONTROL = 32,     /* it runs bodies */
-  DYNQ_OP_STATEFUL = 64     /* what it computes depends on what the session has kept */
+  DYNQ_OP_STATEFUL = 64,    /* what it computes depends on what the session has kept */
+  DYNQ_OP_SOURCE = 128      /* of what it keeps, the positions are those of the source that a decoder looks at */
 } dynq_op_flags;
 
 /* An op of models. Without "dynq." before its name it is the ONNX operator of the newest opset, with the same names of
@@ -442,6 +443,9 @@ dynq_status dynq_session_arena_bytes(const dynq_session *session, size_t *bytes)
 
 /* Writes how many positions a sequence can have; 0 if the model has no state. */
 dynq_status dynq_model_positions(const dynq_model *model, size_t *most);
+/* Writes how many positions of a source each sequence can have, such as those of an encoder's output, which have lengths of
+ * their own; 0 if the model looks at none. */
+dynq_status dynq_model_source_positions(const dynq_model *model, size_t *most);
 /* Forgets everything: the next run begins new sequences. */
 dynq_status dynq_session_reset(dynq_session *session);
 /* Writes how many sequences the session keeps; 0 before the first run. */

@@ -44,6 +44,7 @@ typedef struct dynq_plan_tensor {
   dynq_weight *weight;         /* of a packed weight */
   bool written;                /* a node computes it, or a list of inputs has it */
   bool is_result;              /* an output of its graph */
+  bool of_source;              /* a state whose positions are those of the source */
   uint32_t graph;              /* that computes it or takes it: 0 for the model's own nodes, 1 + b for body b */
   uint32_t last_reader;        /* the last node of that graph that reads it, or DYNQ_NONE */
 } dynq_plan_tensor;
@@ -60,6 +61,9 @@ typedef struct dynq_plan_output {
   const char *name;
   uint32_t tensor;
 } dynq_plan_output;
+
+/* The positions of a sequence: those of the text that grows, and those of the source that a decoder looks at. */
+enum { DYNQ_TEXT, DYNQ_SOURCE, DYNQ_TRACKS };
 
 /* A graph that a node runs: a branch of dynq.If, or the body of dynq.Loop. */
 typedef struct dynq_plan_body {
@@ -82,10 +86,10 @@ struct dynq_model {
   uint32_t *inputs;
   dynq_plan_node *nodes;
   dynq_plan_output *outputs;
-  uint32_t *by_name;                  /* tensors, in the order of their names */
-  size_t state_count, most_positions; /* most_positions: the least of the states' */
-  uint32_t *states;                   /* tensors */
-  size_t body_count, all_node_count;  /* all: with those of bodies */
+  uint32_t *by_name;                               /* tensors, in the order of their names */
+  size_t state_count, most_positions[DYNQ_TRACKS]; /* most_positions: the least of the states'; 0: there is none */
+  uint32_t *states;                                /* tensors */
+  size_t body_count, all_node_count;               /* all: with those of bodies */
   dynq_plan_body *bodies;
 };
 
@@ -184,12 +188,12 @@ enum { DYNQ_SHAPE_PLANS = 4 }; /* that a session keeps */
 
 /* The sequences of a session, and memory for their states, which is taken before a node needs it. */
 typedef struct dynq_kept {
-  dynq_sequences sequences;
-  size_t room;   /* sequences that there is memory for */
-  float **data;  /* per state of the model */
-  size_t floats; /* that `sequences.scores` has for each position */
-  bool begun;    /* a node of this run has said what it appends */
-  size_t rows;   /* of this run */
+  dynq_sequences sequences[DYNQ_TRACKS]; /* of one count */
+  size_t room;                           /* sequences that there is memory for */
+  float **data;                          /* per state of the model */
+  size_t floats[DYNQ_TRACKS];            /* that `scores` has for each position */
+  bool begun[DYNQ_TRACKS];               /* a node of this run has said what it appends */
+  size_t rows[DYNQ_TRACKS];              /* of this run */
 } dynq_kept;
 
 struct dynq_session {
@@ -236,10 +240,12 @@ static inline size_t dynq_kept_rounded(size_t positions) {
 /* Fails if the session or `other`, the argument `what`, is NULL. */
 dynq_status dynq_kept_check(const void *session, const void *other, const char *what);
 /* Makes room for `count` sequences of `positions`, within `max_bytes`, and keeps what there is. */
-dynq_status dynq_kept_reserve(dynq_session *session, size_t count, size_t positions, size_t max_bytes);
-/* Floats of a state for each position of a head, and its heads. */
+dynq_status dynq_kept_reserve(dynq_session *session, size_t count, const size_t positions[DYNQ_TRACKS],
+                              size_t max_bytes);
+/* Floats of a state for each position of a head, its heads, and the track of its positions. */
 size_t dynq_kept_width(const dynq_session *session, size_t state);
 size_t dynq_kept_heads(const dynq_session *session, size_t state);
+size_t dynq_kept_track(const dynq_session *session, size_t state);
 /* Bytes of the states. */
 size_t dynq_kept_bytes(const dynq_session *session);
 void dynq_kept_free(dynq_session *session);

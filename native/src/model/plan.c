@@ -167,8 +167,9 @@ static dynq_status list_states(dynq_reader *r, bool any) {
   DYNQ_TRY(dynq_pool_array(&m->pool, m->state_count, sizeof *m->states, &m->states));
   for (size_t i = 0, at = 0; i < m->tensor_count; i++) {
     if (m->tensors[i].kind == DYNQ_STATE) {
-      const size_t most = (size_t)m->tensors[i].dims[1];
-      m->most_positions = at == 0 || most < m->most_positions ? most : m->most_positions;
+      const size_t given = (size_t)m->tensors[i].dims[1];
+      size_t *most = &m->most_positions[m->tensors[i].of_source ? DYNQ_SOURCE : DYNQ_TEXT];
+      *most = *most == 0 || given < *most ? given : *most;
       m->states[at++] = (uint32_t)i;
     }
   }
@@ -320,8 +321,8 @@ dynq_status dynq_plan_read(dynq_model *model) {
   r.index = 0;
   DYNQ_TRY(read_tensors(&r));
   DYNQ_TRY(read_inputs(&r));
-  DYNQ_TRY(list_states(&r, version > 2));
   DYNQ_TRY(dynq_read_nodes(&r, &model->nodes, &model->node_count));
+  DYNQ_TRY(list_states(&r, version > 2));
   model->all_node_count = model->node_count;
   DYNQ_TRY(read_outputs(&r));
   DYNQ_TRY(dynq_read_bodies(&r, version > 1));

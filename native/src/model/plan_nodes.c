@@ -49,6 +49,7 @@ static dynq_status check_state(const dynq_reader *r, const dynq_op *op, size_t i
                              t->written ? "another input's already" : "read in a body");
   }
   t->written |= expected;
+  t->of_source |= expected && (op->flags & DYNQ_OP_SOURCE) != 0;
   return DYNQ_OK;
 }
 

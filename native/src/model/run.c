@@ -80,7 +80,7 @@ static dynq_status choose_plan(dynq_session *s, const dynq_tensor *inputs) {
   const size_t limit = limit_of(s, inputs);
   if (is_new) {
     DYNQ_TRY(dynq_shape_plan_new(s->model, inputs, kernels, s->threads, thread_count, s->keep_all, limit,
-                                 &s->kept.sequences, &plan));
+                                 s->kept.sequences, &plan));
     if (at == DYNQ_SHAPE_PLANS) {
       retire(s, --at);
     }

@@ -87,7 +87,7 @@ static dynq_status prepare_node(const planner *p, const dynq_plan_node *from, dy
                          .kernels = p->plan->kernels,
                          .threads = p->threads,
                          .thread_count = p->plan->thread_count,
-                         .sequences = p->sequences};
+                         .sequences = &p->sequences[(from->op->flags & DYNQ_OP_SOURCE) != 0]};
   return DYNQ_OK;
 }
 

@@ -2,7 +2,8 @@
  * Keeps sequences between runs: for each of the batch a length, and memory for the states of the model.
  *
  * A run appends behind the lengths, which move when it has ended well. Memory is a block for each state,
- * [sequence][head][position][width], that grows to twice its positions when they do not suffice.
+ * [sequence][head][position][width], that grows to twice its positions when they do not suffice. A decoder that looks at a
+ * source has two tracks: the states of the source have lengths of their own.
  */
 #include "../base/alloc.h"
 #include "model.h"
@@ -18,126 +19,171 @@ static const dynq_plan_tensor *state_of(const dynq_session *s, size_t state) {
 size_t dynq_kept_heads(const dynq_session *s, size_t state) { return (size_t)state_of(s, state)->dims[0]; }
 size_t dynq_kept_width(const dynq_session *s, size_t state) { return (size_t)state_of(s, state)->dims[2]; }
 
-static size_t bytes_for(const dynq_session *s, size_t state, size_t count, size_t capacity) {
-  const size_t heads = dynq_size_mul(count, dynq_kept_heads(s, state));
-  return dynq_size_mul(dynq_size_mul(heads, capacity), dynq_size_mul(dynq_kept_width(s, state), sizeof(float)));
+size_t dynq_kept_track(const dynq_session *s, size_t state) {
+  return state_of(s, state)->of_source ? DYNQ_SOURCE : DYNQ_TEXT;
 }
 
-static size_t all_bytes(const dynq_session *s, size_t count, size_t capacity) {
-  size_t bytes = dynq_size_mul(dynq_size_mul(capacity, s->kept.floats), sizeof(float));
+/* Floats of one head of one sequence. */
+static size_t floats_of_head(const dynq_session *s, size_t state, const size_t capacity[DYNQ_TRACKS]) {
+  return dynq_size_mul(capacity[dynq_kept_track(s, state)], dynq_kept_width(s, state));
+}
+
+static size_t bytes_for(const dynq_session *s, size_t state, size_t count, const size_t capacity[DYNQ_TRACKS]) {
+  const size_t heads = dynq_size_mul(count, dynq_kept_heads(s, state));
+  return dynq_size_mul(dynq_size_mul(heads, floats_of_head(s, state, capacity)), sizeof(float));
+}
+
+static size_t bytes_of_scores(const dynq_session *s, size_t track, const size_t capacity[DYNQ_TRACKS]) {
+  return dynq_size_mul(dynq_size_mul(capacity[track], s->kept.floats[track]), sizeof(float));
+}
+
+static size_t all_bytes(const dynq_session *s, size_t count, const size_t capacity[DYNQ_TRACKS]) {
+  size_t bytes = 0;
+  for (size_t t = 0; t < DYNQ_TRACKS; t++) {
+    bytes = dynq_size_add(bytes, bytes_of_scores(s, t, capacity));
+  }
   for (size_t i = 0; i < s->model->state_count; i++) {
     bytes = dynq_size_add(bytes, bytes_for(s, i, count, capacity));
   }
   return bytes;
 }
 
-size_t dynq_kept_bytes(const dynq_session *s) { return all_bytes(s, s->kept.room, s->kept.sequences.capacity); }
+static void capacities_of(const dynq_session *s, size_t capacity[DYNQ_TRACKS]) {
+  for (size_t t = 0; t < DYNQ_TRACKS; t++) {
+    capacity[t] = s->kept.sequences[t].capacity;
+  }
+}
+
+size_t dynq_kept_bytes(const dynq_session *s) {
+  size_t capacity[DYNQ_TRACKS];
+  capacities_of(s, capacity);
+  return all_bytes(s, s->kept.room, capacity);
+}
+
+/* The lengths of all tracks lie in one block, which the first one has. */
+static void free_blocks(dynq_sequences sequences[DYNQ_TRACKS], size_t states, float **data) {
+  for (size_t i = 0; i < states; i++) {
+    dynq_free(data[i]);
+    data[i] = NULL;
+  }
+  for (size_t t = 0; t < DYNQ_TRACKS; t++) {
+    dynq_free(sequences[t].scores);
+  }
+  dynq_free(sequences[0].lengths);
+}
 
 void dynq_kept_free(dynq_session *s) {
-  for (size_t i = 0; i < s->model->state_count; i++) {
-    dynq_free(s->kept.data[i]);
-    s->kept.data[i] = NULL;
-  }
-  dynq_free(s->kept.sequences.lengths);
-  dynq_free(s->kept.sequences.scores);
-  s->kept.sequences = (dynq_sequences){0};
-  s->kept.room = s->kept.floats = 0;
+  free_blocks(s->kept.sequences, s->model->state_count, s->kept.data);
+  memset(s->kept.sequences, 0, sizeof s->kept.sequences);
+  memset(s->kept.floats, 0, sizeof s->kept.floats);
+  s->kept.room = 0;
 }
 
 /* ---- Memory ---- */
 
-/* Copies the positions of all sequences that are kept from one block of a state into another. */
-static void copy_state(const dynq_session *s, size_t state, float *to, size_t capacity) {
-  const dynq_sequences *q = &s->kept.sequences;
-  const size_t heads = dynq_kept_heads(s, state), width = dynq_kept_width(s, state);
-  for (size_t i = 0; i < q->count; i++) {
-    const size_t floats = dynq_kept_rounded(q->lengths[i]) * width;
-    for (size_t h = 0; h < heads && floats != 0; h++) {
-      memcpy(to + (i * heads + h) * capacity * width, s->kept.data[state] + (i * heads + h) * q->capacity * width,
-             floats * sizeof *to);
+/* New blocks for everything, in `sequences` and `data`. */
+static dynq_status take_blocks(const dynq_session *s, size_t room, const size_t capacity[DYNQ_TRACKS],
+                               dynq_sequences sequences[DYNQ_TRACKS], float **data) {
+  const size_t of_lengths = dynq_size_mul(room, 2 * DYNQ_TRACKS * sizeof(size_t));
+  size_t *lengths = dynq_alloc(of_lengths);
+  bool complete = lengths != NULL;
+  if (complete) {
+    memset(lengths, 0, of_lengths);
+  }
+  for (size_t t = 0; t < DYNQ_TRACKS; t++) {
+    sequences[t] = (dynq_sequences){.capacity = capacity[t]};
+    if (complete) {
+      sequences[t].lengths = lengths + 2 * t * room;
+      sequences[t].appended = sequences[t].lengths + room;
+      sequences[t].scores = dynq_alloc(bytes_of_scores(s, t, capacity));
+      complete = sequences[t].scores != NULL;
     }
   }
-}
-
-/* New blocks for everything, in `data`; they are freed if one is missing. */
-static dynq_status take_blocks(const dynq_session *s, size_t count, size_t capacity, float **data, size_t **lengths,
-                               float **scores) {
-  const size_t states = s->model->state_count, of_lengths = dynq_size_mul(count, 2 * sizeof(size_t));
-  const size_t of_scores = dynq_size_mul(dynq_size_mul(capacity, s->kept.floats), sizeof(float));
-  size_t taken = 0;
-  *lengths = dynq_alloc(of_lengths);
-  *scores = *lengths != NULL ? dynq_alloc(of_scores) : NULL;
-  while (*scores != NULL && taken < states) {
-    data[taken] = dynq_alloc(bytes_for(s, taken, count, capacity));
-    if (data[taken] == NULL) {
-      break;
-    }
-    taken++;
+  for (size_t i = 0; i < s->model->state_count; i++) {
+    data[i] = complete ? dynq_alloc(bytes_for(s, i, room, capacity)) : NULL;
+    complete = complete && data[i] != NULL;
   }
-  if (*scores != NULL && taken == states) {
-    memset(*lengths, 0, of_lengths);
+  if (complete) {
     return DYNQ_OK;
   }
-  while (taken-- != 0) {
-    dynq_free(data[taken]);
-  }
-  dynq_free(*scores);
-  dynq_free(*lengths);
-  return dynq_fail_memory(all_bytes(s, count, capacity));
+  free_blocks(sequences, s->model->state_count, data);
+  return dynq_fail_memory(all_bytes(s, room, capacity));
 }
 
-static dynq_status move_to(dynq_session *s, size_t count, size_t capacity) {
-  dynq_sequences *q = &s->kept.sequences;
-  const size_t states = s->model->state_count;
-  size_t *lengths = NULL;
-  float *scores = NULL, **data = dynq_alloc(dynq_size_mul(states, sizeof *data));
+/* Copies sequences into blocks: sequence i is what from[i] was, or i where `from` is NULL. In a run, what nodes have
+ * appended so far goes along. */
+static void copy_sequences(const dynq_session *s, size_t count, const size_t *from, dynq_sequences to[DYNQ_TRACKS],
+                           float **data) {
+  for (size_t t = 0; t < DYNQ_TRACKS; t++) {
+    const dynq_sequences *q = &s->kept.sequences[t];
+    for (size_t i = 0; i < count; i++) {
+      to[t].lengths[i] = q->lengths[from != NULL ? from[i] : i];
+      to[t].appended[i] = q->appended[from != NULL ? from[i] : i];
+    }
+    to[t].count = count;
+  }
+  for (size_t k = 0; k < s->model->state_count; k++) {
+    const size_t heads = dynq_kept_heads(s, k), width = dynq_kept_width(s, k), track = dynq_kept_track(s, k);
+    const dynq_sequences *q = &s->kept.sequences[track];
+    for (size_t i = 0; i < count; i++) {
+      const size_t at = from != NULL ? from[i] : i, added = s->kept.begun[track] ? q->appended[at] : 0;
+      const size_t floats = dynq_kept_rounded(q->lengths[at] + added) * width;
+      for (size_t h = 0; h < heads && floats != 0; h++) {
+        memcpy(data[k] + (i * heads + h) * to[track].capacity * width,
+               s->kept.data[k] + (at * heads + h) * q->capacity * width, floats * sizeof(float));
+      }
+    }
+  }
+}
+
+/* Moves what there is into new blocks; sequence i becomes what from[i] was. */
+static dynq_status move_to(dynq_session *s, size_t room, const size_t capacity[DYNQ_TRACKS], size_t count,
+                           const size_t *from) {
+  const size_t states = s->model->state_count, bytes = dynq_size_mul(states, sizeof(float *));
+  dynq_sequences sequences[DYNQ_TRACKS];
+  float **data = dynq_alloc(bytes);
   if (data == NULL) {
-    return dynq_fail_memory(states * sizeof *data);
+    return dynq_fail_memory(bytes);
   }
-  const dynq_status status = take_blocks(s, count, capacity, data, &lengths, &scores);
-  if (status != DYNQ_OK) {
-    dynq_free(data);
-    return status;
-  }
-  for (size_t i = 0; i < states; i++) {
-    copy_state(s, i, data[i], capacity);
-    dynq_free(s->kept.data[i]);
-    s->kept.data[i] = data[i];
-  }
-  for (size_t i = 0; i < q->count; i++) {
-    lengths[i] = q->lengths[i];
-    lengths[count + i] = q->appended[i];
+  const dynq_status status = take_blocks(s, room, capacity, sequences, data);
+  if (status == DYNQ_OK) {
+    copy_sequences(s, count, from, sequences, data);
+    free_blocks(s->kept.sequences, states, s->kept.data);
+    memcpy(s->kept.sequences, sequences, sizeof sequences);
+    memcpy(s->kept.data, data, bytes);
+    s->kept.room = room;
   }
   dynq_free(data);
-  dynq_free(q->lengths);
-  dynq_free(q->scores);
-  *q = (dynq_sequences){q->count, capacity, lengths, lengths + count, scores};
-  s->kept.room = count;
-  return DYNQ_OK;
+  return status;
 }
 
-dynq_status dynq_kept_reserve(dynq_session *s, size_t count, size_t positions, size_t max_bytes) {
-  const size_t most = dynq_kept_rounded(s->model->most_positions), needed = dynq_kept_rounded(positions);
-  size_t capacity = s->kept.sequences.capacity;
-  if (count <= s->kept.room && needed <= capacity && (capacity != 0 || most == 0 || count == 0)) {
+dynq_status dynq_kept_reserve(dynq_session *s, size_t count, const size_t positions[DYNQ_TRACKS], size_t max_bytes) {
+  size_t capacity[DYNQ_TRACKS];
+  bool enough = count <= s->kept.room;
+  capacities_of(s, capacity);
+  for (size_t t = 0; t < DYNQ_TRACKS; t++) {
+    const size_t most = dynq_kept_rounded(s->model->most_positions[t]), needed = dynq_kept_rounded(positions[t]);
+    if (needed > capacity[t] || (capacity[t] == 0 && most != 0 && count != 0)) {
+      const size_t wanted = capacity[t] != 0 ? 2 * capacity[t] : FIRST;
+      capacity[t] = wanted < needed ? needed : wanted < most ? wanted : most;
+      enough = false;
+    }
+  }
+  if (enough) {
     return DYNQ_OK;
   }
-  if (needed > capacity || capacity == 0) {
-    const size_t wanted = capacity != 0 ? 2 * capacity : FIRST;
-    capacity = wanted < needed ? needed : wanted < most ? wanted : most;
-  }
-  count = count < s->kept.room ? s->kept.room : count;
-  const size_t bytes = all_bytes(s, count, capacity);
-  return bytes <= max_bytes ? move_to(s, count, capacity)
+  const size_t room = count < s->kept.room ? s->kept.room : count, bytes = all_bytes(s, room, capacity);
+  return bytes <= max_bytes ? move_to(s, room, capacity, s->kept.sequences[DYNQ_TEXT].count, NULL)
                             : dynq_fail_limit(bytes, "with its state it takes", max_bytes);
 }
 
 /* Memory for the scores of a node that needs more of it than those before. */
-static dynq_status reserve_scores(dynq_session *s, size_t floats, size_t max_bytes) {
-  if (floats <= s->kept.floats && s->kept.sequences.scores != NULL) {
+static dynq_status reserve_scores(dynq_session *s, size_t track, size_t floats, size_t max_bytes) {
+  dynq_sequences *q = &s->kept.sequences[track];
+  if (floats <= s->kept.floats[track] && q->scores != NULL) {
     return DYNQ_OK;
   }
-  const size_t bytes = dynq_size_mul(dynq_size_mul(s->kept.sequences.capacity, floats), sizeof(float));
+  const size_t bytes = dynq_size_mul(dynq_size_mul(q->capacity, floats), sizeof(float));
   if (dynq_size_add(dynq_kept_bytes(s), bytes) > max_bytes) {
     return dynq_fail_limit(dynq_size_add(dynq_kept_bytes(s), bytes), "with its state it takes", max_bytes);
   }
@@ -145,9 +191,9 @@ static dynq_status reserve_scores(dynq_session *s, size_t floats, size_t max_byt
   if (scores == NULL) {
     return dynq_fail_memory(bytes);
   }
-  dynq_free(s->kept.sequences.scores);
-  s->kept.sequences.scores = scores;
-  s->kept.floats = floats;
+  dynq_free(q->scores);
+  q->scores = scores;
+  s->kept.floats[track] = floats;
   return DYNQ_OK;
 }
 
@@ -160,14 +206,16 @@ static void bind(const dynq_session *s, dynq_shape_plan *plan) {
 }
 
 void dynq_kept_begin(dynq_session *s, dynq_shape_plan *plan) {
-  s->kept.begun = false;
+  memset(s->kept.begun, 0, sizeof s->kept.begun);
   bind(s, plan);
 }
 
 void dynq_kept_commit(dynq_session *s) {
-  dynq_sequences *q = &s->kept.sequences;
-  for (size_t i = 0; s->kept.begun && i < q->count; i++) {
-    q->lengths[i] += q->appended[i];
+  for (size_t t = 0; t < DYNQ_TRACKS; t++) {
+    dynq_sequences *q = &s->kept.sequences[t];
+    for (size_t i = 0; s->kept.begun[t] && i < q->count; i++) {
+      q->lengths[i] += q->appended[i];
+    }
   }
 }
 
@@ -185,66 +233,87 @@ static dynq_status fail_length(const dynq_op_append *append, size_t sequence) {
                    (long long)((const int64_t *)append->lengths->data)[sequence], append->rows);
 }
 
-/* The first node of a run says what the run appends. */
-static dynq_status begin(dynq_session *s, size_t max_bytes, const dynq_op_append *append) {
-  dynq_sequences *q = &s->kept.sequences;
-  const size_t most = s->model->most_positions;
-  size_t kept = 0, positions = 0;
-  for (size_t i = 0; i < q->count; i++) {
-    kept += q->lengths[i] != 0;
+/* Returns whether the session has positions, or a node of this run has said how many sequences there are. */
+static bool has_sequences(const dynq_session *s) {
+  bool any = false;
+  for (size_t t = 0; t < DYNQ_TRACKS; t++) {
+    const dynq_sequences *q = &s->kept.sequences[t];
+    any |= s->kept.begun[t];
+    for (size_t i = 0; i < q->count; i++) {
+      any |= q->lengths[i] != 0;
+    }
   }
-  if (kept != 0 && q->count != append->sequences) {
-    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
-                     "the run brings %zu sequences; the session keeps %zu: reset it for others", append->sequences,
-                     q->count);
-  }
+  return any;
+}
+
+/* The longest that a sequence becomes by what the node appends. */
+static dynq_status count_positions(const dynq_session *s, size_t track, bool known, const dynq_op_append *append,
+                                   size_t *positions) {
+  const size_t most = s->model->most_positions[track];
   for (size_t i = 0; i < append->sequences; i++) {
-    const size_t rows = appended(append, i), length = kept != 0 ? q->lengths[i] : 0;
+    const size_t rows = appended(append, i), length = known ? s->kept.sequences[track].lengths[i] : 0;
     if (rows == SIZE_MAX) {
       return fail_length(append, i);
     }
     if (length > most || rows > most - length) {
       return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
-                       "sequence %zu has %zu positions, and the run brings %zu more; the model has %zu", i, length,
-                       rows, most);
+                       "sequence %zu has %zu positions%s, and the run brings %zu more; the model has %zu", i, length,
+                       track == DYNQ_SOURCE ? " of its source" : "", rows, most);
     }
-    positions = length + rows > positions ? length + rows : positions;
+    *positions = length + rows > *positions ? length + rows : *positions;
   }
-  if (kept == 0) {
-    q->count = 0;
+  return DYNQ_OK;
+}
+
+/* The first node of a run on a track says what the run appends there. */
+static dynq_status begin(dynq_session *s, size_t track, size_t max_bytes, const dynq_op_append *append) {
+  const bool known = has_sequences(s);
+  size_t positions[DYNQ_TRACKS] = {0};
+  if (known && s->kept.sequences[track].count != append->sequences) {
+    return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
+                     "the run brings %zu sequences; the session keeps %zu: reset it for others", append->sequences,
+                     s->kept.sequences[track].count);
+  }
+  DYNQ_TRY(count_positions(s, track, known, append, &positions[track]));
+  for (size_t t = 0; t < DYNQ_TRACKS && !known; t++) {
+    s->kept.sequences[t].count = 0;
   }
   DYNQ_TRY(dynq_kept_reserve(s, append->sequences, positions, max_bytes));
-  for (size_t i = q->count; i < append->sequences; i++) {
-    q->lengths[i] = 0;
+  for (size_t t = 0; t < DYNQ_TRACKS && !known; t++) {
+    dynq_sequences *q = &s->kept.sequences[t];
+    q->count = append->sequences;
+    for (size_t i = 0; i < q->count; i++) {
+      q->lengths[i] = q->appended[i] = 0;
+    }
   }
-  q->count = append->sequences;
-  for (size_t i = 0; i < q->count; i++) {
-    q->appended[i] = appended(append, i);
+  for (size_t i = 0; i < append->sequences; i++) {
+    s->kept.sequences[track].appended[i] = appended(append, i);
   }
-  s->kept.begun = true;
-  s->kept.rows = append->rows;
+  s->kept.begun[track] = true;
+  s->kept.rows[track] = append->rows;
   return DYNQ_OK;
 }
 
 dynq_status dynq_kept_prepare(dynq_session *s, dynq_shape_plan *plan, const dynq_op_node *node) {
   const dynq_op_append *append = &node->append;
+  const size_t track = (node->op->flags & DYNQ_OP_SOURCE) != 0 ? DYNQ_SOURCE : DYNQ_TEXT;
   const size_t used = dynq_size_add(plan->arena_bytes, plan->static_bytes);
   const size_t max_bytes = used < plan->max_bytes ? plan->max_bytes - used : 0;
-  const dynq_sequences *q = &s->kept.sequences;
-  if (!s->kept.begun) {
-    DYNQ_TRY(begin(s, max_bytes, append));
+  const dynq_sequences *q = &s->kept.sequences[track];
+  if (!s->kept.begun[track]) {
+    DYNQ_TRY(begin(s, track, max_bytes, append));
     bind(s, plan);
   }
-  if (append->sequences != q->count || append->rows != s->kept.rows) {
+  if (append->sequences != q->count || append->rows != s->kept.rows[track]) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "it appends %zu x %zu positions; nodes before it %zu x %zu",
-                     append->sequences, append->rows, q->count, s->kept.rows);
+                     append->sequences, append->rows, q->count, s->kept.rows[track]);
   }
   for (size_t i = 0; append->lengths != NULL && i < q->count; i++) {
     if (appended(append, i) != q->appended[i]) {
       return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "its lengths are not those of the nodes before it");
     }
   }
-  return append->floats != 0 ? reserve_scores(s, append->floats, max_bytes) : DYNQ_OK;
+  return append->floats != 0 ? reserve_scores(s, track, append->floats, max_bytes) : DYNQ_OK;
 }
 
 /* ---- The public functions ---- */
@@ -255,7 +324,10 @@ dynq_status dynq_session_enter(dynq_session *s) {
              : DYNQ_OK;
 }
 
-void dynq_session_leave(dynq_session *s) { atomic_store(&s->busy, false); }
+void dynq_session_leave(dynq_session *s) {
+  memset(s->kept.begun, 0, sizeof s->kept.begun); /* however the run has ended */
+  atomic_store(&s->busy, false);
+}
 
 dynq_status dynq_kept_check(const void *session, const void *other, const char *what) {
   if (session != NULL && other != NULL) {
@@ -264,39 +336,47 @@ dynq_status dynq_kept_check(const void *session, const void *other, const char *
   return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s is NULL", session == NULL ? "session" : what);
 }
 
-dynq_status dynq_model_positions(const dynq_model *model, size_t *most) {
+static dynq_status positions_of(const dynq_model *model, size_t track, size_t *most) {
   if (model == NULL || most == NULL) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "%s is NULL", model == NULL ? "model" : "most");
   }
-  *most = model->most_positions;
+  *most = model->most_positions[track];
   return DYNQ_OK;
+}
+
+dynq_status dynq_model_positions(const dynq_model *model, size_t *most) { return positions_of(model, DYNQ_TEXT, most); }
+
+dynq_status dynq_model_source_positions(const dynq_model *model, size_t *most) {
+  return positions_of(model, DYNQ_SOURCE, most);
 }
 
 dynq_status dynq_session_reset(dynq_session *s) {
   DYNQ_TRY(dynq_kept_check(s, s, "session"));
   DYNQ_TRY(dynq_session_enter(s));
-  s->kept.sequences.count = 0;
+  for (size_t t = 0; t < DYNQ_TRACKS; t++) {
+    s->kept.sequences[t].count = 0;
+  }
   dynq_session_leave(s);
   return DYNQ_OK;
 }
 
 dynq_status dynq_session_sequences(const dynq_session *s, size_t *count) {
   DYNQ_TRY(dynq_kept_check(s, count, "count"));
-  *count = s->kept.sequences.count;
+  *count = s->kept.sequences[DYNQ_TEXT].count;
   return DYNQ_OK;
 }
 
 static dynq_status check_sequence(const dynq_session *s, size_t sequence) {
-  return sequence < s->kept.sequences.count
+  return sequence < s->kept.sequences[DYNQ_TEXT].count
              ? DYNQ_OK
              : dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "sequence is %zu; the session keeps %zu", sequence,
-                         s->kept.sequences.count);
+                         s->kept.sequences[DYNQ_TEXT].count);
 }
 
 dynq_status dynq_session_length(const dynq_session *s, size_t sequence, size_t *length) {
   DYNQ_TRY(dynq_kept_check(s, length, "length"));
   DYNQ_TRY(check_sequence(s, sequence));
-  *length = s->kept.sequences.lengths[sequence];
+  *length = s->kept.sequences[DYNQ_TEXT].lengths[sequence];
   return DYNQ_OK;
 }
 
@@ -306,7 +386,7 @@ dynq_status dynq_session_truncate(dynq_session *s, size_t sequence, size_t lengt
     DYNQ_TRY(check_sequence(s, sequence));
   }
   DYNQ_TRY(dynq_session_enter(s));
-  dynq_sequences *q = &s->kept.sequences;
+  dynq_sequences *q = &s->kept.sequences[DYNQ_TEXT];
   for (size_t i = 0; i < q->count; i++) {
     if ((sequence == SIZE_MAX || sequence == i) && q->lengths[i] > length) {
       q->lengths[i] = length;
@@ -316,47 +396,26 @@ dynq_status dynq_session_truncate(dynq_session *s, size_t sequence, size_t lengt
   return DYNQ_OK;
 }
 
-/* Fills the states of `to` with sequences of `s`. */
-static void take_sequences(dynq_session *to, const dynq_session *s, size_t count, const size_t *from) {
-  const dynq_sequences *q = &s->kept.sequences;
-  for (size_t i = 0; i < count; i++) {
-    const size_t at = from != NULL ? from[i] : i;
-    to->kept.sequences.lengths[i] = q->lengths[at];
-    for (size_t k = 0; k < s->model->state_count; k++) {
-      const size_t heads = dynq_kept_heads(s, k), width = dynq_kept_width(s, k);
-      const size_t floats = dynq_kept_rounded(q->lengths[at]) * width;
-      for (size_t h = 0; h < heads && floats != 0; h++) {
-        memcpy(to->kept.data[k] + (i * heads + h) * to->kept.sequences.capacity * width,
-               s->kept.data[k] + (at * heads + h) * q->capacity * width, floats * sizeof(float));
-      }
-    }
-  }
-  to->kept.sequences.count = count;
-}
-
-static dynq_status copy_session(const dynq_session *s, size_t count, const size_t *from, dynq_session **copy) {
+dynq_status dynq_session_fork(const dynq_session *s, dynq_session **copy) {
+  DYNQ_TRY(dynq_kept_check(s, copy, "copy"));
+  const size_t count = s->kept.sequences[DYNQ_TEXT].count, max_bytes = s->max_bytes != 0 ? s->max_bytes : SIZE_MAX;
   const dynq_session_options options = {.threads = s->threads,
                                         .max_bytes = s->max_bytes,
                                         .poll = s->interrupt.poll,
                                         .poll_context = s->interrupt.context};
   dynq_session *made = NULL;
+  size_t capacity[DYNQ_TRACKS];
+  capacities_of(s, capacity);
   DYNQ_TRY(dynq_session_new_with(s->model, &options, &made));
-  const size_t max_bytes = s->max_bytes != 0 ? s->max_bytes : SIZE_MAX;
-  made->kept.floats = s->kept.floats;
-  const dynq_status status =
-      count != 0 ? dynq_kept_reserve(made, count, s->kept.sequences.capacity, max_bytes) : DYNQ_OK;
+  memcpy(made->kept.floats, s->kept.floats, sizeof made->kept.floats);
+  const dynq_status status = count != 0 ? dynq_kept_reserve(made, count, capacity, max_bytes) : DYNQ_OK;
   if (status != DYNQ_OK) {
     dynq_session_free(made);
     return status;
   }
-  take_sequences(made, s, count, from);
+  copy_sequences(s, count, NULL, made->kept.sequences, made->kept.data);
   *copy = made;
   return DYNQ_OK;
-}
-
-dynq_status dynq_session_fork(const dynq_session *s, dynq_session **copy) {
-  DYNQ_TRY(dynq_kept_check(s, copy, "copy"));
-  return copy_session(s, s->kept.sequences.count, NULL, copy);
 }
 
 static bool stays(const dynq_session *s, size_t count, const size_t *from) {
@@ -364,36 +423,29 @@ static bool stays(const dynq_session *s, size_t count, const size_t *from) {
   while (same < count && from[same] == same) {
     same++;
   }
-  return same == count && count == s->kept.sequences.count;
+  return same == count && count == s->kept.sequences[DYNQ_TEXT].count;
+}
+
+/* Beams: new blocks get the sequences where they belong. */
+static dynq_status reorder(dynq_session *s, size_t count, const size_t *from) {
+  const size_t room = count < s->kept.room ? s->kept.room : count;
+  size_t capacity[DYNQ_TRACKS];
+  if (stays(s, count, from)) {
+    return DYNQ_OK;
+  }
+  capacities_of(s, capacity);
+  const size_t bytes = all_bytes(s, room, capacity);
+  return s->max_bytes == 0 || bytes <= s->max_bytes ? move_to(s, room, capacity, count, from)
+                                                    : dynq_fail_limit(bytes, "with its state it takes", s->max_bytes);
 }
 
 dynq_status dynq_session_reorder(dynq_session *s, size_t count, const size_t *from) {
-  dynq_session *other = NULL;
   DYNQ_TRY(dynq_kept_check(s, count != 0 ? from : (const void *)s, "from"));
   for (size_t i = 0; i < count; i++) {
     DYNQ_TRY(check_sequence(s, from[i]));
   }
   DYNQ_TRY(dynq_session_enter(s));
-  dynq_status status = DYNQ_OK;
-  if (!stays(s, count, from)) {
-    status = copy_session(s, count, from, &other);
-  }
-  if (other != NULL) { /* what was kept goes with the other one */
-    const dynq_sequences sequences = s->kept.sequences;
-    const size_t room = s->kept.room, floats = s->kept.floats;
-    s->kept.sequences = other->kept.sequences;
-    s->kept.room = other->kept.room;
-    s->kept.floats = other->kept.floats;
-    other->kept.sequences = sequences;
-    other->kept.room = room;
-    other->kept.floats = floats;
-    for (size_t i = 0; i < s->model->state_count; i++) {
-      float *const data = s->kept.data[i];
-      s->kept.data[i] = other->kept.data[i];
-      other->kept.data[i] = data;
-    }
-    dynq_session_free(other);
-  }
+  const dynq_status status = reorder(s, count, from);
   dynq_session_leave(s);
   return status;
 }

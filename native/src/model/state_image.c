@@ -1,9 +1,10 @@
 /*
  * Saves the sequences of a session as bytes, and restores them in another session of the same model.
  *
- *   "dynqkept"  u32 version 1  u32 model  u64 bytes  u64 sequences  u64 lengths  then, for each state, sequence and head,
+ *   "dynqkept"  u32 version  u32 model  u64 bytes  u64 sequences  u64 lengths  then, for each state, sequence and head,
  *   the positions in use, rounded up to 16, as the session has them; u32 checksum of all before it
  *
+ * The version is 1; it is 2 if the model has states of a source, whose lengths come behind the others.
  * `model` is a checksum of the plan and of the beginnings of the weights. The bytes may be anything.
  */
 #include "../base/alloc.h"
@@ -62,22 +63,34 @@ static uint32_t model_of(const dynq_session *s) {
   return sum;
 }
 
-/* Bytes for sequences of these lengths; SIZE_MAX if they overflow. */
+static size_t tracks_of(const dynq_session *s) { return s->model->most_positions[DYNQ_SOURCE] != 0 ? 2 : 1; }
+
+/* Bytes for sequences of these lengths, [track][sequence]; SIZE_MAX if they overflow. */
 static size_t bytes_of(const dynq_session *s, size_t count, const size_t *lengths) {
-  size_t positions = 0, floats = 0;
-  for (size_t i = 0; i < count; i++) {
-    positions = dynq_size_add(positions, dynq_kept_rounded(lengths[i]));
+  size_t positions[DYNQ_TRACKS] = {0}, floats = 0;
+  for (size_t i = 0; i < tracks_of(s) * count; i++) {
+    positions[i / count] = dynq_size_add(positions[i / count], dynq_kept_rounded(lengths[i]));
   }
   for (size_t i = 0; i < s->model->state_count; i++) {
-    floats = dynq_size_add(floats, dynq_size_mul(dynq_kept_heads(s, i), dynq_kept_width(s, i)));
+    const size_t of_position = dynq_size_mul(dynq_kept_heads(s, i), dynq_kept_width(s, i));
+    floats = dynq_size_add(floats, dynq_size_mul(positions[dynq_kept_track(s, i)], of_position));
   }
-  const size_t bytes = dynq_size_mul(dynq_size_mul(positions, floats), sizeof(float));
-  return dynq_size_add(dynq_size_add(bytes, HEAD + TAIL), dynq_size_mul(count, 8));
+  const size_t bytes = dynq_size_add(dynq_size_mul(floats, sizeof(float)), HEAD + TAIL);
+  return dynq_size_add(bytes, dynq_size_mul(tracks_of(s) * count, 8));
 }
 
 dynq_status dynq_session_saved_bytes(const dynq_session *s, size_t *bytes) {
   DYNQ_TRY(dynq_kept_check(s, bytes, "bytes"));
-  *bytes = bytes_of(s, s->kept.sequences.count, s->kept.sequences.lengths);
+  const size_t count = s->kept.sequences[DYNQ_TEXT].count, taken = dynq_size_mul(DYNQ_TRACKS * count, sizeof(size_t));
+  size_t *lengths = dynq_alloc(taken);
+  if (lengths == NULL) {
+    return dynq_fail_memory(taken);
+  }
+  for (size_t i = 0; i < tracks_of(s) * count; i++) {
+    lengths[i] = s->kept.sequences[i / count].lengths[i % count];
+  }
+  *bytes = bytes_of(s, count, lengths);
+  dynq_free(lengths);
   return DYNQ_OK;
 }
 
@@ -87,8 +100,8 @@ static void restore_part(float *kept, unsigned char *bytes, size_t count) { memc
 
 /* Goes through all that is kept, and through its bytes. */
 static void move_all(const dynq_session *s, unsigned char *bytes, mover move) {
-  const dynq_sequences *q = &s->kept.sequences;
   for (size_t k = 0; k < s->model->state_count; k++) {
+    const dynq_sequences *q = &s->kept.sequences[dynq_kept_track(s, k)];
     const size_t heads = dynq_kept_heads(s, k), width = dynq_kept_width(s, k);
     for (size_t i = 0; i < q->count; i++) {
       const size_t count = dynq_kept_rounded(q->lengths[i]) * width * sizeof(float);
@@ -107,31 +120,32 @@ dynq_status dynq_session_save(const dynq_session *s, void *to, size_t size) {
   if (size != bytes) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "size is %zu; expected %zu", size, bytes);
   }
-  const dynq_sequences *q = &s->kept.sequences;
+  const size_t count = s->kept.sequences[DYNQ_TEXT].count, listed = tracks_of(s) * count;
   memcpy(p, "dynqkept", 8);
-  put(p + 8, 4, 1);
+  put(p + 8, 4, tracks_of(s));
   put(p + 12, 4, model_of(s));
   put(p + 16, 8, bytes);
-  put(p + 24, 8, q->count);
-  for (size_t i = 0; i < q->count; i++) {
-    put(p + HEAD + 8 * i, 8, q->lengths[i]);
+  put(p + 24, 8, count);
+  for (size_t i = 0; i < listed; i++) {
+    put(p + HEAD + 8 * i, 8, s->kept.sequences[i / count].lengths[i % count]);
   }
-  move_all(s, p + HEAD + 8 * q->count, save_part);
+  move_all(s, p + HEAD + 8 * listed, save_part);
   put(p + bytes - TAIL, 4, checksum(0, p, bytes - TAIL));
   return DYNQ_OK;
 }
 
 static dynq_status damaged(const char *what) { return dynq_fail(DYNQ_ERROR_FORMAT, "damaged state: %s", what); }
 
-/* The lengths in the bytes of a state, whose head is there. */
+/* The lengths in the bytes of a state, whose head is there, and the longest of each track. */
 static dynq_status read_lengths(const dynq_session *s, const unsigned char *p, size_t size, size_t count,
-                                size_t *lengths) {
-  for (size_t i = 0; i < count; i++) {
+                                size_t *lengths, size_t longest[DYNQ_TRACKS]) {
+  for (size_t i = 0; i < tracks_of(s) * count; i++) {
     const uint64_t length = dynq_little_endian(p + HEAD + 8 * i, 8);
-    if (length > s->model->most_positions) {
+    if (length > s->model->most_positions[i / count]) {
       return damaged("a sequence is longer than the model allows");
     }
     lengths[i] = (size_t)length;
+    longest[i / count] = lengths[i] > longest[i / count] ? lengths[i] : longest[i / count];
   }
   return bytes_of(s, count, lengths) == size ? DYNQ_OK : damaged("its size does not fit its lengths");
 }
@@ -141,35 +155,34 @@ static dynq_status restore(dynq_session *s, const unsigned char *p, size_t size)
     return damaged("it does not begin as one");
   }
   const uint64_t version = dynq_little_endian(p + 8, 4), count = dynq_little_endian(p + 24, 8);
-  if (version != 1) {
-    return dynq_fail(DYNQ_ERROR_FORMAT, "the state is of version %lu; dynq %s reads version 1", (unsigned long)version,
-                     DYNQ_VERSION);
+  if (version != 1 && version != 2) {
+    return dynq_fail(DYNQ_ERROR_FORMAT, "the state is of version %lu; dynq %s reads versions 1 and 2",
+                     (unsigned long)version, DYNQ_VERSION);
   }
-  if (dynq_little_endian(p + 12, 4) != model_of(s)) {
+  if (version != tracks_of(s) || dynq_little_endian(p + 12, 4) != model_of(s)) {
     return dynq_fail(DYNQ_ERROR_FORMAT, "the state is of another model");
   }
-  if (dynq_little_endian(p + 16, 8) != size || count > (size - HEAD - TAIL) / 8) {
+  if (dynq_little_endian(p + 16, 8) != size || count > (size - HEAD - TAIL) / (8 * tracks_of(s))) {
     return damaged("its size is not what it says");
   }
   if (dynq_little_endian(p + size - TAIL, 4) != checksum(0, p, size - TAIL)) {
     return damaged("its checksum differs");
   }
-  const size_t n = (size_t)count, bytes = dynq_size_mul(n, sizeof(size_t));
-  size_t *lengths = dynq_alloc(bytes), longest = 0;
+  const size_t n = (size_t)count, listed = tracks_of(s) * n, bytes = dynq_size_mul(listed, sizeof(size_t));
+  size_t *lengths = dynq_alloc(bytes), longest[DYNQ_TRACKS] = {0};
   if (lengths == NULL) {
     return dynq_fail_memory(bytes);
   }
-  dynq_status status = read_lengths(s, p, size, n, lengths);
-  for (size_t i = 0; status == DYNQ_OK && i < n; i++) {
-    longest = lengths[i] > longest ? lengths[i] : longest;
-  }
+  dynq_status status = read_lengths(s, p, size, n, lengths, longest);
   status = status == DYNQ_OK ? dynq_kept_reserve(s, n, longest, s->max_bytes != 0 ? s->max_bytes : SIZE_MAX) : status;
   if (status == DYNQ_OK) {
-    s->kept.sequences.count = n;
-    for (size_t i = 0; i < n; i++) {
-      s->kept.sequences.lengths[i] = lengths[i];
+    for (size_t t = 0; t < DYNQ_TRACKS; t++) {
+      s->kept.sequences[t].count = n;
+      for (size_t i = 0; i < n; i++) {
+        s->kept.sequences[t].lengths[i] = t < tracks_of(s) ? lengths[t * n + i] : 0;
+      }
     }
-    move_all(s, (unsigned char *)(uintptr_t)p + HEAD + 8 * n, restore_part);
+    move_all(s, (unsigned char *)(uintptr_t)p + HEAD + 8 * listed, restore_part);
   }
   dynq_free(lengths);
   return status;

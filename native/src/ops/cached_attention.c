@@ -27,10 +27,10 @@ enum {
 typedef struct attention {
   const dynq_op_node *node;
   size_t batch, heads, shared, group; /* shared: heads of keys; group: heads of q for each of them */
-  size_t s, d, e;                     /* new rows, sizes of a key and of a value */
+  size_t s, t, d, e;                  /* rows of q, new ones of k; sizes of a key and of a value */
   dynq_heads q, k, v;
   float scale, softcap; /* softcap 0: none */
-  bool causal;
+  bool of_source, causal;
   size_t window; /* 0: none */
   size_t block, blocks, tasks, workers;
   size_t q_bytes, each; /* of one worker's scratch */
@@ -58,8 +58,9 @@ static dynq_status check_sizes(const attention *a) {
   if (!keys->is_state || !values->is_state) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "keys and values are no states");
   }
-  if (batch != a->batch || a->node->inputs[2]->dims[0] != a->batch || a->k.rows != a->s || a->v.rows != a->s ||
-      a->k.size != a->d || keys->dims[2] != a->d || values->dims[2] != a->e || values->dims[0] != a->shared) {
+  if (batch != a->batch || a->node->inputs[2]->dims[0] != a->batch || (a->k.rows != a->s && !a->of_source) ||
+      a->v.rows != a->k.rows || a->k.size != a->d || keys->dims[2] != a->d || values->dims[2] != a->e ||
+      values->dims[0] != a->shared) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
                      "q is %zu x %zu x %zu x %zu, k %zu x %zu x %zu x %zu, v %zu x %zu x %zu x %zu (sequences, rows, "
                      "heads, sizes), the states %zu x %zu and %zu x %zu (heads, sizes): they do not fit",
@@ -91,7 +92,26 @@ static dynq_status check_per_head(const attention *a, size_t i) {
                    a->node->op->inputs[i].name, dynq_dtype_name(t->dtype), t->count, a->heads);
 }
 
+/* Checks the table of what a score gets by the distance back to its position. */
+static dynq_status check_distances(const attention *a) {
+  const dynq_op_tensor *t = DYNQ_GIVEN(a->node, dynq_CachedAttention, distances);
+  const size_t most = DYNQ_INPUT(a->node, dynq_CachedAttention, keys)->dims[1];
+  if (t == NULL ||
+      (a->causal && t->dtype == DYNQ_FLOAT32 && t->rank == 2 && t->dims[0] == a->heads && t->dims[1] >= most)) {
+    return DYNQ_OK;
+  }
+  return dynq_fail(
+      DYNQ_ERROR_INVALID_ARGUMENT,
+      "distances is %s of %zu dimensions, causal is %d; expected float32 of %zu heads and %zu positions or "
+      "more, and 1",
+      dynq_dtype_name(t->dtype), t->rank, (int)a->causal, a->heads, most);
+}
+
 static dynq_status find_attributes(attention *a) {
+  if (a->of_source) { /* every row looks at the whole source */
+    return dynq_heads_scale(a->node, DYNQ_ATTR(dynq_CrossAttention, scale), DYNQ_ATTR(dynq_CrossAttention, softcap),
+                            a->d, &a->scale, &a->softcap);
+  }
   const int64_t causal = dynq_op_int(a->node, DYNQ_ATTR(dynq_CachedAttention, causal)),
                 window = dynq_op_int(a->node, DYNQ_ATTR(dynq_CachedAttention, window));
   DYNQ_TRY(dynq_heads_scale(a->node, DYNQ_ATTR(dynq_CachedAttention, scale), DYNQ_ATTR(dynq_CachedAttention, softcap),
@@ -102,7 +122,7 @@ static dynq_status find_attributes(attention *a) {
   }
   a->causal = causal == 1;
   a->window = (size_t)window;
-  return DYNQ_OK;
+  return check_distances(a);
 }
 
 /* Rows that share a head of keys are cut into blocks: smaller ones where there are too few for the threads. */
@@ -127,6 +147,7 @@ static dynq_status find_attention(const dynq_op_node *node, attention *a) {
                        *keys = DYNQ_INPUT(node, dynq_CachedAttention, keys);
   const int64_t heads = dynq_op_int(node, DYNQ_ATTR(dynq_CachedAttention, heads));
   *a = (attention){.node = node, .batch = q->dims[0], .shared = keys->dims[0]};
+  a->of_source = (node->op->flags & DYNQ_OP_SOURCE) != 0;
   if (heads <= 0 || keys->rank != 3 || a->shared == 0 || (uint64_t)heads % a->shared != 0) {
     return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT,
                      "heads is %lld, the keys have %zu: expected a whole number of heads of q for each of these",
@@ -138,6 +159,7 @@ static dynq_status find_attention(const dynq_op_node *node, attention *a) {
   DYNQ_TRY(find_operand(node, DYNQ_IN(dynq_CachedAttention, k), a->shared, &a->k));
   DYNQ_TRY(find_operand(node, DYNQ_IN(dynq_CachedAttention, v), a->shared, &a->v));
   a->s = a->q.rows;
+  a->t = a->k.rows;
   a->d = a->q.size;
   a->e = a->v.size;
   DYNQ_TRY(check_sizes(a));
@@ -154,11 +176,15 @@ static dynq_status infer(dynq_op_node *node) {
   DYNQ_TRY(find_attention(node, &a));
   const dynq_op_tensor *lengths = DYNQ_GIVEN(node, dynq_CachedAttention, lengths);
   const size_t dims[3] = {a.batch, a.s, dynq_size_mul(a.heads, a.e)};
-  DYNQ_TRY(dynq_op_check_lengths(node, DYNQ_IN(dynq_CachedAttention, lengths), a.batch));
+  if (a.of_source && a.t == 0) { /* it has been brought before */
+    lengths = NULL;
+  } else {
+    DYNQ_TRY(dynq_op_check_lengths(node, DYNQ_IN(dynq_CachedAttention, lengths), a.batch));
+  }
   dynq_op_set_output(node, 0, DYNQ_FLOAT32, 3, dims);
   node->scratch_bytes = dynq_size_mul(a.workers, a.each);
   /* a row of scores for each query of a block, one that holds the mask, and the sinks behind the last position */
-  node->append = (dynq_op_append){a.batch, a.s, lengths, dynq_size_mul(a.workers, a.block + 2)};
+  node->append = (dynq_op_append){a.batch, a.t, lengths, dynq_size_mul(a.workers, a.block + 2)};
   return DYNQ_OK;
 }
 
@@ -189,7 +215,7 @@ static void append_task(void *arg, size_t index) {
 
 static void append(attention *a) {
   const size_t heads = a->batch * a->shared;
-  if (heads * a->s * (a->d + a->e) >= APPEND_ALONE) {
+  if (heads * a->t * (a->d + a->e) >= APPEND_ALONE) {
     dynq_parallel(a->node->threads, a->node->thread_count, append_task, a, heads);
     return;
   }
@@ -221,12 +247,19 @@ static void span(const block *b, size_t row, size_t *low, size_t *high) {
 static void bias_scores(const block *b, size_t head, size_t at, size_t low, size_t high, float scale, float *scores) {
   const attention *a = b->a;
   const dynq_op_tensor *slopes = DYNQ_GIVEN(a->node, dynq_CachedAttention, slopes);
+  const dynq_op_tensor *distances = DYNQ_GIVEN(a->node, dynq_CachedAttention, distances);
   const float slope = slopes != NULL ? ((const float *)slopes->data)[head] : 0.0f;
   for (size_t i = low; i < high; i++) {
     scores[i] *= scale;
   }
   for (size_t i = low; slopes != NULL && i < high; i++) {
     scores[i] += slope * (i <= at ? -(float)(at - i) : (float)(i - at));
+  }
+  if (distances != NULL) {
+    const float *back = (const float *)distances->data + head * distances->dims[1] + at;
+    for (size_t i = low; i < high; i++) {
+      scores[i] += *(back - i);
+    }
   }
 }
 
@@ -272,7 +305,8 @@ static void weigh(const block *b, size_t i) {
   const float *mask = mask_of(b, head, row / a->group, low, high, &blind);
   const float behind = scores[high]; /* may be the next row's first score */
   size_t count = high - low;
-  if (DYNQ_GIVEN(a->node, dynq_CachedAttention, slopes) != NULL) {
+  if (DYNQ_GIVEN(a->node, dynq_CachedAttention, slopes) != NULL ||
+      DYNQ_GIVEN(a->node, dynq_CachedAttention, distances) != NULL) {
     bias_scores(b, head, at, low, high, scale, scores);
     scale = 1.0f;
   }
@@ -326,7 +360,8 @@ static void run_block(block *b) {
   const attention *a = b->a;
   const dynq_sequences *sequences = a->node->sequences;
   const dynq_vector_kernels *kernels = &a->node->kernels->vector;
-  const size_t head = b->batch * a->shared + b->shared, counted = sequences->appended[b->batch] * a->group;
+  const size_t head = b->batch * a->shared + b->shared,
+               counted = (a->of_source ? a->s : sequences->appended[b->batch]) * a->group;
   const size_t given = b->rows;
   b->rows = counted <= b->first ? 0 : counted - b->first < given ? counted - b->first : given;
   copy_results(b, b->first + b->rows, given - b->rows, NULL);
@@ -375,6 +410,17 @@ static void task(void *arg, size_t worker) {
   }
 }
 
+/* A row of q looks at something. */
+static dynq_status check_source(const attention *a) {
+  const dynq_sequences *sequences = a->node->sequences;
+  for (size_t b = 0; a->of_source && a->s != 0 && b < a->batch; b++) {
+    if (sequences->lengths[b] + sequences->appended[b] == 0) {
+      return dynq_fail(DYNQ_ERROR_INVALID_ARGUMENT, "sequence %zu has no source: the first run brings it", b);
+    }
+  }
+  return DYNQ_OK;
+}
+
 /* A mask has a column for each position that is looked at. */
 static dynq_status check_mask(const attention *a) {
   const dynq_op_tensor *mask = DYNQ_GIVEN(a->node, dynq_CachedAttention, mask);
@@ -393,6 +439,7 @@ static dynq_status run(const dynq_op_node *node) {
   attention a;
   size_t macs = 0;
   DYNQ_TRY(find_attention(node, &a));
+  DYNQ_TRY(check_source(&a));
   DYNQ_TRY(check_mask(&a));
   append(&a);
   for (size_t b = 0; b < a.batch; b++) {
@@ -407,3 +454,4 @@ static dynq_status run(const dynq_op_node *node) {
 }
 
 const dynq_op_code dynq_op_dynq_CachedAttention = {infer, run};
+const dynq_op_code dynq_op_dynq_CrossAttention = {infer, run};

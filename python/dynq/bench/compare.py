@@ -20,6 +20,7 @@ KEYS = {
     "linear": (("isa", "threads", "m", "n", "k"), "us", "µs"),
     "peers": (("peer", "threads", "m", "n", "k"), "us", "µs"),
     "models": (("peer", "threads", "batch", "length"), "ms", "ms"),
+    "generate": (("peer", "what", "threads"), "ms", "ms"),
     "conv": (("layer", "peer", "threads"), "us", "µs"),
 }
 
@@ -36,7 +37,7 @@ def load(path: str) -> dict[str, Any]:
         raise dynq.Error(f"{path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
-    raise dynq.Error(f"{path}: expected what 'dynq bench isa, linear, peers, models or conv --json' prints")
+    raise dynq.Error(f"{path}: expected what 'dynq bench isa, linear, peers, models, generate or conv --json' prints")
 
 
 def _check_row(which: str, command: str, row: Any) -> None:

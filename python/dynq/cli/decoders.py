@@ -70,12 +70,13 @@ def generate(file: Path, prompt: str, as_json: bool, **settings: Any) -> None:
     model = load(file)
     tokenizer = _tokenizer(model, file)
     ids = tokenizer.encode(prompt).ids
-    writer = _Writer(tokenizer, ids, silent=as_json)
+    before = 0 if model.has_encoder else len(ids)  # tokens of the prompt that the text begins with
+    writer = _Writer(tokenizer, ids[:before], silent=as_json)
     begin = time.perf_counter()
     result = refused(lambda: model.generate(ids, streamer=writer, **settings))[0]
     seconds = time.perf_counter() - begin
     if as_json:
-        new = result[len(ids) :].tolist()
+        new = result[before or 1 :].tolist()  # an encoder's text begins with a token that is none of its words
         print_json({"prompt": ids, "tokens": new, "text": tokenizer.decode(new), "seconds": seconds})
 
 

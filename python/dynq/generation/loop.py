@@ -9,12 +9,12 @@ import numpy as np
 
 from ..core.arguments import Array
 from .beams import Beams
+from .feed import Feed
 from .sampling import Uniform, greedy, log_probabilities, penalized, sampled
-from .settings import Settings, Tokens
+from .settings import Settings
 
-__all__ = ["IDS", "LENGTHS", "PLACES", "generate", "prompts_of"]
+__all__ = ["generate"]
 
-IDS, LENGTHS, PLACES = "input_ids", "lengths", "logits_at"  # inputs of a model that generates
 LOGITS = "logits"
 
 
@@ -32,35 +32,7 @@ class Keeps(Protocol):
         """Return how many positions each sequence has."""
 
 
-def prompts_of(ids: Any, tokens: Tokens) -> tuple[list[list[int]], bool]:
-    """Return prompts as lists of ids, and whether they came as an array or as lists of one length.
-
-    Raises:
-        ValueError, TypeError: there are none, one is empty, or an id is out of range.
-    """
-    if isinstance(ids, (str, bytes)):
-        raise TypeError("ids is a text; expected token ids: a tokenizer makes them")
-    if hasattr(ids, "detach"):  # a tensor of PyTorch
-        ids = ids.detach().cpu().numpy()
-    if isinstance(ids, np.ndarray) and ids.ndim not in (1, 2):
-        raise ValueError(f"ids has shape {ids.shape}; expected (batch, length), or lists of ids")
-    rows = list(ids)
-    flat = bool(rows) and all(isinstance(row, (int, np.integer)) for row in rows)
-    prompts = [np.asarray(row) for row in ([rows] if flat else rows)]
-    if not prompts or any(prompt.size == 0 for prompt in prompts):
-        raise ValueError("ids has an empty prompt; expected one token or more")
-    for prompt in prompts:
-        if prompt.ndim != 1 or prompt.dtype.kind not in "iu":
-            raise TypeError(f"ids has a prompt of {prompt.dtype} and shape {prompt.shape}; expected a row of integers")
-        outside = (prompt < 0) | (prompt >= (tokens.vocabulary or 2**62))
-        if outside.any():
-            raise ValueError(f"ids has {prompt[outside][0]}; expected 0 to {(tokens.vocabulary or 2**62) - 1}")
-    return [prompt.astype(np.int64).tolist() for prompt in prompts], len({prompt.size for prompt in prompts}) == 1
-
-
-def generate(
-    state: Keeps, prompts: list[list[int]], settings: Settings, most: int, streamer: Any = None
-) -> list[list[int]]:
+def generate(state: Keeps, feed: Feed, settings: Settings, most: int, streamer: Any = None) -> list[list[int]]:
     """Return the new tokens of each prompt.
 
     Args:
@@ -70,27 +42,22 @@ def generate(
     Raises:
         ValueError: a prompt and its new tokens have no room.
     """
-    longest = max(map(len, prompts))
+    longest = max(map(len, feed.prompts))
     if longest + settings.max_new_tokens - 1 > most:
         raise ValueError(
             f"a prompt of {longest} tokens and max_new_tokens of {settings.max_new_tokens} take "
             f"{longest + settings.max_new_tokens - 1} positions; the model has {most}"
         )
     write = _beams if settings.num_beams > 1 else _single
-    result = write(state, prompts, settings, streamer)
+    result = write(state, feed, settings, streamer)
     if streamer is not None and hasattr(streamer, "end"):
         streamer.end()
     return result
 
 
-def _step(state: Keeps, rows: Sequence[Sequence[int]]) -> Array:
+def _step(state: Keeps, feed: Feed, rows: Sequence[Sequence[int]]) -> Array:
     """Run new tokens of each sequence; return the logits behind the last of each. A row may be empty."""
-    lengths = np.array([len(row) for row in rows], np.int64)
-    ids = np.zeros((len(rows), int(lengths.max())), np.int64)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = row
-    logits = state.run({IDS: ids, LENGTHS: lengths, PLACES: np.maximum(lengths - 1, 0)[:, None]})[LOGITS]
-    return np.asarray(logits[:, 0])
+    return np.asarray(state.run(feed.next(rows))[LOGITS][:, 0])
 
 
 def _put(streamer: Any, tokens: list[int]) -> None:
@@ -99,12 +66,13 @@ def _put(streamer: Any, tokens: list[int]) -> None:
         streamer.put(value) if hasattr(streamer, "put") else streamer(value)
 
 
-def _single(state: Keeps, prompts: list[list[int]], settings: Settings, streamer: Any) -> list[list[int]]:
+def _single(state: Keeps, feed: Feed, settings: Settings, streamer: Any) -> list[list[int]]:
+    prompts = feed.prompts
     new: list[list[int]] = [[] for _ in prompts]
     numbers = [Uniform(settings.seed, i) for i in range(len(prompts))]
     going, rows = [True] * len(prompts), prompts
     for _ in range(settings.max_new_tokens):
-        logits = _step(state, rows)
+        logits = _step(state, feed, rows)
         chosen = [settings.pad] * len(prompts)
         for i in (i for i, goes in enumerate(going) if goes):
             scores = penalized(logits[i], prompts[i] + new[i], settings, len(new[i]))
@@ -118,11 +86,11 @@ def _single(state: Keeps, prompts: list[list[int]], settings: Settings, streamer
     return new
 
 
-def _beams(state: Keeps, prompts: list[list[int]], settings: Settings, streamer: Any) -> list[list[int]]:
+def _beams(state: Keeps, feed: Feed, settings: Settings, streamer: Any) -> list[list[int]]:
     """Search the beams of all prompts at once."""
-    count = settings.num_beams
+    prompts, count = feed.prompts, settings.num_beams
     searches = [Beams(settings) for _ in prompts]
-    logits = _step(state, prompts)
+    logits = _step(state, feed, prompts)
     state.reorder([i for i in range(len(prompts)) for _ in range(count)])
     logits = np.repeat(logits, count, axis=0)
     for step in range(settings.max_new_tokens):
@@ -142,7 +110,7 @@ def _beams(state: Keeps, prompts: list[list[int]], settings: Settings, streamer:
         if all(search.done for search in searches) or step + 1 == settings.max_new_tokens:
             break
         state.reorder(places)
-        logits = _step(state, rows)
+        logits = _step(state, feed, rows)
     best = [search.best() for search in searches]
     for i in range(max(map(len, best))):
         _put(streamer, [row[i] if i < len(row) else settings.pad for row in best])

@@ -57,7 +57,10 @@ def _total(values: Array) -> float:
 
 
 def penalized(logits: Array, seen: Sequence[int], settings: Settings, produced: int) -> Array:
-    """Return logits as float64: those of tokens that came before are lowered, and the end is put off."""
+    """Return logits as float64: those of tokens that came before are lowered, and the end is put off.
+
+    Tokens that the settings suppress cannot be chosen, and where they force one, no other can.
+    """
     scores: Array = logits.astype(np.float64)
     if settings.repetition_penalty != 1.0 and len(seen):
         at = np.unique(np.asarray(seen, np.int64))
@@ -65,7 +68,21 @@ def penalized(logits: Array, seen: Sequence[int], settings: Settings, produced: 
         scores[at] = np.where(found < 0, found * settings.repetition_penalty, found / settings.repetition_penalty)
     if produced < settings.min_new_tokens and settings.eos:
         scores[list(settings.eos)] = -np.inf
+    first = len(seen) - produced == 1 and bool(settings.forced_bos_token_id)
+    scores[list(settings.suppress_tokens)] = -np.inf
+    if produced == int(first):
+        scores[list(settings.begin_suppress_tokens)] = -np.inf
+    if first and produced == 0:
+        scores = _forced(scores, settings.forced_bos_token_id)
+    if produced + 1 == settings.max_new_tokens and settings.forced_eos_token_id:
+        scores = _forced(scores, settings.forced_eos_token_id)
     return scores
+
+
+def _forced(scores: Array, tokens: Sequence[int]) -> Array:
+    result: Array = np.full_like(scores, -np.inf)
+    result[list(tokens)] = 0
+    return result
 
 
 def greedy(scores: Array) -> int:

@@ -22,6 +22,8 @@ class Tokens:
     eos: tuple[int, ...] = ()
     pad: int | None = None
     vocabulary: int | None = None  # None: not known before a run
+    start: int | None = None  # with which a text begins that is written about a source
+    forced: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)  # defaults of Settings by name
 
 
 def tokens_of(notes: Mapping[str, str]) -> Tokens:
@@ -32,7 +34,13 @@ def tokens_of(notes: Mapping[str, str]) -> Tokens:
     """
     try:
         note = json.loads(notes.get(NOTE, "{}"))
-        return Tokens(_ids(note.get("eos_token_id")), note.get("pad_token_id"), note.get("vocab_size"))
+        return Tokens(
+            _ids(note.get("eos_token_id")),
+            note.get("pad_token_id"),
+            note.get("vocab_size"),
+            note.get("decoder_start_token_id"),
+            {name: _ids(note.get(name)) for name in _LISTS},
+        )
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise FileFormatError(f"damaged header: note {NOTE!r}: {error}") from error
 
@@ -43,7 +51,7 @@ def _ids(value: Any) -> tuple[int, ...]:
         return ()
     values = value if isinstance(value, (list, tuple)) else [value]
     if not all(isinstance(item, int) and not isinstance(item, bool) and item >= 0 for item in values):
-        raise ValueError(f"eos_token_id is {value!r}; expected token ids")
+        raise ValueError(f"a token id is {value!r}; expected a number of 0 or more, or a list of them")
     return tuple(values)
 
 
@@ -66,6 +74,10 @@ class Settings:
     pad: int = 0
     stop: tuple[tuple[int, ...], ...] = ()
     seed: int = 0
+    forced_bos_token_id: tuple[int, ...] = ()
+    forced_eos_token_id: tuple[int, ...] = ()
+    suppress_tokens: tuple[int, ...] = ()
+    begin_suppress_tokens: tuple[int, ...] = ()
 
     def ends(self, new: list[int]) -> bool:
         """Return whether a text ends behind its last new token."""
@@ -79,14 +91,17 @@ class Settings:
             ValueError, TypeError: one is unknown or out of range.
         """
         values = {name: value for name, value in given.items() if value is not None}
+        lists: dict[str, Any] = {**tokens.forced, **{name: _ids(values.pop(name)) for name in _LISTS if name in values}}
         eos = _ids(values.pop("eos_token_id")) if "eos_token_id" in values else tokens.eos
         pad = values.pop("pad_token_id", tokens.pad if tokens.pad is not None else (eos or (0,))[0])
         stop = tuple(_ids(ids) for ids in _lists(values.pop("stop", ())))
         if unknown := [name for name in values if name not in _RANGES and name not in _FLAGS]:
-            raise TypeError(f"generate() has no argument {unknown[0]!r}; it has {', '.join([*_RANGES, *_FLAGS])}")
+            raise TypeError(
+                f"generate() has no argument {unknown[0]!r}; it has {', '.join([*_RANGES, *_FLAGS, *_LISTS])}"
+            )
         for name, value in values.items():
             _check(name, value)
-        result = cls(**values, eos=eos, pad=int(pad), stop=stop)
+        result = cls(**values, **lists, eos=eos, pad=int(pad), stop=stop)
         if result.num_beams > 1 and result.do_sample:
             raise ValueError("num_beams is over 1 and do_sample is true; beams are searched without sampling")
         return result
@@ -106,6 +121,7 @@ _RANGES: dict[str, tuple[tuple[type, ...], float, float, str]] = {
     "seed": (_WHOLE, 0, 2**64 - 1, "0 to 2**64 - 1"),
 }
 _FLAGS = ("do_sample", "early_stopping")
+_LISTS = ("forced_bos_token_id", "forced_eos_token_id", "suppress_tokens", "begin_suppress_tokens")  # of token ids
 
 
 def _check(name: str, value: Any) -> None:

@@ -23,14 +23,19 @@ if TYPE_CHECKING:
 
 __all__ = ["from_transformers"]
 
-_TASKS = ("text-generation",)
-_POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+_TASKS = ("text-generation", "text2text-generation", "automatic-speech-recognition")
+_POSITIONS = ("max_target_positions", "max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+_SOURCE_POSITIONS = "max_source_positions"
+_NOTED = (
+    "eos_token_id", "pad_token_id", "bos_token_id", "decoder_start_token_id", "forced_bos_token_id",
+    "forced_eos_token_id", "suppress_tokens", "begin_suppress_tokens",
+)  # fmt: skip
 _SAMPLES, _ROWS = 2, 64
 
 
 @takes_options
 def from_transformers(
-    model: Any, *, task: str = "text-generation", max_length: int | None = None, **options: Unpack[GivenOptions]
+    model: Any, *, task: str | None = None, max_length: int | None = None, **options: Unpack[GivenOptions]
 ) -> Model:
     """Make a model with state of a decoder of transformers. Needs ``pip install 'dynq[torch]' transformers``.
 
@@ -39,7 +44,8 @@ def from_transformers(
     Args:
         model: a model for causal language modelling; or a folder with its config.json, weights and perhaps
             tokenizer.json; or a GGUF file, which transformers reads with its packages gguf and accelerate.
-        task: "text-generation".
+        task: "text-generation", or of models with an encoder "text2text-generation" or "automatic-speech-recognition";
+            None: that of the model.
         max_length: the most positions of a sequence; None: what the model's configuration says.
         options: those of BuildOptions.
 
@@ -50,8 +56,8 @@ def from_transformers(
             the folder is of a model that dynq.torch converted.
         TypeError, ValueError: the arguments do not fit.
     """
-    if task not in _TASKS:
-        raise ValueError(f"task is {task!r}; expected {' or '.join(map(repr, _TASKS))}")
+    if task is not None and task not in _TASKS:
+        raise ValueError(f"task is {task!r}; expected {', '.join(map(repr, _TASKS))} or None")
     chosen = BuildOptions.of(options)
     try:
         import torch  # noqa: F401
@@ -70,13 +76,13 @@ def from_transformers(
         model, notes = _read(transformers, os.fspath(model))
     if not isinstance(model, transformers.PreTrainedModel):
         raise TypeError(f"model is of type {type(model).__name__}; expected a model of transformers or its folder")
-    if model.config.is_encoder_decoder:
-        raise UnsupportedModelError(f"{type(model).__name__} has an encoder; decoders alone are read", {})
+    if task not in (None, _task(model)):
+        raise ValueError(f"task is {task!r}; {type(model).__name__} is for {_task(model)!r}")
     most = _positions(model.config, max_length)
     graph = _graph(model, most)
     notes[NOTE] = json.dumps(_settings(model))
     if chosen.samples is None:
-        chosen = dataclasses.replace(chosen, samples=_samples(model.config, most))
+        chosen = dataclasses.replace(chosen, samples=_samples(graph, model.config.get_text_config().vocab_size))
     return build(graph, (), chosen, notes=notes)
 
 
@@ -94,9 +100,9 @@ def _read(transformers: Any, path: str) -> tuple[Any, dict[str, str]]:
         )
     more = {} if file is None else {"gguf_file": file}
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder or ".", local_files_only=True, dtype="float32", trust_remote_code=False, **more
-        )
+        given = {"local_files_only": True, "trust_remote_code": False, **more}
+        config = transformers.AutoConfig.from_pretrained(folder or ".", **given)
+        model = _auto(transformers, config).from_pretrained(folder or ".", dtype="float32", **given)
     except Exception as error:  # of many types: whatever its readers raise
         raise InvalidModelError(f"transformers cannot read {path}: {error}") from error
     return model.eval(), _tokenizer(transformers, folder or ".", more)
@@ -109,6 +115,21 @@ def _is_int8(folder: str) -> bool:
             return bool(json.load(file)["quantization_config"]["quant_method"] == "dynq")
     except (OSError, ValueError, TypeError, KeyError):
         return False  # transformers says what is wrong with it
+
+
+def _auto(transformers: Any, config: Any) -> Any:
+    """Return the class that reads models of this configuration."""
+    if not config.is_encoder_decoder:
+        return transformers.AutoModelForCausalLM
+    speech = transformers.AutoModelForSpeechSeq2Seq
+    return speech if type(config) in speech._model_mapping else transformers.AutoModelForSeq2SeqLM
+
+
+def _task(model: Any) -> str:
+    """Return the task that a model is for."""
+    if not model.config.is_encoder_decoder:
+        return _TASKS[0]
+    return _TASKS[1] if model.main_input_name == "input_ids" else _TASKS[2]
 
 
 def _tokenizer(transformers: Any, folder: str, more: Mapping[str, Any]) -> dict[str, str]:
@@ -136,24 +157,26 @@ def _positions(config: Any, max_length: int | None) -> int:
 
 
 def _graph(model: Any, most: int) -> Any:
-    import torch
 
     from .torch import ops  # noqa: F401
     from .torch.convert import can_convert, convert
-    from .torch.decoder import INPUTS, Decoder, attention_of_dynq
+    from .torch.decoder import Decoder, attention_of_dynq
+    from .torch.encoder_decoder import EncoderDecoder
     from .torch.program import export
 
     training = model.training
     model.eval()
     try:
-        decoder = type(type(model).__name__, (Decoder,), {})(model, most)  # errors name the model's class
-        rows = min(5, most)
-        ids = torch.ones(2, rows, dtype=torch.int64)
-        examples = (ids, torch.full((2,), rows), torch.zeros(2, 3, dtype=torch.int64))
-        shapes = ({0: "batch", 1: "rows"}, {0: "batch"}, {0: "batch", 1: "wanted"})
+        kind: Any = Decoder
+        more: tuple[int, ...] = ()
+        if model.config.is_encoder_decoder:
+            kind, more = EncoderDecoder, (getattr(model.config, _SOURCE_POSITIONS, most),)
+        decoder = type(type(model).__name__, (kind,), {})(model, most, *more)  # errors name the model's class
+        inputs = decoder.inputs()
+        examples, shapes = zip(*inputs.values(), strict=True)
         with attention_of_dynq(decoder):
-            program = export(decoder, examples, None, shapes, can_convert)
-        graph = convert(program, INPUTS, ("logits",), table.names())
+            program = export(decoder, examples, None, {"inputs": shapes} if more else shapes, can_convert)
+        graph = convert(program, tuple(inputs), ("logits",), table.names())
     finally:
         model.train(training)
     if not graph.states:
@@ -166,21 +189,24 @@ def _settings(model: Any) -> dict[str, Any]:
     given = getattr(model, "generation_config", None)
     config = model.config.get_text_config()
     result = {}
-    for name in ("eos_token_id", "pad_token_id", "bos_token_id"):
+    for name in _NOTED:
         value = getattr(given, name, None)
         result[name] = getattr(config, name, None) if value is None else value
     return {**result, "vocab_size": int(config.vocab_size)}
 
 
-def _samples(config: Any, most: int) -> list[dict[str, Any]]:
-    """Return runs by which the forms of layers are chosen: random ids."""
+def _samples(graph: Any, words: int) -> list[dict[str, Any]]:
+    """Return runs by which the forms of layers are chosen: one sequence of random ids, or of random features."""
     rng = np.random.Generator(np.random.PCG64(0))
-    rows = min(_ROWS, most)
-    return [
-        {
-            "input_ids": rng.integers(0, config.get_text_config().vocab_size, (1, rows)),
-            "lengths": np.array([rows]),
-            "logits_at": np.arange(rows)[None],
-        }
-        for _ in range(_SAMPLES)
-    ]
+    rows = min(_ROWS, *(state.shape[1] for state in graph.states))
+    lengths = {"lengths": np.array([rows]), "source_lengths": np.array([rows]), "logits_at": np.arange(rows)[None]}
+    samples = []
+    for _ in range(_SAMPLES):
+        sample: dict[str, Any] = {}
+        for value in graph.inputs:
+            if value.dtype == "float32":
+                sample[value.name] = rng.standard_normal((1, *value.shape[1:]), np.float32)
+            else:
+                sample[value.name] = lengths.get(value.name, rng.integers(0, words, (1, rows)))
+        samples.append(sample)
+    return samples

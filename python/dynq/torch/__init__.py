@@ -16,6 +16,7 @@ from .conv import Conv1d, Conv2d
 from .convert import report
 from .embedding import Embedding, EmbeddingBag, ScaledEmbedding
 from .fake_quantize import FakeQuantize, finish_qat, prepare_qat
+from .generation import as_transformers
 from .linear import Linear, TransposedLinear
 from .quantize import NotConvertedWarning, quantize_dynamic
 from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
@@ -41,6 +42,7 @@ __all__ = [
     "RNNCell",
     "ScaledEmbedding",
     "TransposedLinear",
+    "as_transformers",
     "finish_qat",
     "prepare_qat",
     "quantize_dynamic",

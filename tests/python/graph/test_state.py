@@ -18,11 +18,23 @@ CASES = {
     "softcap": {"softcap": 2.5, "scale": 0.7},
     "slopes": {"slopes": True},
     "sinks": {"sinks": True, "heads": 4, "shared": 1},
-    "all": {"slopes": True, "sinks": True, "softcap": 1.5, "window": 20, "heads": 4, "shared": 2},
+    "distances": {"distances": True, "heads": 6, "shared": 2},
+    "all": {"distances": True, "slopes": True, "sinks": True, "softcap": 1.5, "window": 20, "heads": 4, "shared": 2},
 }
 
 
-def made(rng, heads=4, shared=4, size=16, width=16, slopes=False, sinks=False, heads_first=False, **attributes):
+def made(
+    rng,
+    heads=4,
+    shared=4,
+    size=16,
+    width=16,
+    slopes=False,
+    sinks=False,
+    distances=False,
+    heads_first=False,
+    **attributes,
+):
     """Return a model of one attention, a function that makes its inputs, and the arguments of the reference."""
     g = dynq.Graph()
     widths = {"q": (heads, size), "k": (shared, size), "v": (shared, width)}
@@ -38,7 +50,9 @@ def made(rng, heads=4, shared=4, size=16, width=16, slopes=False, sinks=False, h
         for name, wanted in (("slopes", slopes), ("sinks", sinks))
         if wanted
     }
-    rest = [None, *(more.get(name) for name in ("slopes", "sinks"))]
+    if distances:
+        more["distances"] = rng.normal(size=(heads, MOST + 3)).astype(np.float32)
+    rest = [None, *(more.get(name) for name in ("slopes", "sinks", "distances"))]
     y = g.node("dynq.CachedAttention", [q, k, v, *states, lengths, *rest], heads=heads, **attributes)
     p = g.node("dynq.Positions", [q if not heads_first else g.node("Transpose", [q], perm=[0, 2, 1, 3]), lengths])
     g.output(y, "y")

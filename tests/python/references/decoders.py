@@ -1,4 +1,4 @@
-"""Tiny decoders of transformers with random weights, one for each way in which they attend."""
+"""Tiny models of transformers that write text, with random weights, one for each way in which they attend."""
 
 WORDS = 97
 _SIZES = {
@@ -22,18 +22,69 @@ CONFIGS = {
 }
 
 
+_BART = {
+    "vocab_size": WORDS,
+    "d_model": 32,
+    "encoder_layers": 1,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "max_position_embeddings": 256,
+    "pad_token_id": 1,
+    "bos_token_id": 0,
+    "eos_token_id": None,
+    "forced_eos_token_id": None,
+    "decoder_start_token_id": 2,
+    "tie_word_embeddings": False,
+}
+_T5 = {
+    "vocab_size": WORDS,
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 48,
+    "num_layers": 2,
+    "num_heads": 4,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 20,
+    "decoder_start_token_id": 0,
+    "pad_token_id": 0,
+    "eos_token_id": None,
+    "tie_word_embeddings": False,
+}
+_WHISPER = {
+    **_BART,
+    "num_mel_bins": 8,
+    "max_source_positions": 40,
+    "max_target_positions": 256,
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+}
+_WHISPER.pop("max_position_embeddings")
+WITH_ENCODERS = {
+    "T5": ("T5ForConditionalGeneration", _T5),
+    "Bart": ("BartForConditionalGeneration", _BART),
+    "Marian": ("MarianMTModel", _BART),
+    "M2M100": ("M2M100ForConditionalGeneration", _BART),
+    "Whisper": ("WhisperForConditionalGeneration", _WHISPER),
+}
+
+
 def tiny(name):
     """Return a model with weights that make its tokens vary."""
     import torch
     import transformers
 
-    kind, more = CONFIGS[name]
-    given = more if "n_embd" in more else {**_SIZES, **more}
-    torch.manual_seed(1)
+    kind, more = {**CONFIGS, **WITH_ENCODERS}[name]
+    given = more if name in WITH_ENCODERS or "n_embd" in more else {**_SIZES, **more}
+    torch.manual_seed(2 if name in WITH_ENCODERS else 1)
     model_class = getattr(transformers, kind)
     model = model_class(model_class.config_class(**given)).eval()
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
+        for part, parameter in model.named_parameters():
+            if "encoder_attn" in part or "EncDecAttention" in part:
+                parameter.mul_(8)  # so that the source matters
+            elif parameter.ndim > 1 and not (name in WITH_ENCODERS and ("shared" in part or "embed_tokens" in part)):
                 parameter.mul_(3)
     return model

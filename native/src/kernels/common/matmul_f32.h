@@ -10,6 +10,9 @@
  *   16      32          12 rows x 2 vectors   2 of b, 1 of a: 24 multiply-adds (12 cycles) for 14 loads (7 cycles)
  *   8       16          6 rows x 2 vectors    2 of b, 1 of a: 12 (6 cycles) for 8 loads (4 cycles)
  *   4       32          5 rows x 4 vectors    4 of b, 5 of a: 20 (10 cycles) for 9 loads (5 cycles); GCC 12 spills with 6
+ *
+ * Up to 3 rows read b as fast as memory brings it. The hardware's prefetchers stop at the end of a page, and the panels of
+ * a block are streams of a page or so each: what comes next is asked for while a block runs.
  */
 #ifndef DYNQ_MATMUL_F32_H
 #define DYNQ_MATMUL_F32_H
@@ -20,6 +23,10 @@
 #include "registers.h"
 
 enum { MATMUL_ROWS = V_LANES == 16 ? 12 : V_LANES == 8 ? 6 : V_LANES == 4 ? 5 : 1, MATMUL_SUMS = 24 };
+enum {
+  MATMUL_STREAMED = 3, /* rows, at most, whose b is asked for ahead */
+  MATMUL_AHEAD = 32    /* rows of b, where the columns of a block lie side by side */
+};
 
 /* W for R rows. */
 #define MATMUL_VECTORS(R) ((R) == 1 ? 8 : V_LANES == 16 ? ((R) <= 3 ? 4 : 2) : V_LANES == 8 ? ((R) == 2 ? 4 : 2) : 4)
@@ -40,12 +47,19 @@ V_INLINE void matmul_block(const size_t R, const size_t W, const bool partial, s
   const size_t k_end = o->k, stride = o->a_stride, b_row = o->b_row, b_panel = o->b_panel;
   const float *a0 = o->a, *a1 = R > 4 ? a0 + 4 * stride : a0, *a2 = R > 8 ? a1 + 4 * stride : a0;
   const float *b = o->b + j / DYNQ_PANEL * b_panel + j % DYNQ_PANEL;
+  const size_t panels = W * V_LANES / DYNQ_PANEL;
+  /* The addresses ahead may lie behind b: they are asked for, not read. */
+  const uintptr_t ahead = (b_row == DYNQ_PANEL ? panels * b_panel : MATMUL_AHEAD * b_row) * sizeof *b;
 #pragma GCC unroll 24
   for (size_t i = 0; i < R * W; i++) {
     sum[i] = vf_set1(0.0f);
   }
   for (size_t k = 0; k < k_end; k++, b += b_row) {
     vf column[8];
+#pragma GCC unroll 8
+    for (size_t i = 0; R <= MATMUL_STREAMED && i < panels; i++) {
+      __builtin_prefetch((const void *)((uintptr_t)b + ahead + i * b_panel * sizeof *b));
+    }
 #pragma GCC unroll 8
     for (size_t v = 0; v < W; v++) {
       const float *p = b + v * V_LANES / DYNQ_PANEL * b_panel + v * V_LANES % DYNQ_PANEL;

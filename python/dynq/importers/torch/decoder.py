@@ -7,25 +7,25 @@ mask is a note of what it would be, the cache gives back the new keys and values
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 
 from ...conversion import Unsupported, UnsupportedModelError
 
-__all__ = ["INPUTS", "NAMESPACE", "Decoder", "attention_of_dynq"]
+__all__ = ["NAMESPACE", "Decoder", "Mask", "attention_of_dynq", "cache_name", "new_cache"]
 
 NAMESPACE = "dynq_export"
 NAME = "dynq"
-INPUTS = ("input_ids", "lengths", "logits_at")
+_EXAMPLE = (2, 5)  # sequences, rows
 _PROBED = 7  # positions at which a mask is looked at, around the edge of its window
 
 _library = torch.library.Library(NAMESPACE, "FRAGMENT")
 _library.define(
-    "cached_attention(Tensor q, Tensor k, Tensor v, Tensor lengths, Tensor? sinks, int layer, float scale, "
-    "float softcap, int window, int most) -> Tensor"
+    "cached_attention(Tensor q, Tensor k, Tensor v, Tensor lengths, Tensor? sinks, Tensor? distances, int layer, "
+    "float scale, float softcap, int window, int most) -> Tensor"
 )
 _library.define("positions(Tensor ids, Tensor lengths) -> Tensor")
 
@@ -43,10 +43,14 @@ torch.library.register_fake(f"{NAMESPACE}::positions", _positions_shape, lib=_li
 
 
 class Mask:
-    """A note of a mask: each position looks at those up to it, at most ``window`` of them if that is not 0."""
+    """A note of a mask: each position looks at those up to it, at most ``window`` of them if that is not 0.
 
-    def __init__(self, window: int) -> None:
+    Or at all, if it is not ``causal``.
+    """
+
+    def __init__(self, window: int, causal: bool = True) -> None:
         self.window = window
+        self.causal = causal
 
     def __radd__(self, other: Any) -> Any:
         raise Unsupported(
@@ -68,10 +72,23 @@ class Decoder(torch.nn.Module):  # type: ignore[misc]
         self.layers = 0  # that have called attention
         self.eval()
 
+    def inputs(self) -> dict[str, tuple[Any, dict[int, str]]]:
+        """Return an example of each input by name, and the names of its open sizes."""
+        count, rows = _EXAMPLE[0], min(_EXAMPLE[1], self.most)
+        return {
+            "input_ids": (torch.ones(count, rows, dtype=torch.int64), {0: "batch", 1: "rows"}),
+            "lengths": (torch.full((count,), rows), {0: "batch"}),
+            "logits_at": (torch.zeros(count, 3, dtype=torch.int64), {0: "batch", 1: "wanted"}),
+        }
+
+    def context(self) -> Any:
+        """Return what the model needs changed while it is exported."""
+        return nullcontext()
+
     def forward(self, input_ids: Any, lengths: Any, logits_at: Any) -> Any:
         self.lengths, self.places, self.layers = lengths, logits_at, 0
         taken = inspect.signature(self.model.forward).parameters
-        given: dict[str, Any] = {"cache" if "cache" in taken else "past_key_values": _new_cache(), "use_cache": True}
+        given: dict[str, Any] = {cache_name(taken): new_cache(), "use_cache": True}
         if "position_ids" in taken:
             given["position_ids"] = torch.ops.dynq_export.positions(input_ids, lengths)
         return self.model(input_ids=input_ids, return_dict=True, **given).logits
@@ -96,26 +113,34 @@ class Decoder(torch.nn.Module):  # type: ignore[misc]
     ) -> tuple[Any, None]:
         """Attend as transformers' functions do."""
         names = ("position_bias", "head_mask")
-        known = attention_mask is None or isinstance(attention_mask, Mask)
+        known = attention_mask is None or (isinstance(attention_mask, Mask) and attention_mask.causal)
         causal = others.get("is_causal", getattr(module, "is_causal", True))
         if not known or causal is False or any(others.get(name) is not None for name in names):
             raise Unsupported(f"attention of {type(module).__name__} with a mask or bias of its own")
         window = attention_mask.window if isinstance(attention_mask, Mask) else int(sliding_window or 0)
-        sinks = others.get("s_aux")
         y = torch.ops.dynq_export.cached_attention(
-            query, key, value, self.lengths, sinks, self.layers,
+            query, key, value, self.lengths, others.get("s_aux"), others.get("distances"), self.layers,
             query.shape[-1] ** -0.5 if scaling is None else float(scaling), float(softcap or 0.0), window, self.most,
         )  # fmt: skip
         self.layers += 1
         return y.view(query.shape[0], query.shape[2], query.shape[1], value.shape[3]), None
 
 
-def _new_cache() -> Any:
-    """Return a cache without memory: what it is given is what it gives."""
+def cache_name(taken: Any) -> str:
+    """Return the name that a model has for its cache, of those that its function takes."""
+    return "cache" if "cache" in taken else "past_key_values"
+
+
+def new_cache(note: Callable[[Any], None] = lambda keys: None) -> Any:
+    """Return a cache without memory: what it is given is what it gives. ``note`` sees the keys."""
     from transformers.cache_utils import DynamicCache
 
+    def update(self: Any, keys: Any, values: Any, *rest: Any, **more: Any) -> Any:
+        note(keys)
+        return keys, values
+
     methods: dict[str, Any] = {
-        "update": lambda self, keys, values, *rest, **more: (keys, values),
+        "update": update,
         "get_seq_length": lambda self, *rest, **more: 0,
         "get_mask_sizes": lambda self, length, *rest, **more: (length, 0),
     }
@@ -123,7 +148,9 @@ def _new_cache() -> Any:
 
 
 def _mask(*rest: Any, mask_function: Any = None, local_size: int | None = None, **more: Any) -> Mask:
-    """Return the note of a mask, if it is one that looks back, as far as a window goes."""
+    """Return the note of a mask, if it is one that looks back, as far as a window goes, or one that looks at all."""
+    if mask_function is not None and local_size is None and _looks_at_all(mask_function):
+        return Mask(0, causal=False)
     window = int(local_size or 0)
     edge = max(window, _PROBED)
     for q in (*range(_PROBED), edge, edge + _PROBED):
@@ -132,6 +159,11 @@ def _mask(*rest: Any, mask_function: Any = None, local_size: int | None = None, 
             if mask_function is not None and bool(mask_function(0, 0, torch.tensor(q), torch.tensor(k))) != seen:
                 raise Unsupported("a mask that is neither causal nor a window")
     return Mask(window)
+
+
+def _looks_at_all(mask_function: Any) -> bool:
+    places = [torch.tensor(i) for i in range(_PROBED)]
+    return all(bool(mask_function(0, 0, q, k)) for q in places for k in places)
 
 
 @contextmanager
@@ -144,15 +176,19 @@ def attention_of_dynq(decoder: Decoder) -> Iterator[None]:
     head = model.get_output_embeddings()
     if head is None:
         raise UnsupportedModelError(f"{type(model).__name__} has no output layer that gives logits", {})
-    before = model.config._attn_implementation
+    configs = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}.values()
+    before = [config._attn_implementation for config in configs]
     hook = head.register_forward_pre_hook(decoder.chosen_rows)
     ALL_ATTENTION_FUNCTIONS.register(NAME, decoder.attention)
     ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, _mask)
-    model.config._attn_implementation = NAME
     try:
-        yield
+        for config in configs:
+            config._attn_implementation = NAME
+        with decoder.context():
+            yield
     finally:
-        model.config._attn_implementation = before
+        for config, name in zip(configs, before, strict=True):
+            config._attn_implementation = name
         hook.remove()
         for table in (ALL_ATTENTION_FUNCTIONS, ALL_MASK_ATTENTION_FUNCTIONS):
             table._global_mapping.pop(NAME, None)
