@@ -117,6 +117,20 @@ def test_cells_follow_torchs(kind: Any) -> None:
         assert all(torch.equal(a, b) for a, b in zip(listed(second(x)), listed(quantized(x)), strict=True))
 
 
+@pytest.mark.parametrize("kind", [*CELLS, *LAYERS])
+def test_no_sequences_give_empty_outputs(kind: Any) -> None:
+    """A server's batch may run empty. A layer of no sequences gives outputs and states of none."""
+    module = kind(24, 32).eval()
+    x = torch.randn(0, 24) if kind in CELLS else torch.randn(5, 0, 24)
+    outputs = zip(flat(dt.quantize_dynamic(module)(x)), flat(module(x)), strict=True)
+    assert all(a.shape == b.shape and a.dtype == b.dtype for a, b in outputs)
+
+
+def flat(outputs: Any) -> list[Any]:
+    """Return all tensors in tuples of tuples."""
+    return [outputs] if isinstance(outputs, torch.Tensor) else [x for part in outputs for x in flat(part)]
+
+
 @pytest.mark.parametrize("kind", LAYERS)
 def test_a_state_dict_is_plain_int8_and_loads_bit_for_bit(kind: Any) -> None:
     build = [kind(8, 32, 2, bidirectional=True).eval() for _ in range(2)]
