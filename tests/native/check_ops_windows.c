@@ -97,6 +97,21 @@ static void check_wide_windows(void) {
   check_end();
 }
 
+/* Windows of 2^31 - 1 columns, further apart than the row is long: together they would take minutes. */
+static void check_far_windows(void) {
+  check_begin("", "windows far from each other");
+  const axis rows = {.in = 2, .kernel = 1, .stride = 1, .dilation = 1};
+  axis columns = {.in = 5, .kernel = INT32_MAX, .stride = 1000003, .dilation = 1};
+  const int64_t pads = columns.kernel + 4 * columns.stride - columns.in;
+  columns.before = pads / 2;
+  columns.after = pads - columns.before;
+  for (int max = 0; max < 2; max++) {
+    check_case(max ? "MaxPool" : "AveragePool");
+    check_pool(&rows, &columns, max != 0);
+  }
+  check_end();
+}
+
 /* A kernel of 2^31 - 1 columns over 32: the mean of two whole rows everywhere. */
 static void check_widest(void) {
   check_begin("", "the widest window");
@@ -122,5 +137,6 @@ static void check_widest(void) {
 
 void check_window_ops(void) {
   check_wide_windows();
+  check_far_windows();
   check_widest();
 }

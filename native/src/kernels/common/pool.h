@@ -76,10 +76,12 @@ V_INLINE void pool_vectors(const size_t W, const size_t S, const bool inside, co
 V_INLINE void pool_row(const size_t S, const dynq_pooling *given) {
   const dynq_pooling copy = *given, *const o = &copy;
   const size_t reach = o->taps != 0 ? (o->taps - 1) * o->step : 0;
+  /* Windows that are further apart than the row is long go one by one: most taps of several lie outside of the row. */
+  const size_t most = S == 0 && o->stride >= o->in ? 1 : V_LANES;
   for (size_t j = 0; j < o->columns;) {
     const ptrdiff_t first = o->first + (ptrdiff_t)(j * o->stride);
     const size_t room = S == 0 || first < 0 || (size_t)first + reach > o->in ? 0 : o->in - (size_t)first - reach;
-    const size_t left = o->columns - j < V_LANES ? o->columns - j : V_LANES;
+    const size_t left = o->columns - j < most ? o->columns - j : most;
     if (room >= 4 * V_LANES * S && S != 0 && j + 4 * V_LANES <= o->columns) {
       pool_vectors(4, S, true, o, j, 4 * V_LANES);
       j += 4 * V_LANES;
