@@ -15,7 +15,7 @@ from ..ir.graph import Graph
 from ..ir.values import Node, axis_of
 from .rewrite import Uses, is_op, scalar
 
-__all__ = ["fuse_pads", "make_conv", "rows", "why_conv_float"]
+__all__ = ["check_groups", "fuse_pads", "make_conv", "rows", "why_conv_float"]
 
 _LEAST_K = 32
 _LEAST_OUTPUTS = 16
@@ -34,13 +34,17 @@ def make_conv(graph: Graph) -> None:
             continue
         if node.attributes.get("kernel_shape", shape) != shape:
             continue  # the runtime says what is wrong
-        groups: Any = node.attributes.get("group", 1)
-        outputs = weight.shape[0]
-        if groups < 1 or outputs % groups != 0:
-            raise ValueError(
-                f"node {node.name!r}: its weight has {outputs} outputs, which {groups} groups do not share evenly"
-            )
+        check_groups(node, weight.shape[0])
         node.op, node.attributes = "dynq.Conv", {**node.attributes, "kernel_shape": shape}
+
+
+def check_groups(node: Node, outputs: int) -> None:
+    """Raise ValueError if the groups of a convolution do not share its outputs evenly."""
+    groups: Any = node.attributes.get("group", 1)
+    if groups < 1 or outputs % groups != 0:
+        raise ValueError(
+            f"node {node.name!r}: its weight has {outputs} outputs, which {groups} groups do not share evenly"
+        )
 
 
 def fuse_pads(graph: Graph) -> None:

@@ -17,7 +17,7 @@ from ..ir.deferred import ArrayLater, PackedLater, QuantizedRows, drop_pages, no
 from ..ir.graph import Graph
 from ..ir.recurrent import CELLS
 from ..ir.values import Deferred, Node, Value
-from ..passes.conv import rows, why_conv_float
+from ..passes.conv import check_groups, rows, why_conv_float
 from ..passes.dead_code import dead_code
 from ..passes.linear import LEAST_WEIGHT
 from ..passes.recurrent import is_recurrent
@@ -231,6 +231,7 @@ def _conv(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
     array = weight.array if given is None else given.integers
     assert array is not None
     n, k, groups = array.shape[0], int(np.prod(array.shape[1:])), node.attributes.get("group", 1)
+    check_groups(node, n)
     told = options.why_float(node)
     why = told or why_conv_float(node, n, k)
     if why is not None:

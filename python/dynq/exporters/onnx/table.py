@@ -52,6 +52,7 @@ WRITERS: dict[str, Callable[[Site], None]] = {
     "dynq.Attention": _attention,
     "dynq.Rotary": _gives(composed.rotary),
     "dynq.CachedAttention": state,
+    "dynq.CrossAttention": state,
     "dynq.Positions": state,
     "dynq.Conv": layers.conv,
     "dynq.ConvFloat": layers.conv_float,

@@ -29,7 +29,7 @@ WRITERS: dict[str, Callable[[Place], None]] = {
     "Conv": layers.plain_conv,
     "ConvTranspose": layers.conv_transpose,
     **dict.fromkeys(("dynq.LSTM", "dynq.GRU", "dynq.RNN", "LSTM", "GRU", "RNN"), _recurrent),
-    **dict.fromkeys(("dynq.CachedAttention", "dynq.Positions"), state),
+    **dict.fromkeys(("dynq.CachedAttention", "dynq.CrossAttention", "dynq.Positions"), state),
     **dict.fromkeys(("dynq.If", "dynq.Loop"), control),
     "MaxPool": windows.pool,
     "AveragePool": windows.pool,
