@@ -9,8 +9,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PYTHON = (
     "errors terminal report conversion < core < isa threads weights arrays figure < ir < passes < quantization plan < "
-    "state generation < model < runs verification distributed < choice < graph < recurrent importers exporters < "
-    "torch jax < accuracy < dynq < bench demo selftest < cli"
+    "state generation values < model < runs verification distributed < choice < graph < "
+    "recurrent importers exporters < torch jax < accuracy < dynq < bench demo selftest < cli"
 )
 OPTIONAL = (
     "onnx", "onnxruntime", "torch", "matplotlib", "tokenizers", "safetensors", "transformers", "openvino",

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,9 +15,9 @@ import numpy as np
 
 from .core import arguments as arguments
 from .core import files
-from .core.arguments import DTYPE_NUMBERS, FLOAT32, NONFINITE, UINT8, Array, NonFinite, contiguous
+from .core.arguments import NONFINITE, UINT8, Array, NonFinite, contiguous
 from .core.call import NONFINITE as STATUS_NONFINITE
-from .core.call import NULL, OK, POLL, check, ffi, lib, text
+from .core.call import OK, POLL, check, ffi, lib
 from .core.container import fingerprint
 from .core.mapped import MappedFile, open_mapped
 from .errors import FileAccessError, FileFormatError
@@ -29,6 +28,18 @@ from .ir.graph import Graph
 from .plan.read import read_graph, read_notes
 from .report import Report
 from .state import State
+from .values import (
+    NUMBERS,
+    ModelValue,
+    as_dtype,
+    copy_of,
+    in_order,
+    input_of,
+    node_of,
+    output_name_of,
+    result_of,
+    shape_text,
+)
 
 __all__ = ["Model", "ModelValue", "NodeTime", "load"]
 
@@ -37,16 +48,6 @@ _CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 _IDLE_SESSIONS = max(16, 4 * _CPUS)  # of a model that many threads call by turns; beyond one for each CPU, ...
 _IDLE_SECONDS = 1.0  # ... for this long after they ran
 _ANY_BYTES = 2 ** (8 * ffi.sizeof("size_t")) - 1
-_DTYPES: dict[int, np.dtype[Any]] = {number: np.dtype(name) for name, number in DTYPE_NUMBERS.items()}
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelValue:
-    """An input or an output. A size is an int, the name of one that a run decides, or None."""
-
-    name: str
-    dtype: str | None
-    shape: tuple[int | str | None, ...] | None  # None: only a run tells
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,13 +133,13 @@ class Model:
         self._sessions = deque(maxlen=_IDLE_SESSIONS)
         self._max_bytes = 0
         self._input_count = lib.dynq_model_input_count(self._handle)
-        self._inputs = tuple(_input(self._handle, i) for i in range(self._input_count))
+        self._inputs = tuple(input_of(self._handle, i) for i in range(self._input_count))
         positions = ffi.new("size_t[2]")
         check(lib.dynq_model_positions(self._handle, positions))
         check(lib.dynq_model_source_positions(self._handle, positions + 1))
         self._positions, self._source_positions = int(positions[0]), int(positions[1])
         self._dtypes = tuple(np.dtype(value.dtype) for value in self._inputs)
-        self._output_names = tuple(_output_name(self._handle, i) for i in range(lib.dynq_model_output_count(handle)))
+        self._output_names = tuple(output_name_of(self._handle, i) for i in range(lib.dynq_model_output_count(handle)))
         return self
 
     @property
@@ -155,7 +156,7 @@ class Model:
     @property
     def nodes(self) -> tuple[tuple[str, str], ...]:
         """Name and op of each node, in the order in which they run."""
-        return tuple(_node(self._handle, i) for i in range(lib.dynq_model_node_count(self._handle)))
+        return tuple(node_of(self._handle, i) for i in range(lib.dynq_model_node_count(self._handle)))
 
     @property
     def nbytes(self) -> int:
@@ -236,7 +237,7 @@ class Model:
         for name in names:
             tensor = ffi.new("dynq_tensor *")
             check(lib.dynq_session_tensor(session.handle, name.encode(), tensor))
-            result[name] = _copy(tensor)
+            result[name] = copy_of(tensor)
         return result
 
     def state(self) -> State:
@@ -391,7 +392,7 @@ class Model:
         if status != OK and (status != STATUS_NONFINITE or raises):
             check(status)
         if not known:
-            session.results = [_result(session.outputs[i]) for i in range(len(self._output_names))]
+            session.results = [result_of(session.outputs[i]) for i in range(len(self._output_names))]
             check(lib.dynq_session_sizes_vary(session.handle, session.vary))
             session.shapes = None if session.vary[0] else shapes
         copies = []
@@ -406,9 +407,9 @@ class Model:
         session.shapes = None
         for i, (shape, expected) in enumerate(zip(shapes, self._inputs, strict=True)):
             if len(shape) != len(expected.shape or ()):
-                raise ValueError(f"input {expected.name!r} has shape {shape}; expected {_shape(expected)}")
+                raise ValueError(f"input {expected.name!r} has shape {shape}; expected {shape_text(expected)}")
             tensor = session.inputs[i]
-            tensor.dtype = _NUMBERS[self._dtypes[i]]
+            tensor.dtype = NUMBERS[self._dtypes[i]]
             tensor.rank = len(shape)
             for j, dim in enumerate(shape):
                 tensor.dims[j] = dim
@@ -511,9 +512,6 @@ def notes_of(model: Model) -> dict[str, str]:
     return model._notes
 
 
-_NUMBERS = {dtype: number for number, dtype in _DTYPES.items()}
-
-
 def _known_outputs(text: str) -> dict[str, ModelValue]:
     result = {}
     for name, dtype, shape in json.loads(text):
@@ -545,78 +543,3 @@ def _from_file(path: str, size: int, checksum: str, max_bytes: int | None) -> Mo
             f"the one here has {model.nbytes} bytes with checksum {fingerprint(model._image)}"
         )
     return model
-
-
-def in_order(values: Sequence[ModelValue], inputs: Mapping[str, Any]) -> list[Any]:
-    """Return inputs that were given by name in the order of a model's.
-
-    Raises:
-        ValueError, TypeError: one is missing, or no input of the model.
-    """
-    if not isinstance(inputs, Mapping):
-        raise TypeError(f"inputs is of type {type(inputs).__name__}; expected a dict of arrays by name")
-    names = [value.name for value in values]
-    if unknown := [str(name) for name in inputs if name not in names]:
-        raise ValueError(f"no input is called {', '.join(unknown)}; expected {', '.join(names) or 'none'}")
-    if missing := [name for name in names if name not in inputs]:
-        which, verb = ("input", "is") if len(missing) == 1 else ("inputs", "are")
-        listed = ", ".join(map(repr, missing))
-        raise ValueError(f"{which} {listed} {verb} missing; the model takes {', '.join(names)}")
-    return [inputs[name] for name in names]
-
-
-def as_dtype(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
-    """Return ``value`` as ``dtype``: floats as everywhere, others if nothing can be lost."""
-    array = arguments.array(f"input {name!r}", value)
-    if dtype == FLOAT32:
-        if array.dtype.name in ("float32", "float16", "bfloat16"):  # in either byte order
-            return array.astype(FLOAT32, copy=False)
-        raise TypeError(f"input {name!r} has dtype {array.dtype}; expected float32, float16 or bfloat16")
-    if array.dtype == dtype or np.can_cast(array.dtype, dtype, "safe"):
-        return array.astype(dtype, copy=False)
-    if not isinstance(value, (np.ndarray, np.generic)) and array.dtype.kind == dtype.kind:  # Python's own integers
-        converted = array.astype(dtype)
-        if np.array_equal(converted, array):
-            return converted
-    raise TypeError(f"input {name!r} has dtype {array.dtype}; expected {dtype}")
-
-
-def _result(tensor: Any) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Shape, dtype and bytes."""
-    shape, dtype = tuple(tensor.dims[i] for i in range(tensor.rank)), _DTYPES[tensor.dtype]
-    return shape, dtype, math.prod(shape) * dtype.itemsize
-
-
-def _copy(tensor: Any) -> Array:
-    shape, dtype, nbytes = _result(tensor)
-    array = np.empty(shape, dtype)
-    if nbytes:
-        ffi.memmove(array, tensor.data, nbytes)
-    return array
-
-
-def _input(model: Any, index: int) -> ModelValue:
-    value = ffi.new("dynq_model_value *")
-    check(lib.dynq_model_input(model, index, value))
-    shape: list[int | str | None] = []
-    for i in range(value.rank):
-        name = value.dim_names[i]
-        shape.append(int(value.dims[i]) if value.dims[i] >= 0 else None if name == NULL else text(name))
-    return ModelValue(text(value.name), _DTYPES[value.dtype].name, tuple(shape))
-
-
-def _output_name(model: Any, index: int) -> str:
-    name = ffi.new("const char **")
-    check(lib.dynq_model_output_name(model, index, name))
-    return text(name[0])
-
-
-def _node(model: Any, index: int) -> tuple[str, str]:
-    name, op = ffi.new("const char **"), ffi.new("const char **")
-    check(lib.dynq_model_node(model, index, name, op))
-    return text(name[0]), text(op[0])
-
-
-def _shape(value: ModelValue) -> str:
-    dims = ", ".join("any" if dim is None else str(dim) for dim in value.shape or ())
-    return f"({dims})"

@@ -17,7 +17,8 @@ import numpy as np
 from .core.arguments import FLOAT32, Array
 from .errors import Error
 from .ir.graph import Graph
-from .model import Model, ModelValue, as_dtype, in_order
+from .model import Model
+from .values import ModelValue, as_dtype, in_order
 
 __all__ = ["Sample", "as_samples", "random_input", "random_sample", "read_npz", "table_rows"]
 
