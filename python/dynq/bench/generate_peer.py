@@ -27,6 +27,7 @@ import dynq
 
 from .model_peer import cosine
 from .peer import Job, serve
+from .torch_forms import in_form
 
 Array = NDArray[Any]
 FLOAT = "transformers float32"
@@ -113,21 +114,10 @@ def _open_torch(form: str) -> Callable[[Path, Path, int, int], Text]:
     """Return a function that opens the model: its linear layers stay float, or become int8 by PyTorch or by dynq."""
 
     def open_model(source: Path, folder: Path, threads: int, positions: int) -> Text:
-        import warnings
-
         import torch
 
         torch.set_num_threads(threads)
-        model = _load(source)
-        if form == "dynq":
-            import dynq.torch
-
-            model = dynq.torch.quantize_dynamic(model, {torch.nn.Linear}, inplace=True)
-        elif form == "torch":
-            quantize: Any = torch.ao.quantization.quantize_dynamic
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # it is deprecated
-                model = quantize(model, {torch.nn.Linear}, torch.qint8)
+        model = in_form(_load(source), form)
         return _Transformers(model)
 
     return open_model

@@ -29,6 +29,7 @@ from ..demo.bert import load_bert
 from .litert import Litert, fastest
 from .peer import Job, serve
 from .timing import median_seconds
+from .torch_forms import in_form
 
 Array = NDArray[Any]
 Call = Callable[[], Array]
@@ -143,23 +144,12 @@ def _open_torch(form: str) -> Callable[[Path, Path, int], Bind]:
     """
 
     def open_file(source: Path, folder: Path, threads: int) -> Bind:
-        import warnings
-
         import torch
 
         from .model_torch import load
 
         torch.set_num_threads(threads)
-        module = load(source)
-        if form == "dynq":
-            import dynq.torch
-
-            module = dynq.torch.quantize_dynamic(module, {torch.nn.Linear}, inplace=True)
-        elif form == "torch":
-            quantize: Any = torch.ao.quantization.quantize_dynamic
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # it is deprecated
-                module = quantize(module, {torch.nn.Linear}, torch.qint8)
+        module = in_form(load(source), form)
 
         def bind(ids: Array) -> Call:
             tensor = torch.from_numpy(ids)

@@ -15,7 +15,7 @@ import torch
 
 from ...conversion import Unsupported, UnsupportedModelError
 
-__all__ = ["NAMESPACE", "Decoder", "Mask", "attention_of_dynq", "cache_name", "new_cache"]
+__all__ = ["NAMESPACE", "Decoder", "Mask", "attention_of_dynq", "attention_shape", "cache_name", "new_cache"]
 
 NAMESPACE = "dynq_export"
 NAME = "dynq"
@@ -30,7 +30,8 @@ _library.define(
 _library.define("positions(Tensor ids, Tensor lengths) -> Tensor")
 
 
-def _attention_shape(q: Any, k: Any, v: Any, *rest: Any) -> Any:
+def attention_shape(q: Any, k: Any, v: Any, *rest: Any) -> Any:
+    """Return an empty tensor like the result of attention: (sequences, rows, heads * width)."""
     return q.new_empty((q.shape[0], q.shape[2], q.shape[1] * v.shape[3]))
 
 
@@ -38,7 +39,7 @@ def _positions_shape(ids: Any, lengths: Any) -> Any:
     return torch.empty_like(ids, dtype=torch.int64)
 
 
-torch.library.register_fake(f"{NAMESPACE}::cached_attention", _attention_shape, lib=_library)
+torch.library.register_fake(f"{NAMESPACE}::cached_attention", attention_shape, lib=_library)
 torch.library.register_fake(f"{NAMESPACE}::positions", _positions_shape, lib=_library)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ...conversion import Unsupported, UnsupportedModelError
-from .decoder import NAMESPACE, Decoder, Mask, cache_name, new_cache
+from .decoder import NAMESPACE, Decoder, Mask, attention_shape, cache_name, new_cache
 
 __all__ = ["EncoderDecoder"]
 
@@ -31,16 +31,12 @@ _library.define(
 _library.define("source(Tensor hidden, Tensor ids) -> Tensor")
 
 
-def _attention_shape(q: Any, k: Any, v: Any, *rest: Any) -> Any:
-    return q.new_empty((q.shape[0], q.shape[2], q.shape[1] * v.shape[3]))
-
-
 def _source_shape(hidden: Any, ids: Any) -> Any:
     """Return as many rows for each sequence, or none if there are no sources."""
     return hidden.new_empty((ids.shape[0], hidden.shape[0] * hidden.shape[1] // ids.shape[0], hidden.shape[2]))
 
 
-torch.library.register_fake(f"{NAMESPACE}::cross_attention", _attention_shape, lib=_library)
+torch.library.register_fake(f"{NAMESPACE}::cross_attention", attention_shape, lib=_library)
 torch.library.register_fake(f"{NAMESPACE}::source", _source_shape, lib=_library)
 
 
