@@ -96,7 +96,7 @@ public:
   /* Takes over what dynq.h's functions made. */
   explicit Weight(dynq_weight *weight) noexcept : weight_(weight) {}
 
-  /* What it holds; the pointers are good as long as this object. */
+  /* Returns sizes and pointers of what it holds. The pointers are good as long as this object. */
   dynq_weight_info info() const noexcept {
     dynq_weight_info result{};
     dynq_weight_describe(weight_.get(), &result);
@@ -108,7 +108,7 @@ private:
   detail::Owned<dynq_weight, dynq_weight_free> weight_;
 };
 
-/* What linear does behind the product. Spans that are empty stand for nothing. */
+/* Says what linear does behind the product. Spans that are empty stand for nothing. */
 struct Epilogue {
   std::span<const float> bias;     /* (N) */
   std::span<const float> residual; /* (M, N) */
@@ -164,7 +164,7 @@ public:
 
   dynq_dtype dtype() const noexcept { return tensor_.dtype; }
   std::span<const std::size_t> dims() const noexcept { return {tensor_.dims, tensor_.rank}; }
-  /* How many elements it has. */
+  /* Returns the number of its elements. */
   std::size_t size() const {
     std::size_t result = 1;
     for (const std::size_t dim : dims()) {
@@ -224,7 +224,7 @@ private:
   std::shared_ptr<dynq_model> model_; /* sessions share it, so that it is closed after the last of them */
 };
 
-/* What running a model takes. One thread at a time may use it; its model stays open as long as it. */
+/* Holds what running a model takes. One thread at a time may use it; its model stays open as long as it. */
 class Session {
 public:
   explicit Session(const Model &model, const dynq_session_options &options = {}) : model_(model.model_) {
