@@ -2,38 +2,22 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 
-from dynq.graph import Graph
 from dynq.ir import ops
 from dynq.ir.dims import product, quotient
 from dynq.ir.shapes import _RULES
 from dynq.model import Model
 from dynq.plan.write import write_image
-from tests.python.references.op_cases import CASES
+from tests.python.references.op_cases import CASES, graph_of
 
 
 @pytest.mark.parametrize(
     ("op", "inputs", "outputs", "attributes"), CASES, ids=[f"{i}-{case[0]}" for i, case in enumerate(CASES)]
 )
 def test_what_is_told_is_what_comes(op: str, inputs: list[Any], outputs: int, attributes: dict[str, Any]) -> None:
-    graph = Graph()
-    values: list[Any] = []
-    arrays = []
-    for i, value in enumerate(inputs):
-        if value is None:
-            values.append(None)
-        elif isinstance(value, tuple):
-            values.append(graph.constant(value[1]))
-        else:
-            array = np.ascontiguousarray(value).reshape(np.shape(value))
-            values.append(graph.input(f"in_{i}", array.shape, array.dtype))
-            arrays.append(array)
-    results = graph.node(op, values, [f"out_{i}" for i in range(outputs)], **attributes)
-    for value in results:
-        graph.output(value)
-    given = Model._from_image(write_image(graph, {}))(*arrays)
+    graph, results, feed = graph_of(op, inputs, outputs, attributes)
+    given = Model._from_image(write_image(graph, {}))(*feed.values())
     for value, array in zip(results, given if outputs > 1 else [given], strict=True):
         depends_on_values = op in ("NonZero", "Compress", "Unique", "NonMaxSuppression")
         assert value.shape is not None and len(value.shape) == array.ndim

@@ -15,6 +15,7 @@ import dynq
 from dynq.demo.bert import bert_graph
 from dynq.model import Model
 from dynq.plan.write import write_image
+from tests.python.references.attention_inputs import attention_inputs
 from tests.python.references.bert_weights import bert_weights
 from tests.python.references.onnx_runtime import by_runtime
 from tests.python.references.op_cases import CASES, model_of
@@ -225,15 +226,7 @@ def test_an_encoder_runs_in_onnx_runtime(rng: np.random.Generator, tmp_path: Pat
 def test_attention_is_written_in_its_parts(
     rng: np.random.Generator, tmp_path: Path, packed: bool, mask: str, quantize: bool
 ) -> None:
-    g = dynq.Graph()
-    shape = ("b", "s", 3 * 24 if packed else 24)
-    operands: list[Any] = [g.input(name, shape) for name in ("q" if packed else "qkv")]
-    operands += [None] * (3 - len(operands))
-    feed = {v.name: normal(rng, 2, 5, shape[2]) for v in operands if v is not None}
-    if mask != "none":
-        operands.append(g.input("mask", ("b", 1, 1, "s"), mask if mask == "bool" else "float32"))
-        seen = np.array([[1, 1, 1, 0, 0], [0, 0, 0, 0, 0]], bool)[:, None, None]
-        feed["mask"] = seen if mask == "bool" else np.where(seen, F(0), F(-1e4))
+    g, operands, feed = attention_inputs(rng, packed, mask)
     g.output(g.node("dynq.Attention", operands, heads=3, quantize=int(quantize)), "y")
     model = Model._from_image(write_image(g, {}))
     dynq.export_onnx(model, tmp_path / "m.onnx")

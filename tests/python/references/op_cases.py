@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 import dynq
+from dynq.graph import Graph, Value
 from dynq.ir.ops import table
 from dynq.model import Model
 from dynq.plan.write import write_image
@@ -160,10 +161,10 @@ CASES: list[tuple[str, list[Any], int, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-def model_of(
+def graph_of(
     op: str, inputs: list[Any], outputs: int, attributes: dict[str, Any]
-) -> tuple[Model, dict[str, np.ndarray]]:
-    """Return the model of a case, without any pass, and its inputs."""
+) -> tuple[Graph, list[Value], dict[str, np.ndarray]]:
+    """Return the graph of a case, its results and its inputs."""
     graph, values, feed = dynq.Graph(), [], {}
     for i, value in enumerate(inputs):
         if value is None:
@@ -173,6 +174,15 @@ def model_of(
         else:
             feed[f"in_{i}"] = array = np.ascontiguousarray(value).reshape(np.shape(value))
             values.append(graph.input(f"in_{i}", array.shape, array.dtype))
-    for value in graph.node(op, values, [f"out_{i}" for i in range(outputs)], **attributes):
+    results = graph.node(op, values, [f"out_{i}" for i in range(outputs)], **attributes)
+    for value in results:
         graph.output(value)
+    return graph, results, feed
+
+
+def model_of(
+    op: str, inputs: list[Any], outputs: int, attributes: dict[str, Any]
+) -> tuple[Model, dict[str, np.ndarray]]:
+    """Return the model of a case, without any pass, and its inputs."""
+    graph, _, feed = graph_of(op, inputs, outputs, attributes)
     return Model._from_image(write_image(graph, {})), feed
