@@ -340,7 +340,10 @@ class TestCalls:
         assert len(os.listdir("/proc/self/fd")) == before
 
     def test_an_interrupt_ends_the_call(self) -> None:
-        timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+        def interrupt() -> None:  # in this other thread, so the main one's wait for an answer goes on
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+        timer = threading.Timer(0.1, interrupt)
         start = time.monotonic()
         with Calls() as calls:
             assert calls._child is not None

@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +33,7 @@ _BYTES = 400 << 20  # of address space, of which Python and ONNX take 60 MB
 _BYTES_PER_BYTE = 64
 _WAIT = 20.0  # how many times its seconds a call may take on a busy machine
 _LEAST_WAIT = 30.0
+_LOOK = 0.05  # seconds between two looks whether Python has a signal to handle
 
 
 class Refused(Exception):
@@ -126,16 +128,23 @@ class _Child:
 
     def ask(self, request: bytes, seconds: float) -> tuple[int, bytes]:
         """Send a request and wait for the status and the answer."""
+        end = time.monotonic() + seconds
         self._socket.settimeout(seconds)
         self._socket.sendall(len(request).to_bytes(child.NUMBER, "little") + request)
-        status = int.from_bytes(self._receive(child.NUMBER), "little", signed=True)
-        return status, self._receive(int.from_bytes(self._receive(child.NUMBER), "little"))
+        self._socket.settimeout(_LOOK)
+        status = int.from_bytes(self._receive(child.NUMBER, end), "little", signed=True)
+        return status, self._receive(int.from_bytes(self._receive(child.NUMBER, end), "little"), end)
 
-    def _receive(self, size: int) -> bytes:
+    def _receive(self, size: int, end: float) -> bytes:
         data = bytearray(size)
         view = memoryview(data)
         while view:
-            got = self._socket.recv_into(view)
+            try:
+                got = self._socket.recv_into(view)
+            except TimeoutError:  # a signal that came just before the wait, or in another thread, did not end it
+                if time.monotonic() > end:
+                    raise
+                continue
             if got == 0:
                 raise EOFError
             view = view[got:]
