@@ -75,8 +75,8 @@ void dynq_conv_depthwise_run(const dynq_conv_plan *r, size_t task, const char *m
     d.bias = c->bias != NULL ? c->bias + group : NULL;
     d.y = c->y + plane * d.y_plane + from[0] * d.y_stride + from[1];
     c->kernels->vector.depthwise(&d);
-    for (size_t row = 0; finishes && row < d.planes * d.rows; row++) {
-      dynq_conv_finish(c, d.columns, d.y + row / d.rows * d.y_plane + row % d.rows * d.y_stride);
+    if (finishes) { /* one run: several rows are whole, and so are several planes */
+      dynq_conv_finish(c, d.planes * d.rows * d.columns, d.y);
     }
   }
 }

@@ -137,7 +137,12 @@ V_INLINE vf v_erf(vf x) {
 }
 
 /* x sigmoid(x). NaN at -inf, as IEEE has it for inf * 0. 4 ulp of max(|y|, 2^-120): below, sigmoid is denormal. */
-V_INLINE vf v_silu(vf x) { return vf_mul(x, v_sigmoid(x)); }
+V_INLINE void v_silu_of(const size_t W, vf *x) {
+  vf gate[V_MOST];
+  EACH_OF(W) { gate[w] = x[w]; }
+  v_sigmoid_of(W, gate);
+  EACH_OF(W) { x[w] = vf_mul(x[w], gate[w]); }
+}
 
 /*
  * max(x, 0) - |x| exp(-Q(|x|)), exp(-Q(a)) = erfc(a / sqrt(2)) / 2: nothing cancels for x < 0. Under 4 ulp of
@@ -157,9 +162,14 @@ V_INLINE void v_gelu_of(const size_t W, vf *x) {
  * x / 2 * (1 + tanh(u)) = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3). The error of u is one of e^u, so:
  * under 4 ulp of max(|y|, |x| / 4).
  */
-V_INLINE vf v_gelu_tanh(vf x) {
-  const vf u2 = vf_mul(x, vf_add(vf_set1(1.59576912f), vf_mul(vf_set1(0.0713548163f), vf_mul(x, x))));
-  return vf_mul(x, v_sigmoid(u2));
+V_INLINE void v_gelu_tanh_of(const size_t W, vf *x) {
+  vf gate[V_MOST];
+  EACH_OF(W) {
+    const vf cube = vf_mul(vf_set1(0.0713548163f), vf_mul(x[w], x[w]));
+    gate[w] = vf_mul(x[w], vf_add(vf_set1(1.59576912f), cube));
+  }
+  v_sigmoid_of(W, gate);
+  EACH_OF(W) { x[w] = vf_mul(x[w], gate[w]); }
 }
 
 /* e^x - 1: r + r^2 P(r) where e^x needs no power of two, so that nothing cancels. */

@@ -24,18 +24,17 @@
 
 /* ---- Activations ---- */
 
+/* Returns whether its chains of operations are long: V_MOST of them take turns. */
+V_INLINE bool takes_long(dynq_activation activation) {
+  return activation == DYNQ_ACTIVATION_SIGMOID || activation == DYNQ_ACTIVATION_TANH ||
+         activation == DYNQ_ACTIVATION_SILU || activation == DYNQ_ACTIVATION_GELU ||
+         activation == DYNQ_ACTIVATION_GELU_TANH;
+}
+
 V_INLINE vf activation_of(dynq_activation activation, vf y, vf alpha, vf beta) {
   switch (activation) {
   case DYNQ_ACTIVATION_RELU:
     return vf_max(vf_set1(0.0f), y);
-  case DYNQ_ACTIVATION_SIGMOID:
-    return v_sigmoid(y);
-  case DYNQ_ACTIVATION_TANH:
-    return v_tanh(y);
-  case DYNQ_ACTIVATION_SILU:
-    return v_silu(y);
-  case DYNQ_ACTIVATION_GELU_TANH:
-    return v_gelu_tanh(y);
   case DYNQ_ACTIVATION_HARD_SWISH:
     return unary_of(DYNQ_UNARY_HardSwish, y, alpha, beta);
   case DYNQ_ACTIVATION_MISH:
@@ -44,7 +43,11 @@ V_INLINE vf activation_of(dynq_activation activation, vf y, vf alpha, vf beta) {
     return unary_of(DYNQ_UNARY_HardSigmoid, y, alpha, beta);
   case DYNQ_ACTIVATION_LEAKY_RELU:
     return unary_of(DYNQ_UNARY_LeakyRelu, y, alpha, beta);
-  case DYNQ_ACTIVATION_GELU: /* in finish() */
+  case DYNQ_ACTIVATION_SIGMOID: /* these in finish() */
+  case DYNQ_ACTIVATION_TANH:
+  case DYNQ_ACTIVATION_SILU:
+  case DYNQ_ACTIVATION_GELU:
+  case DYNQ_ACTIVATION_GELU_TANH:
   case DYNQ_ACTIVATION_NONE:
     break;
   }
@@ -55,12 +58,25 @@ V_INLINE vf activation_of(dynq_activation activation, vf y, vf alpha, vf beta) {
 V_INLINE void finish(const size_t W, dynq_activation activation, float alpha, float beta, vf *y, bool clamp, vf low,
                      vf high) {
   const vf nan = vi_as_f(vi_set1(V_NAN));
-  if (activation == DYNQ_ACTIVATION_GELU) {
+  switch (activation) { /* every activation of a NaN is a NaN */
+  case DYNQ_ACTIVATION_SIGMOID:
+    v_sigmoid_of(W, y);
+    break;
+  case DYNQ_ACTIVATION_TANH:
+    v_tanh_of(W, y);
+    break;
+  case DYNQ_ACTIVATION_SILU:
+    v_silu_of(W, y);
+    break;
+  case DYNQ_ACTIVATION_GELU:
     v_gelu_of(W, y);
-  } else {
-    EACH_OF(W) {
-      y[w] = activation_of(activation, y[w], vf_set1(alpha), vf_set1(beta));
-    } /* every activation of a NaN is a NaN */
+    break;
+  case DYNQ_ACTIVATION_GELU_TANH:
+    v_gelu_tanh_of(W, y);
+    break;
+  default:
+    EACH_OF(W) { y[w] = activation_of(activation, y[w], vf_set1(alpha), vf_set1(beta)); }
+    break;
   }
   if (clamp) {
     EACH_OF(W) { y[w] = vf_min(high, vf_max(low, y[w])); } /* a NaN is the second operand and passes */
@@ -86,7 +102,7 @@ V_INLINE void activate_vectors(const size_t W, const bool partial, size_t left, 
 
 V_INLINE void activate_all(dynq_activation activation, float alpha, float beta, size_t n, const float *x, float *y) {
   size_t i = 0;
-  for (; activation == DYNQ_ACTIVATION_GELU && i + V_MOST * V_LANES <= n; i += V_MOST * V_LANES) {
+  for (; takes_long(activation) && i + V_MOST * V_LANES <= n; i += V_MOST * V_LANES) {
     activate_vectors(V_MOST, false, 0, activation, alpha, beta, x + i, y + i);
   }
   for (; i + 2 * V_LANES <= n; i += 2 * V_LANES) {
@@ -169,7 +185,7 @@ V_INLINE void epilogue_columns(const dynq_epilogue_tile *t, dynq_activation acti
 
 V_INLINE void epilogue_all(dynq_activation activation, const dynq_epilogue_tile *tile) {
   const dynq_epilogue_tile t = *tile; /* y cannot overlap a copy, so nothing of it is loaded again after a store */
-  const size_t R = activation == DYNQ_ACTIVATION_GELU ? V_MOST / 2 : 1; /* its chains are long, and take turns */
+  const size_t R = takes_long(activation) ? V_MOST / 2 : 1;
   const size_t together = t.m / R * R;
   int32_t factors[DYNQ_MAX_TILE_ROWS];
   size_t j = 0;
