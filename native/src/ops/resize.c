@@ -279,18 +279,19 @@ static size_t find_rows(const resize_job *job, size_t row, size_t *rows, float *
 static void nearest_row(const resize_job *job, const char *from, char *to) {
   const size_t last = job->x->rank - 1, size = dynq_dtype_size(job->x->dtype), n = job->out->dims[last];
   const neighbours *table = job->tables[last];
-  for (size_t i = 0; i < n; i++) {
-    const char *p = from + (size_t)table[i].low * size;
-    switch (size) {
-    case 4:
-      memcpy(to + i * 4, p, 4);
-      break;
-    case 8:
-      memcpy(to + i * 8, p, 8);
-      break;
-    default:
-      to[i] = *p;
-    }
+  switch (size) {
+#define COPY(bytes)                                                                                                    \
+  for (size_t i = 0; i < n; i++) {                                                                                     \
+    memcpy(to + i * (bytes), from + (size_t)table[i].low * (bytes), (bytes));                                          \
+  }                                                                                                                    \
+  break
+  case 4:
+    COPY(4);
+  case 8:
+    COPY(8);
+  default:
+    COPY(1);
+#undef COPY
   }
 }
 
@@ -366,9 +367,16 @@ static void resize_rows(const void *arg, size_t begin, size_t end) {
     }
     return;
   }
+  size_t before = SIZE_MAX;
   for (size_t row = begin; row < end; row++) {
+    char *const to = (char *)job->out->data + row * n * size;
     find_rows(job, row, rows, weights);
-    nearest_row(job, (const char *)job->x->data + rows[0] * width * size, (char *)job->out->data + row * n * size);
+    if (rows[0] == before) {
+      memcpy(to, to - n * size, n * size);
+    } else {
+      nearest_row(job, (const char *)job->x->data + rows[0] * width * size, to);
+    }
+    before = rows[0];
   }
 }
 

@@ -9,10 +9,13 @@
 #include "checks.h"
 #include "layer_attributes.h"
 
+/* Lines of other axes than the last are copied together, for as many floats as stay in a cache: they lie side by side. */
+enum { MOST_LINES = 16, MOST_FLOATS = 1 << 14 };
+
 typedef struct rows {
   const dynq_op_node *node;
   bool logarithm;
-  size_t outer, n, inner, parts;
+  size_t outer, n, inner, parts, lines; /* lines: copied together */
 } rows;
 
 static dynq_status find_rows(const dynq_op_node *node, rows *r) {
@@ -23,7 +26,8 @@ static dynq_status find_rows(const dynq_op_node *node, rows *r) {
               .outer = dynq_op_product(x, 0, axis),
               .n = x->dims[axis],
               .inner = dynq_op_product(x, axis + 1, x->rank)};
-  const size_t lines = dynq_size_mul(r->outer, r->inner);
+  const size_t lines = dynq_size_mul(r->outer, r->inner), fitting = MOST_FLOATS / (r->n + 1);
+  r->lines = fitting < 1 ? 1 : fitting < MOST_LINES ? fitting : MOST_LINES;
   r->parts = dynq_work_parts(node->thread_count, lines, dynq_size_mul(lines, r->n)); /* a nanosecond each */
   return DYNQ_OK;
 }
@@ -41,7 +45,7 @@ static void run_lines(const rows *r, size_t m, const float *x, float *y) {
 static void task(void *arg, size_t part) {
   const rows *r = arg;
   const float *x = DYNQ_INPUT(r->node, Softmax, input)->data;
-  float *y = r->node->outputs[0]->data, *row = r->inner != 1 ? (float *)r->node->scratch + part * r->n : NULL;
+  float *y = r->node->outputs[0]->data, *row = r->inner != 1 ? (float *)r->node->scratch + part * r->n * r->lines : NULL;
   size_t line, end;
   dynq_share(r->outer * r->inner, r->parts, part, &line, &end);
   if (r->inner == 1) {
@@ -51,14 +55,20 @@ static void task(void *arg, size_t part) {
     }
     return;
   }
-  for (; line < end && !dynq_interrupted(); line++) {
-    const size_t at = line / r->inner * r->n * r->inner + line % r->inner;
+  for (size_t m; line < end && !dynq_interrupted(); line += m) {
+    const size_t column = line % r->inner, at = line / r->inner * r->n * r->inner + column;
+    m = end - line < r->inner - column ? end - line : r->inner - column;
+    m = m < r->lines ? m : r->lines;
     for (size_t i = 0; i < r->n; i++) {
-      row[i] = x[at + i * r->inner];
+      for (size_t j = 0; j < m; j++) {
+        row[j * r->n + i] = x[at + i * r->inner + j];
+      }
     }
-    run_lines(r, 1, row, row);
+    run_lines(r, m, row, row);
     for (size_t i = 0; i < r->n; i++) {
-      y[at + i * r->inner] = row[i];
+      for (size_t j = 0; j < m; j++) {
+        y[at + i * r->inner + j] = row[j * r->n + i];
+      }
     }
   }
 }
@@ -69,7 +79,8 @@ static dynq_status infer(dynq_op_node *node) {
   DYNQ_TRY(dynq_op_check_f32(node, DYNQ_IN(Softmax, input), "input", 1));
   DYNQ_TRY(find_rows(node, &r));
   dynq_op_set_output(node, 0, DYNQ_FLOAT32, x->rank, x->dims);
-  node->scratch_bytes = r.inner != 1 ? dynq_size_mul(r.parts, dynq_size_mul(r.n, sizeof(float))) : 0;
+  node->scratch_bytes =
+      r.inner != 1 ? dynq_size_mul(dynq_size_mul(r.parts, r.lines), dynq_size_mul(r.n, sizeof(float))) : 0;
   return DYNQ_OK;
 }
 
