@@ -45,7 +45,8 @@ static void run_lines(const rows *r, size_t m, const float *x, float *y) {
 static void task(void *arg, size_t part) {
   const rows *r = arg;
   const float *x = DYNQ_INPUT(r->node, Softmax, input)->data;
-  float *y = r->node->outputs[0]->data, *row = r->inner != 1 ? (float *)r->node->scratch + part * r->n * r->lines : NULL;
+  float *y = r->node->outputs[0]->data,
+        *row = r->inner != 1 ? (float *)r->node->scratch + part * r->n * r->lines : NULL;
   size_t line, end;
   dynq_share(r->outer * r->inner, r->parts, part, &line, &end);
   if (r->inner == 1) {

@@ -20,6 +20,7 @@ KEYS = {
     "linear": (("isa", "threads", "m", "n", "k"), "us", "µs"),
     "peers": (("peer", "threads", "m", "n", "k"), "us", "µs"),
     "models": (("peer", "threads", "batch", "length"), "ms", "ms"),
+    "models --suite vision": (("network", "peer", "threads"), "us", "µs"),
     "generate": (("peer", "what", "threads"), "ms", "ms"),
     "conv": (("layer", "peer", "threads"), "us", "µs"),
 }

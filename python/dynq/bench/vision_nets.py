@@ -23,7 +23,7 @@ def conv(
     """Make a convolution that keeps the size but for its stride, batch norm, and an activation."""
     parts: list[nn.Module] = [
         nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(out),
+        nn.BatchNorm2d(out, momentum=None),
     ]
     return nn.Sequential(*parts, *([] if act is None else [act()]))
 
@@ -43,7 +43,9 @@ class Residual(nn.Module):
 class Squeeze(nn.Module):
     """x scaled by a gate for each channel, which two layers compute from the channels' means."""
 
-    def __init__(self, channels: int, squeezed: int, act: Callable[[], nn.Module], gate: Callable[[], nn.Module]) -> None:
+    def __init__(
+        self, channels: int, squeezed: int, act: Callable[[], nn.Module], gate: Callable[[], nn.Module]
+    ) -> None:
         super().__init__()
         self.gate = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
@@ -179,7 +181,9 @@ class Split(nn.Module):
         super().__init__()
         half = out // 2
         self.first = conv(channels, out, 1, act=nn.SiLU)
-        blocks = (nn.Sequential(conv(half, half, 3, act=nn.SiLU), conv(half, half, 3, act=nn.SiLU)) for _ in range(depth))
+        blocks = (
+            nn.Sequential(conv(half, half, 3, act=nn.SiLU), conv(half, half, 3, act=nn.SiLU)) for _ in range(depth)
+        )
         self.blocks = nn.ModuleList(Residual(block) if shortcut else block for block in blocks)
         self.last = conv((2 + depth) * half, out, 1, act=nn.SiLU)
 
@@ -246,7 +250,7 @@ class Yolo(nn.Module):
         grids = (fine, middle, coarse)
         edges = torch.cat([branch(grid).flatten(2) for branch, grid in zip(self.edges, grids, strict=True)], 2)
         scores = torch.cat([branch(grid).flatten(2) for branch, grid in zip(self.scores, grids, strict=True)], 2)
-        bins = edges.unflatten(1, (4, self.BINS)).softmax(2)
+        bins = edges.reshape(len(x), 4, self.BINS, -1).softmax(2)
         distances = (bins * torch.arange(self.BINS, dtype=torch.float32).view(1, 1, -1, 1)).sum(2)
         return torch.cat([distances, scores.sigmoid()], 1)
 
@@ -276,7 +280,6 @@ def build(name: str) -> nn.Module:
     module = NETWORKS[name][0]()
     norms: list[Any] = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
     for norm in norms:
-        norm.momentum = None
         nn.init.uniform_(norm.weight, 0.5, 1.5)
         nn.init.normal_(norm.bias, 0, 0.3)
     with torch.no_grad():

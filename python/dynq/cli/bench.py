@@ -227,7 +227,7 @@ def _vision(
     peer: tuple[str, ...], counts: list[int], networks: list[str], rounds: int, quick: bool, as_json: bool
 ) -> None:
     names, missing = process.choose(peer, vision_report.NEEDED)
-    machine = describe("vision", rounds, process.versions(names, vision_report.NEEDED))
+    machine = describe("models --suite vision", rounds, process.versions(names, vision_report.NEEDED))
     with _progress(as_json, machine) as update, tempfile.TemporaryDirectory() as folder:
         results = vision_report.measure(names, counts, networks, rounds, quick, Path(folder), update)
     _show(
