@@ -224,6 +224,15 @@ class Call:
         """Return a constant."""
         return self.walk.constant(np.asarray(number, dtype), f"{self.name}/constant")
 
+    def make(self, op: str, inputs: Sequence[Any], outputs: int = 1, bodies: Any = None, **attributes: Any) -> Any:
+        """Add a node whose inputs may be arrays and packed weights, and return its output, or all of several."""
+        given = [
+            value if value is None or isinstance(value, Value) else self.walk.constant(value, f"{self.name}/constant")
+            for value in inputs
+        ]
+        made = self.nodes(op, given, outputs, bodies, **attributes)
+        return made[0] if outputs == 1 else made
+
     def integers(self, numbers: Sequence[int]) -> Value:
         return self.number(list(numbers), np.int64)
 
@@ -265,11 +274,16 @@ class Walk:
         self.problems = problems
         self.refused: set[int] = set()  # tensors whose operator was refused
         self._held: dict[int, Held] = {}
-        self._constants: dict[tuple[int, str], tuple[Constant, Value]] = {}
+        self._values: dict[tuple[int, str], Value] = {}
+        self._at = at
+        # Those of all walks: a subgraph that runs several times has each of its constants once.
+        self._constants: dict[tuple[int, int], Constant] = shared._constants if shared else {}
+        self._made: dict[tuple[int, str], tuple[Constant, Any]] = shared._made if shared else {}
         self.active: tuple[int, ...] = (*(shared.active if shared else ()), at)
         self._taken: TakenNames = shared._taken if shared else TakenNames()
         self._left: list[int] = shared._left if shared else [_operators(source)]
         self.grids: Grids = shared.grids if shared else Grids()
+        self.is_hybrid: bool = shared.is_hybrid if shared else False  # numerics="tflite"
         self.prefix = ""
         if shared and at in shared.active:
             raise InvalidModelError(f"{source.name}: subgraph {at} ({self.subgraph.name!r}) runs itself")
@@ -289,7 +303,8 @@ class Walk:
                 zeros = np.zeros(tensor.shape, np.float32)
                 self._held[tensor.index] = Held(last=self.constant(zeros, self.prefix + tensor.name))
             else:
-                self._held[tensor.index] = Held(constant=Constant(tensor))
+                key = self._at, tensor.index
+                self._held[tensor.index] = Held(constant=self._constants.setdefault(key, Constant(tensor)))
         return self._held[tensor.index]
 
     def last(self, tensor: Tensor) -> Value:
@@ -324,11 +339,18 @@ class Walk:
         return self.shared(constant, "", self.prefix + name, lambda: constant.array)
 
     def shared(self, constant: Constant, form: str, name: str, make: Callable[[], Any]) -> Value:
-        """Return what a constant is in some form. It is made once, however many operators read it."""
+        """Return what a constant is in some form. It is made once, however many operators and walks read it."""
         key = id(constant), form
-        if key not in self._constants:
-            self._constants[key] = constant, self.constant(make(), name)
-        return self._constants[key][1]
+        if key not in self._values:
+            self._values[key] = self.constant(self.made(constant, form, make), name)
+        return self._values[key]
+
+    def made(self, constant: Constant, form: str, make: Callable[[], Any]) -> Any:
+        """Return what ``make`` gives, once for each constant and form."""
+        key = id(constant), form
+        if key not in self._made:
+            self._made[key] = constant, make()
+        return self._made[key][1]
 
     def _turned(self, value: Value, name: str, perm: list[int], form: str) -> Value:
         """Transpose; where no element moves that is a Reshape, which costs nothing."""
@@ -456,11 +478,16 @@ def _operators(source: Source) -> int:
     return max(_FEW, _MOST_TIMES * sum(len(graph.operators) for graph in source.subgraphs))
 
 
-def convert(source: Source, signature: str | None = None) -> Graph:
-    """Return the graph of a model, or of one of its signatures."""
+def convert(source: Source, signature: str | None = None, is_hybrid: bool = False) -> Graph:
+    """Return the graph of a model, or of one of its signatures.
+
+    Args:
+        is_hybrid: whether layers with int8 weights and float inputs run as TensorFlow Lite's hybrid kernels do.
+    """
     at, inputs, outputs = _entry(source, signature)
     problems, graph = Problems(), Graph(source.name)
     walk = Walk(source, at, graph, problems)
+    walk.is_hybrid = is_hybrid
     subgraph = walk.subgraph
     for index in subgraph.inputs:
         tensor = subgraph.tensors[index]
