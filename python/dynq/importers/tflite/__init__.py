@@ -58,7 +58,7 @@ def to_graph(model: str | os.PathLike[str] | bytes, signature: str | None = None
     except ImportError as error:
         raise MissingPackageError(f"{error.name} is missing; install it: pip install 'dynq[tflite]'") from error
     from . import ops  # noqa: F401
-    from .convert import WrongSignature, convert
+    from .entry import WrongSignature, convert
     from .source import DAMAGED, load
 
     if not isinstance(model, (str, os.PathLike, bytes)):

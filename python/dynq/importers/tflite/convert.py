@@ -25,15 +25,11 @@ from .layout import Planes, last_perm, planes_perm
 from .source import DAMAGED, Operator, Source, Subgraph, Tensor
 from .tensors import FLOATS, Constant, dtype_of, kind_name
 
-__all__ = ["CONVERTERS", "Call", "Held", "Walk", "WrongSignature", "convert", "converter"]
+__all__ = ["COMPLEX", "CONVERTERS", "Call", "Held", "Walk", "converter"]
 
 Result = Value | Planes | Constant | Sequence["Value | Planes | Constant"]
 _MOST_TIMES = 16  # operators that subgraphs may have together, each time they are run, for each that is in the file
 _FEW = 2000
-
-
-class WrongSignature(Exception):
-    """The model has no signature of the name that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +167,9 @@ class Call:
     def is_float(self, index: int) -> bool:
         tensor = self.tensor(index)
         return tensor.kind in FLOATS or has_grid(tensor) or self.is_constant_of_floats(index)
+
+    def is_complex(self, index: int) -> bool:
+        return self.tensor(index).kind == COMPLEX
 
     def is_constant_of_floats(self, index: int) -> bool:
         constant = self.constant(index)
@@ -425,11 +424,18 @@ class Walk:
         if known.options is not None and operator.options_type not in ("NONE", known.options):
             raise InvalidModelError(f"operator {name!r} ({operator.op}) has {operator.options_type}")
         fine = True
+        for index in operator.inputs:
+            tensor = self.subgraph.tensors[index]
+            if index >= 0 and tensor.kind == COMPLEX and (operator.op not in _TAKE_COMPLEX or tensor.data is not None):
+                self.problems.add(f"{operator.op} of COMPLEX64", name)
+                fine = False
         for index in operator.outputs:
-            fine = self._check_type(self.subgraph.tensors[index], operator.op) and fine
+            fine = self.check_type(self.subgraph.tensors[index], operator.op) and fine
         return fine
 
-    def _check_type(self, tensor: Tensor, op: str) -> bool:
+    def check_type(self, tensor: Tensor, op: str) -> bool:
+        if tensor.kind == COMPLEX and op in _GIVE_COMPLEX:
+            return True
         if dtype_of(tensor.kind) is None:
             self.problems.add(f"dtype {kind_name(tensor.kind)}", tensor.name)
         elif op not in _OF_CONSTANTS and (why := why_no_grid(tensor)) is not None:
@@ -472,57 +478,10 @@ class Walk:
 
 
 _OF_CONSTANTS = ("DEQUANTIZE", "DENSIFY")
+COMPLEX = 8  # COMPLEX64: values alone, and between these operators
+_GIVE_COMPLEX = ("RFFT2D", "RESHAPE", "SQUEEZE")
+_TAKE_COMPLEX = ("RESHAPE", "SQUEEZE", "COMPLEX_ABS", "REAL", "IMAG", "CAST")
 
 
 def _operators(source: Source) -> int:
     return max(_FEW, _MOST_TIMES * sum(len(graph.operators) for graph in source.subgraphs))
-
-
-def convert(source: Source, signature: str | None = None, is_hybrid: bool = False) -> Graph:
-    """Return the graph of a model, or of one of its signatures.
-
-    Args:
-        is_hybrid: whether layers with int8 weights and float inputs run as TensorFlow Lite's hybrid kernels do.
-    """
-    at, inputs, outputs = _entry(source, signature)
-    problems, graph = Problems(), Graph(source.name)
-    walk = Walk(source, at, graph, problems)
-    walk.is_hybrid = is_hybrid
-    subgraph = walk.subgraph
-    for index in subgraph.inputs:
-        tensor = subgraph.tensors[index]
-        if not walk._check_type(tensor, "input"):
-            walk.refused.add(index)
-            continue
-        name = walk.fresh(inputs.get(index) or tensor.name)
-        dims = [dim if dim >= 0 else f"{name}_dim_{i}" for i, dim in enumerate(tensor.signature)]
-        given = graph.input(name, dims, dtype_of(tensor.kind))
-        value = walk.grids.floats(given, tensor, walk.namer(name)) if has_grid(tensor) else given
-        walk.hold(tensor, Held(last=value))
-    walk.run()
-    problems.check(source.name)
-    taken = TakenNames()
-    if not subgraph.outputs:
-        raise InvalidModelError(f"{source.name} has no outputs")
-    for index in subgraph.outputs:
-        tensor = subgraph.tensors[index]
-        name = outputs.get(index) or tensor.name
-        value = walk.last(tensor)
-        if has_grid(tensor):
-            value = walk.grids.integers(value, tensor, walk.namer(name))
-        graph.output(value, taken.take(name))
-    return graph
-
-
-def _entry(source: Source, wanted: str | None) -> tuple[int, dict[int, str], dict[int, str]]:
-    """Return the number of the subgraph that runs, and the names that its signature gives its tensors."""
-    if wanted is not None:
-        found = [signature for signature in source.signatures if signature.key == wanted]
-        if not found:
-            keys = ", ".join(repr(signature.key) for signature in source.signatures) or "none"
-            raise WrongSignature(f"{source.name} has no signature {wanted!r}; it has {keys}")
-    else:
-        found = [signature for signature in source.signatures if signature.subgraph == 0]
-    if not found:
-        return 0, {}, {}
-    return found[0].subgraph, found[0].inputs, found[0].outputs
