@@ -424,3 +424,15 @@ def test_what_is_no_file_is_an_error(tmp_path: Path) -> None:
             to_graph(path)
     with pytest.raises(OSError):
         to_graph(tmp_path / "missing.tflite")
+
+
+@pytest.mark.parametrize("at", [-2, 0, 2, 9])
+def test_a_row_is_written_into_a_tensor_whose_sizes_are_open(at: int) -> None:
+    """It is moved back until it fits."""
+    begin = constant(np.array([at, 0], np.int32))
+    tensors = {"x": T((1, 3), signature=(-1, 3)), "row": T((1, 3)), "b": begin, "y": T(())}
+    model = write(Graph(tensors, [Op("DYNAMIC_UPDATE_SLICE", "x row b", "y")], "x row", "y"))
+    x, row = normal(4, 3), normal(1, 3)
+    want = x.copy()
+    want[min(max(at, 0), 3)] = row
+    np.testing.assert_array_equal(dynq.from_tflite(model)(x, row), want)
