@@ -49,13 +49,15 @@ static row_steps find_asymmetric(float lo, float hi) {
 }
 
 static void quantize(size_t n, const float *x, const row_steps *steps, int8_t *q) {
-  const float zero_point = (float)steps->zero_point, low = (float)steps->low, inverse = steps->inverse;
+  const float inverse = steps->inverse;
+  const int32_t zero_point = steps->zero_point, low = steps->low;
   for (size_t i = 0; i < n; i++) {
-    const float value = zero_point + x[i] * inverse;
-    const float bounded = value > low ? value < 127.0f ? value : 127.0f : low; /* of a NaN: low */
+    const float value = x[i] * inverse;
+    const float bounded = value > -512.0f ? value < 512.0f ? value : 512.0f : -512.0f; /* of a NaN: -512 */
     const int32_t whole = (int32_t)bounded;
     const float rest = bounded - (float)whole; /* exact */
-    q[i] = (int8_t)(whole + (rest >= 0.5f) - (rest <= -0.5f));
+    const int32_t nearest = whole + (rest >= 0.5f) - (rest <= -0.5f) + zero_point;
+    q[i] = (int8_t)(nearest < low ? low : nearest > 127 ? 127 : nearest);
   }
 }
 

@@ -83,6 +83,16 @@ def test_convolutions(seed: int, depthwise: bool, per_channel: bool, padding: in
     np.testing.assert_array_equal(*run(model, numbers(rng, 2, 7, 8, c)))
 
 
+def test_halves_are_rounded_as_in_litert() -> None:
+    """All products are whole numbers and halves: a range from -16 to 239 has steps of 1."""
+    x = np.arange(-32, 478, dtype=F).reshape(1, 1, 510, 1) / 2
+    x[0, 0, -1] = 239
+    weight = constant(np.array([1, 2, -3, 100], np.int8).reshape(4, 1, 1, 1), scale=np.array([1, 0.5, 2, 4], F))
+    inputs = {"x": T(x.shape), "w": weight, "b": np.zeros(4, F)}
+    model = one_op("CONV_2D", inputs, T(()), "Conv2DOptions", StrideH=1, StrideW=1)
+    np.testing.assert_array_equal(*run(model, x))
+
+
 def test_scales_that_are_equal_count_as_one() -> None:
     """The kernel for one scale, with symmetric inputs, is taken then."""
     rng = np.random.default_rng(0)
@@ -174,8 +184,8 @@ def by_the_rule(x: np.ndarray, symmetric: bool) -> tuple[np.ndarray, np.ndarray,
         a, b, inverse = lo / scale, hi / scale, F(1) / scale
         zero = np.where(F(128) + abs(a) < F(127) + abs(b), F(-128) - a, F(127) - b)
         zero = np.clip(np.trunc(zero.astype(float) + np.copysign(0.5, zero)), -128, 127).astype(F)
-    value = (zero[..., None] + x * inverse[..., None]).astype(float)
-    q = np.clip(np.trunc(value + np.copysign(0.5, value)), -127 if symmetric else -128, 127)
+    value = (x * inverse[..., None]).astype(float)
+    q = np.clip(np.trunc(value + np.copysign(0.5, value)) + zero[..., None], -127 if symmetric else -128, 127)
     return q.astype(np.int8), scale, zero.astype(np.int8)
 
 
@@ -196,6 +206,9 @@ def test_halves_go_away_from_zero_and_rows_of_zeros_have_the_scale_1() -> None:
     x = np.array([[127, 0.5, -0.5, 1.5, np.nextafter(F(0.5), F(0))], [0, 0, 0, 0, 0]], F)
     q, scale, zero_point = run_op("dynq.QuantizeRows", x, outputs=3, scheme="symmetric")
     assert q.tolist() == [[127, 1, -1, 2, 0], [0] * 5] and scale.tolist() == [1, 1] and not zero_point.any()
+    row = np.array([-16, 239, 12.5, -0.5], F)  # its steps are 1: the zero-point is added behind the rounding
+    q, scale, zero_point = run_op("dynq.QuantizeRows", row, outputs=3)
+    assert q.tolist() == [-128, 127, -99, -113] and scale == 1 and zero_point == -112
 
 
 def test_a_row_that_is_not_finite_gives_nan() -> None:

@@ -200,16 +200,18 @@ def quantize_rows(site: Site) -> None:
         at_high = site.op("Add", site.op("Abs", above), site.array(127.0))
         ends = site.op("Sub", site.array(-128.0), below), site.op("Sub", site.array(127.0), above)
         zero_point = site.op("Where", site.op("Less", at_low, at_high), *ends)
-        zero_point = _rounded_away(site, site.op("Where", nothing, zero, zero_point), least)
+        zero_point = _rounded_away(site, site.op("Where", nothing, zero, zero_point))
+        zero_point = site.op("Clip", zero_point, site.array(least), site.array(127.0))
     scale, inverse = (site.op("Where", nothing, one, value) for value in (scale, inverse))
-    value = _rounded_away(site, site.op("Add", zero_point, site.op("Mul", x, inverse)), least)
+    value = site.op("Add", _rounded_away(site, site.op("Mul", x, inverse)), zero_point)
+    value = site.op("Clip", value, site.array(least), site.array(127.0))
     rows = [site.op("Squeeze", value, last) for value in (scale, zero_point)]
     site.gives(site.op("Cast", value, to=ONNX_TYPES["int8"]), rows[0], site.op("Cast", rows[1], to=ONNX_TYPES["int8"]))
 
 
-def _rounded_away(site: Site, x: Edge, least: float) -> Edge:
-    """Return the nearest whole numbers from ``least`` to 127; a half goes away from zero."""
-    x = site.op("Clip", x, site.array(least), site.array(127.0))
+def _rounded_away(site: Site, x: Edge) -> Edge:
+    """Return the nearest whole numbers; a half goes away from zero."""
+    x = site.op("Clip", x, site.array(-512.0), site.array(512.0))
     whole = site.op("Cast", site.op("Cast", x, to=ONNX_TYPES["int32"]), to=ONNX_TYPES["float32"])
     rest = site.op("Sub", x, whole)
     up = site.op("Cast", site.op("GreaterOrEqual", rest, site.array(0.5)), to=ONNX_TYPES["float32"])
