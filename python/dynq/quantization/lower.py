@@ -35,6 +35,7 @@ from .work import multiply_adds
 
 __all__ = ["quantize_graph"]
 
+_OF_INT8 = ("scheme", "granularity", "lo", "hi")  # attributes of dynq.Conv that dynq.ConvFloat lacks
 _Place = tuple[object, ...]
 _Made = dict[tuple[_Place, str], tuple[Value, ...]]  # the key: where the weight lies, and what is made of it
 _LEAST_NARROW = 2048  # weights of a convolution in groups: fewer are hardly smaller as int8
@@ -244,6 +245,8 @@ def _conv(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
             assert array is not None
             node.set_input("weight", weight)
         node.op, node.attributes["channels"] = "dynq.ConvFloat", n
+        for name in _OF_INT8:
+            node.attributes.pop(name, None)
         if told is None and groups > 1 and array.size >= _LEAST_NARROW and np.isfinite(array).all():
             return _narrow_conv(graph, node, why, made)
         form = f"panels {groups}"

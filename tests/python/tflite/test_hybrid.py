@@ -65,7 +65,7 @@ def test_fully_connected_keeps_the_dimensions() -> None:
 def test_convolutions(seed: int, depthwise: bool, per_channel: bool, padding: int, stride: int, dilation: int) -> None:
     """One scale for all channels takes symmetric inputs, and scales that differ take asymmetric ones."""
     rng = np.random.default_rng(seed)
-    c, m = 6, 12
+    c, m = 6, 24
     per_channel = per_channel or depthwise
     scale = rng.uniform(0.001, 0.01, m if per_channel else 1).astype(F)
     weight = integers(rng, *((1, 3, 2, m) if depthwise else (m, 3, 2, c)))
@@ -75,12 +75,14 @@ def test_convolutions(seed: int, depthwise: bool, per_channel: bool, padding: in
         "b": numbers(rng, m),
     }
     op, options = ("DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions") if depthwise else ("CONV_2D", "Conv2DOptions")
-    more = {"DepthMultiplier": 2} if depthwise else {}
+    more = {"DepthMultiplier": 4} if depthwise else {}
     model = one_op(
         op, inputs, T(()), options, Padding=padding, StrideH=stride, StrideW=stride, DilationHFactor=dilation,
         DilationWFactor=dilation, FusedActivationFunction=int(rng.integers(0, 2)), **more,
     )  # fmt: skip
-    np.testing.assert_array_equal(*run(model, numbers(rng, 2, 7, 8, c)))
+    x = numbers(rng, 2, 7, 8, c)
+    for more in ({"default": "int8", "first_layer": "int8"}, {"quantize": False}):
+        np.testing.assert_array_equal(*run(model, x, **more))
 
 
 def test_halves_are_rounded_as_in_litert() -> None:

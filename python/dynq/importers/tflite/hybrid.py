@@ -16,6 +16,7 @@ import numpy as np
 from ...conversion import Unsupported
 from ...core.arguments import FLOAT32, INT32, Array
 from ...graph import Value
+from ...ir.deferred import QuantizedRows
 from ...ir.given import ONNX_TYPES
 from ...weights import QuantizedWeight
 from .convert import Call
@@ -23,6 +24,7 @@ from .tensors import FLOATS, kind_name
 
 __all__ = ["HybridWeight", "Maker", "convolve", "hybrid_weight", "multiply", "quantized_rows"]
 
+_MOST_TAPS = 2**24 // (127 * 128)  # float32 has all whole numbers up to 2^24
 _INT8, _INT4 = 9, 17  # TensorType's numbers
 _INTEGERS = (3, _INT8, _INT4)
 Maker = Callable[..., Any]  # (op, inputs, outputs=1, **attributes): adds a node, and returns its value or values
@@ -44,6 +46,20 @@ class HybridWeight:
     def packed(self) -> QuantizedWeight:
         """The integers of a matrix (n, k), without the scales."""
         return QuantizedWeight.from_integers(self.integers, FLOAT32.type(1))
+
+    @functools.cached_property
+    def planes(self) -> QuantizedRows:
+        """The integers (m, c, height, width) of a convolution's (m, height, width, c), with scales of 1."""
+        return _with_steps_of_1(self.integers.transpose(0, 3, 1, 2))
+
+    @functools.cached_property
+    def planes_of_channels(self) -> QuantizedRows:
+        """The integers (m, 1, height, width) of a depthwise convolution's (1, height, width, m), with scales of 1."""
+        return _with_steps_of_1(self.integers.transpose(3, 0, 1, 2))
+
+
+def _with_steps_of_1(integers: Array) -> QuantizedRows:
+    return QuantizedRows(np.ascontiguousarray(integers), np.ones(len(integers), FLOAT32))
 
 
 def hybrid_weight(call: Call, index: int, axis: int = 0, of: int = 0) -> HybridWeight | None:
@@ -95,32 +111,40 @@ def multiply(
 
 
 def convolve(
-    node: Maker, x: Value, weight: HybridWeight, integers: Array, bias: Value | None, attributes: dict[str, Any],
-    depthwise: bool = False,
-) -> Value:  # fmt: skip
+    node: Maker, x: Value, weight: HybridWeight, bias: Value | None, attributes: dict[str, Any], depthwise: bool = False
+) -> Value:
     """Return the convolution of planes (n, c, h, w), each image of which has a scale.
 
     Args:
-        integers: those of the weight (m, c of a group, height, width).
         attributes: those of ONNX's Conv.
-        depthwise: whether it is the kernel that multiplies both scales first.
+        depthwise: whether it is the kernel of DEPTHWISE_CONV_2D, which multiplies both scales first.
     """
+    rows = weight.planes_of_channels if depthwise else weight.planes
+    integers = rows.integers
     shape = node("Shape", [x])
     flat = node("Flatten", [x], axis=1)
     q, scale, zero_point = quantized_rows(node, flat, weight.is_per_channel)
     q = node("Reshape", [q, shape])
-    sums = node("ConvInteger", [q, integers], **attributes)
+    fast = attributes["group"] == 1 and integers.min(initial=0) >= -127 and integers[0].size <= _MOST_TAPS
+    if fast:  # an int8 layer whose steps are 1, or a float one: its sums are whole numbers that float32 has
+        window = {name: value for name, value in attributes.items() if name != "group"}
+        steps: dict[str, Any] = {"scheme": "asymmetric", "lo": -128.0, "hi": 127.0}
+        sums = node("dynq.Conv", [_floats(node, q), rows], **window, **steps)
+    else:
+        sums = node("ConvInteger", [q, integers], **attributes)
     images = np.array([1, 2, 3])
     of_channels = weight.scale.reshape(-1, 1, 1)
     of_images = node("Unsqueeze", [scale, images])
     if weight.is_per_channel:  # these kernels take asymmetric inputs
         taps = _sums_of_taps(node, shape, integers, attributes)
         zeros = node("Cast", [node("Unsqueeze", [zero_point, images])], to=ONNX_TYPES["int32"])
-        sums = node("Sub", [sums, node("Mul", [zeros, taps])])
+        products = node("Mul", [zeros, taps])
+        sums = node("Sub", [sums, _floats(node, products) if fast else products])  # rounded once, as the cast does
+    sums = sums if fast else _floats(node, sums)
     if weight.is_per_channel and not depthwise:
-        y = node("Mul", [node("Mul", [_floats(node, sums), of_channels]), of_images])
+        y = node("Mul", [node("Mul", [sums, of_channels]), of_images])
     else:
-        y = node("Mul", [_floats(node, sums), node("Mul", [of_images, of_channels])])
+        y = node("Mul", [sums, node("Mul", [of_images, of_channels])])
     total: Value = y if bias is None else node("Add", [y, node("Unsqueeze", [bias, np.array([1, 2])])])
     return total
 

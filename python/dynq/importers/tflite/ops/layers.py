@@ -102,8 +102,7 @@ def conv_2d(call: Call) -> Result:
     if hybrid is not None:
         if groups > 1 and not hybrid.is_per_channel:
             raise Unsupported("CONV_2D in groups with one scale by TensorFlow Lite's numerics")
-        turned = np.ascontiguousarray(hybrid.integers.transpose(0, 3, 1, 2))
-        return Planes(call.activated(convolve(call.make, x, hybrid, turned, _bias(call, 2), attributes)))
+        return Planes(call.activated(convolve(call.make, x, hybrid, _bias(call, 2), attributes)))
     y = call.node("Conv", [x, weight, _bias(call, 2)], **attributes)
     return Planes(call.activated(y))
 
@@ -121,10 +120,7 @@ def depthwise_conv_2d(call: Call) -> Result:
     if hybrid is not None:
         if hybrid.scale.size != shape[3]:
             raise Unsupported("DEPTHWISE_CONV_2D with one scale by TensorFlow Lite's numerics")
-        turned = np.ascontiguousarray(hybrid.integers.transpose(3, 0, 1, 2))
-        return Planes(
-            call.activated(convolve(call.make, x, hybrid, turned, _bias(call, 2), attributes, depthwise=True))
-        )
+        return Planes(call.activated(convolve(call.make, x, hybrid, _bias(call, 2), attributes, depthwise=True)))
     y = call.node("Conv", [x, weight, _bias(call, 2)], **attributes)
     return Planes(call.activated(y))
 
