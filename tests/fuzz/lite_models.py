@@ -71,8 +71,8 @@ def seeds() -> list[bytes]:
 
 
 def read(path: Path) -> None:
-    """Import a file."""
-    dynq.from_tflite(path)
+    """Import a file, by dynq's numerics or by TensorFlow Lite's."""
+    dynq.from_tflite(path, numerics="tflite" if path.stat().st_size % 8 else "dynq")
 
 
 class Mutator:

@@ -419,6 +419,12 @@ static void check_integers(void) {
     CHECK(isnan(*(const float *)c.out[1].data));
   }
   guards_release();
+  for (size_t s = 0; s < 2; s++) {
+    c = op_case_of("dynq.QuantizeRows");
+    (void)add_any(&c, DYNQ_FLOAT32, SHAPE(3, s == 0 ? 0 : 333));
+    c.output_count = 3;
+    run(&c, "dynq.QuantizeRows");
+  }
   for (size_t s = 0; s < 4; s++) {
     const dynq_dtype a = s % 2 == 0 ? DYNQ_UINT8 : DYNQ_INT8, b = s / 2 == 0 ? DYNQ_UINT8 : DYNQ_INT8;
     c = op_case_of("MatMulInteger");

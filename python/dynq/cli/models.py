@@ -21,6 +21,7 @@ from ..core.arguments import Array
 from ..errors import Error
 from ..exporters.onnx import Form, export_onnx
 from ..exporters.tflite import export_tflite
+from ..importers.tflite import Numerics
 from ..model import Model, ModelValue, load, notes_of
 from ..report import Row
 from ..runs import random_input
@@ -44,6 +45,7 @@ from .sources import (
     input_values,
     is_source,
     named,
+    numerics_option,
     random_shapes,
     read_floating,
     read_graph,
@@ -64,17 +66,20 @@ _SHOWN = 4  # nodes that are shown if they stayed float for one reason
 @click.option("--explain", is_flag=True, help="Show what was measured of each layer, and the alternatives.")
 @input_value
 @input_shape
+@numerics_option
 @trust_option
 @json_option
 def quantize(
     source: Path, output: Path, no_quantize: bool, explain: bool, values: tuple[str, ...], fixed: tuple[str, ...],
-    as_json: bool,
+    numerics: Numerics, as_json: bool,
     **options: Any,
 ) -> None:  # fmt: skip
     """Make a .dynq file of a model of ONNX or TensorFlow Lite, or of a program that torch.export.save wrote.
 
     Of a folder of transformers, or a GGUF file, it makes a decoder that generates text.
     """
+    if numerics != "dynq" and source.suffix != ".tflite":
+        raise click.UsageError(f"--numerics {numerics} is for .tflite files")
     if is_decoder(source):
         quantize_decoder(source, output, not no_quantize, options, as_json)
         return
@@ -84,7 +89,7 @@ def quantize(
         console=errors, transient=True, disable=as_json or not errors.is_terminal,
     ) as progress:  # fmt: skip
         task = progress.add_task("reading", total=3)
-        graph = refused(lambda: read_graph(source, input_values(values), input_shapes(fixed)))
+        graph = refused(lambda: read_graph(source, input_values(values), input_shapes(fixed), numerics))
         progress.update(task, description="quantizing" if not no_quantize else "packing", advance=1)
         given = refused(lambda: build_options(graph, options))
         model = refused(lambda: graph.build(quantize=not no_quantize, **given))

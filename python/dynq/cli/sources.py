@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import numpy as np
@@ -26,6 +26,7 @@ __all__ = [
     "input_values",
     "is_source",
     "named",
+    "numerics_option",
     "random_shapes",
     "read_floating",
     "read_graph",
@@ -44,6 +45,10 @@ input_shape = click.option(
     metavar="NAME=1x576",
     help="Set sizes that the model leaves open; ? keeps one open.",
 )
+numerics_option = click.option(
+    "--numerics", type=click.Choice(get_args(tflite.Numerics)), default="dynq", show_default=True,
+    help="How the int8 layers of a .tflite file compute: tflite as its reference kernels.",
+)  # fmt: skip
 
 
 def is_source(file: Path) -> bool:
@@ -51,13 +56,19 @@ def is_source(file: Path) -> bool:
     return file.suffix in _SUFFIXES or files.kind(file) in ("onnx", "zip")
 
 
-def read_graph(source: Path, values: dict[str, Any], shapes: dict[str, list[int | None]]) -> Graph:
+def read_graph(
+    source: Path, values: dict[str, Any], shapes: dict[str, list[int | None]], numerics: tflite.Numerics = "dynq"
+) -> Graph:
     """Return the model of a file before the passes."""
     if source.suffix in (".pt2", ".tflite"):
         if values or shapes:
             kind = f"a {source.suffix} file has its inputs"
             raise click.UsageError(f"--input-value and --input-shape are for ONNX models; {kind}")
-        return torch.to_graph(source, trust=trusted()) if source.suffix == ".pt2" else tflite.to_graph(source)
+        return (
+            torch.to_graph(source, trust=trusted())
+            if source.suffix == ".pt2"
+            else tflite.to_graph(source, None, numerics)
+        )
     return onnx.to_graph(source, values, shapes)
 
 

@@ -91,7 +91,7 @@ def weight_of(value: Value) -> QuantizedWeight | None:
 
 
 def control(site: Reader) -> None:
-    """Refuse an op that no format takes yet."""
+    """Refuse an op with bodies."""
     raise Unsupported(f"op {site.node.op}, which runs graphs of its own")
 
 

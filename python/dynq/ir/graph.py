@@ -205,12 +205,14 @@ class Graph(Layers):
         self.append(new)
         self.nodes.insert(self.nodes.index(node) + 1, self.nodes.pop())
 
-    def copy(self: _Graph, around: _Graph | None = None) -> _Graph:
+    def copy(self: _Graph, around: _Graph | None = None, constants: dict[Value, Value] | None = None) -> _Graph:
         """Return another graph of the same nodes. It shares the arrays of the constants.
 
         Args:
             around: the graph that the copy will be a body in.
+            constants: the copies of constants so far, which bodies may have in common; those of this graph are added.
         """
+        constants = {} if constants is None else constants
         result = type(self)(self.name)
         result._value_names, result._node_names = TakenNames(self._value_names), TakenNames(self._node_names)
         if around is not None:
@@ -220,16 +222,17 @@ class Graph(Layers):
         def value_of(value: Value | None, producer: Node | None = None) -> Value | None:
             if value is None:
                 return None
-            if value not in values:
-                values[value] = Value(
+            known = values if value.constant is None else constants
+            if value not in known:
+                known[value] = Value(
                     result, value.name, value.dtype, value.shape, value.constant, producer, value.is_state
                 )
-            return values[value]
+            return known[value]
 
         result.inputs = [new for value in self.inputs if (new := value_of(value)) is not None]
         result.states = [new for value in self.states if (new := value_of(value)) is not None]
         for node in self.nodes:  # outputs first, so that inputs find them in whatever order the nodes are
-            bodies = {name: body.copy(result) for name, body in node.bodies.items()}
+            bodies = {name: body.copy(result, constants) for name, body in node.bodies.items()}
             new_node = Node(node.op, node.name, [], [], dict(node.attributes), bodies)
             new_node.outputs = [value_of(value, new_node) for value in node.outputs]
             result.nodes.append(new_node)
@@ -358,7 +361,7 @@ class Graph(Layers):
 
     def _value(self, value: Any, beside: Sequence[Any]) -> Value:
         if isinstance(value, Value):
-            if value.graph is not self:
+            if value.graph is not self and not (value.constant is not None and self._is_family(value.graph)):
                 raise ValueError(f"value {value.name!r} is of another graph")
             return value
         if isinstance(value, (int, float)) and not isinstance(value, bool):  # a number takes its neighbour's dtype
@@ -368,6 +371,10 @@ class Graph(Layers):
                 if isinstance(value, int) or dtype == FLOAT32:
                     return self.constant(np.asarray(value, dtype))
         return self.constant(value)
+
+    def _is_family(self, other: object) -> bool:
+        """Return whether another graph has its names with this one. Such graphs may share constants."""
+        return isinstance(other, Graph) and other._value_names is self._value_names
 
     def _take_value(self, name: str) -> str:
         if name in self._value_names:

@@ -205,6 +205,13 @@ def _dynamic_quantize_linear(node: Node) -> _Result:
     return [("uint8", node.need("x").shape), ("float32", ()), ("uint8", ())]
 
 
+@_rule("dynq.QuantizeRows")
+def _quantize_rows(node: Node) -> _Result:
+    shape = node.need("x").shape
+    rows = None if shape is None else shape[:-1]
+    return [("int8", shape), ("float32", rows), ("int8", rows)]
+
+
 @_rule("Cast")
 def _cast(node: Node) -> _Result:
     return [(ONNX_NAMES[int(node.attributes["to"])], node.need("input").shape)]  # type: ignore[arg-type]

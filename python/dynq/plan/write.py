@@ -37,7 +37,9 @@ def write_image(graph: Graph, notes: Mapping[str, str]) -> Array:
     graph.validate()
     constants = list(dict.fromkeys(value for part in graph.family() for value in part.constants()))
     layout = _Layout(len(_plan(graph, constants, {}, 0)))
-    offsets = {value: layout.add(value) for value in constants}
+    stored = _first_of_each(constants)
+    places = {value: layout.add(value) for value in dict.fromkeys(stored.values())}
+    offsets = {value: places[first] for value, first in stored.items()}
     plan = _plan(graph, constants, offsets, layout.size)
 
     blank = " ".join(["0" * 8] * len(layout.entries))
@@ -49,12 +51,27 @@ def write_image(graph: Graph, notes: Mapping[str, str]) -> Array:
     data[: len(plan)] = np.frombuffer(plan, UINT8)
     for begin, end in layout.pads:
         data[begin:end] = 0
-    for value in constants:
-        _store(value, data, offsets[value])
+    for value, at in places.items():
+        _store(value, data, at)
     text["crc32"] = f"{crc32([data[len(plan) :]]):08x}"
     text[CHECKSUMS] = checksums(data, layout.entries)
     image[:start] = np.frombuffer(sealed(text, layout.entries), UINT8)
     return image
+
+
+def _first_of_each(constants: list[Value]) -> dict[Value, Value]:
+    """Return for each constant the first one whose data are the same object or the same memory: a graph and its bodies,
+    or two bodies of one origin, may each have a value for it.
+    """
+    first: dict[object, Value] = {}
+    result = {}
+    for value in constants:
+        constant = value.constant
+        key: object = id(constant)
+        if isinstance(constant, np.ndarray) and constant.size:
+            key = (constant.ctypes.data, constant.shape, constant.strides, constant.dtype.str)
+        result[value] = first.setdefault(key, value)
+    return result
 
 
 class _Layout:

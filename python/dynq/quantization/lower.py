@@ -35,8 +35,9 @@ from .work import multiply_adds
 
 __all__ = ["quantize_graph"]
 
-_Place = tuple[int, tuple[int, ...], tuple[int, ...]]
-_Made = dict[tuple[_Place, str], tuple[Value, ...]]  # the key: where the float weight lies, and what is made of it
+_OF_INT8 = ("scheme", "granularity", "lo", "hi")  # attributes of dynq.Conv that dynq.ConvFloat lacks
+_Place = tuple[object, ...]
+_Made = dict[tuple[_Place, str], tuple[Value, ...]]  # the key: where the weight lies, and what is made of it
 _LEAST_NARROW = 2048  # weights of a convolution in groups: fewer are hardly smaller as int8
 _ELEMENTS_AT_ONCE = 1 << 20  # elements of a table that are quantized at a time
 
@@ -213,16 +214,18 @@ def _once(
     graph: Graph, made: _Made, source: Value, form: str, make: Callable[[], Iterable[object]], *parts: str
 ) -> tuple[Value, ...]:
     """Return the constants that one form of a constant is made of; ``parts`` end the names of those after the first."""
-    assert source.array is not None
-    key = _place(source.array), form
+    key = _place(source.array if source.array is not None else source.constant), form
     if key not in made:
         made[key] = tuple(graph.constant_for(x, source, part) for x, part in zip(make(), ("", *parts), strict=False))
     return made[key]
 
 
-def _place(array: Array) -> _Place:
+def _place(constant: object) -> _Place:
     """Return where an array lies. If two constants look at the same memory in the same way, one is enough."""
-    return array.ctypes.data, array.shape, array.strides
+    if isinstance(constant, QuantizedRows):  # files may have integers once that stand for other numbers here and there
+        return *_place(constant.integers), *_place(constant.scale)
+    assert isinstance(constant, np.ndarray)
+    return constant.ctypes.data, constant.shape, constant.strides
 
 
 def _conv(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
@@ -237,10 +240,13 @@ def _conv(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
     if why is not None:
         assert isinstance(groups, int)
         if given is not None:
-            array = given.floats()
-            weight = graph.constant_for(array, weight)
+            (weight,) = _once(graph, made, weight, "floats", lambda: [given.floats()])
+            array = weight.array
+            assert array is not None
             node.set_input("weight", weight)
         node.op, node.attributes["channels"] = "dynq.ConvFloat", n
+        for name in _OF_INT8:
+            node.attributes.pop(name, None)
         if told is None and groups > 1 and array.size >= _LEAST_NARROW and np.isfinite(array).all():
             return _narrow_conv(graph, node, why, made)
         form = f"panels {groups}"
@@ -251,7 +257,8 @@ def _conv(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
         return Row(node.name, "conv", why, array.nbytes, array.nbytes)
     if given is not None:
         why = "its weight is int8"
-        node.set_input("weight", graph.constant_for(QuantizedRows(rows(given.integers), given.scale), weight))
+        packed = _once(graph, made, weight, "int8 conv", lambda: [QuantizedRows(rows(given.integers), given.scale)])
+        node.set_input("weight", *packed)
     else:
         why = "its weight is constant"
         packed = _once(graph, made, weight, "int8 conv", lambda: [PackedLater(node.name, [rows(array)])])

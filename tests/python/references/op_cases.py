@@ -61,6 +61,8 @@ CASES: list[tuple[str, list[Any], int, dict[str, Any]]] = [
     ("QuantizeLinear", [X, const(F(0.1))], 1, {"output_dtype": 3}),
     ("DequantizeLinear", [X.astype(np.uint8), const(F(0.1))], 1, {}),
     ("DynamicQuantizeLinear", [X], 3, {}),
+    ("dynq.QuantizeRows", [X], 3, {}),
+    ("dynq.QuantizeRows", [X], 3, {"scheme": "symmetric"}),
     ("MatMulInteger", [X.astype(np.uint8), X.transpose(0, 2, 1).astype(np.int8)], 1, {}),
     ("Clip", [X, const(F(0)), const(F(1))], 1, {}),
     ("Cast", [X], 1, {"to": 7}),

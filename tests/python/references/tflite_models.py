@@ -12,7 +12,18 @@ import numpy as np
 import tflite
 
 VERSIONS = {"BROADCAST_TO": 2}  # of ops whose first version LiteRT does not have
-KINDS = {"float32": 0, "float16": 1, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 7, "int8": 9, "int4": 17}
+KINDS = {
+    "float32": 0,
+    "float16": 1,
+    "int32": 2,
+    "uint8": 3,
+    "int64": 4,
+    "bool": 6,
+    "int16": 7,
+    "complex64": 8,
+    "int8": 9,
+    "int4": 17,
+}
 
 
 @dataclass

@@ -25,10 +25,10 @@ F = np.float32
 REFUSED = {
     "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr",
     "BitwiseXor", "CastLike", "Celu", "Compress", "ConvInteger", "Cosh", "Det",
-    "DynamicQuantizeLinear", "Erf", "GRU", "GatherElements", "GridSample", "IsInf", "LSTM", "MatMulInteger",
-    "NonMaxSuppression", "NonZero", "RNN", "RoiAlign", "ScatterElements", "ScatterND", "Selu",
-    "Shrink", "Sinh", "ThresholdedRelu", "Trilu", "Unique", "dynq.GRU", "dynq.LSTM", "dynq.MatMulIntegerPacked",
-    "dynq.RNN",
+    "DynamicQuantizeLinear", "Erf", "GatherElements", "GridSample", "IsInf", "MatMulInteger",
+    "NonMaxSuppression", "NonZero", "RoiAlign", "ScatterElements", "ScatterND", "Selu",
+    "Shrink", "Sinh", "ThresholdedRelu", "Trilu", "Unique", "dynq.MatMulIntegerPacked",
+    "dynq.QuantizeRows",
 }  # fmt: skip
 FORMS = {  # of other ops, what is refused
     "Conv": "SAME_LOWER", "ConvTranspose": "groups", "GatherND": "batch_dims", "MatMul": "MatMul of int64",

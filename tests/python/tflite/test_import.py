@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,57 @@ def test_a_branch_that_is_known_is_taken() -> None:
     assert [op for _, op in dynq.from_tflite(write(main, body)).nodes] == ["Neg"]
 
 
+def twice(kind: str, times: int) -> bytes:
+    """Return a file with IFs one behind the other, all of which run the same two subgraphs."""
+    n, rng = 128, np.random.default_rng(0)
+    names = [f"v{i}" for i in range(times + 1)]
+    scale = rng.uniform(0.001, 0.01, n).astype(F)
+    is_conv = kind == "convolution"
+    shape = (n, 1, 1, n) if is_conv else (n, n)
+    weight = {
+        "float16": constant(rng.standard_normal(shape).astype(np.float16)),
+        "float32": constant(rng.standard_normal(shape).astype(F)),
+    }.get(kind, constant(rng.integers(-127, 128, shape).astype(np.int8), scale=scale))
+    sizes = (1, 2, 2, n) if is_conv else (4, n)
+    layer = (
+        Op("CONV_2D", "h v -", "r", "Conv2DOptions", {"StrideH": 1, "StrideW": 1})
+        if is_conv
+        else Op("FULLY_CONNECTED", "h v -", "r", "FullyConnectedOptions")
+    )
+    if kind == "float16":
+        body = Graph(
+            {"h": T(sizes), "w": weight, "v": T(shape), "r": T(())}, [Op("DEQUANTIZE", "w", "v"), layer], "h", "r"
+        )
+    else:
+        body = Graph({"h": T(sizes), "v": weight, "r": T(())}, [layer], "h", "r")
+    other = Graph({"h": T(sizes), "r": T(())}, [Op("NEG", "h", "r")], "h", "r")
+    fields = {"ThenSubgraphIndex": 1, "ElseSubgraphIndex": 2}
+    ops = [Op("IF", f"k {x}", y, "IfOptions", fields) for x, y in itertools.pairwise(names)]
+    tensors = {"k": T((), "bool"), **{name: T(sizes) for name in names}}
+    return write(Graph(tensors, ops, f"k {names[0]}", names[-1]), body, other)
+
+
+@pytest.mark.parametrize("numerics", ["dynq", "tflite"])
+@pytest.mark.parametrize("kind", ["float32", "float16", "int8", "convolution"])
+def test_weights_of_a_subgraph_that_runs_twice_are_stored_once(kind: str, numerics: Any) -> None:
+    for options in ({"default": "int8"}, {"quantize": False}):
+        once, thrice = (dynq.from_tflite(twice(kind, n), numerics=numerics, **options) for n in (1, 3))
+        assert thrice.nbytes < once.nbytes + 12000  # a weight has 16,384 integers
+    given = {"k": np.array(True), "v0": normal(*((1, 2, 2, 128) if kind == "convolution" else (4, 128)))}
+    x = given["v0"]
+    for _ in range(3):
+        (x,) = once.run({"k": given["k"], "v0": x}).values()
+    (y,) = thrice.run(given).values()
+    assert np.array_equal(x, y)
+
+
+def test_a_graph_whose_bodies_share_a_weight_can_be_built_again() -> None:
+    model = dynq.from_tflite(twice("float32", 3))
+    again = dynq.Graph.build(model.graph(), quantize=False)
+    given = {"k": np.array(True), "v0": normal(4, 128)}
+    assert np.array_equal(*(next(iter(m.run(given).values())) for m in (model, again)))
+
+
 def loop() -> bytes:
     """While i < n: i += 1, x = x * k."""
     main = Graph(
@@ -372,3 +424,15 @@ def test_what_is_no_file_is_an_error(tmp_path: Path) -> None:
             to_graph(path)
     with pytest.raises(OSError):
         to_graph(tmp_path / "missing.tflite")
+
+
+@pytest.mark.parametrize("at", [-2, 0, 2, 9])
+def test_a_row_is_written_into_a_tensor_whose_sizes_are_open(at: int) -> None:
+    """It is moved back until it fits."""
+    begin = constant(np.array([at, 0], np.int32))
+    tensors = {"x": T((1, 3), signature=(-1, 3)), "row": T((1, 3)), "b": begin, "y": T(())}
+    model = write(Graph(tensors, [Op("DYNAMIC_UPDATE_SLICE", "x row b", "y")], "x row", "y"))
+    x, row = normal(4, 3), normal(1, 3)
+    want = x.copy()
+    want[min(max(at, 0), 3)] = row
+    np.testing.assert_array_equal(dynq.from_tflite(model)(x, row), want)

@@ -156,3 +156,33 @@ def test_codes_of_operators_may_stand_in_the_newer_field_alone(monkeypatch: pyte
     monkeypatch.setattr(tflite, "OperatorCodeAddDeprecatedBuiltinCode", lambda builder, number: add(builder, 0))
     model = one_op("RELU", {"x": T((3,))}, T(()))
     np.testing.assert_array_equal(dynq.from_tflite(model)(np.array([-1, 0, 2], F)), [0, 0, 2])
+
+
+def on_steps(*shape: int, dtype: str = "int8", **more: Any) -> T:
+    return T(shape, dtype, scale=[0.01], zero_point=[0], **more)
+
+
+def test_recurrent_layers_of_integers_are_refused_by_name() -> None:
+    """LSTM of int8 values with int16 cells, and SVDF of int8: their kernels have steps of their own inside."""
+    rng = np.random.default_rng(0)
+    weights = [constant(given(rng, 4, 3 if i < 4 else 4), scale=[0.01], zero_point=[0]) for i in range(8)]
+    biases = [constant(np.zeros(4, np.int32), scale=[0.0001], zero_point=[0]) for _ in range(4)]
+    states = [on_steps(2, 4, variable=True), on_steps(2, 4, dtype="int16", variable=True)]
+    inputs = [*weights, None, None, None, *biases, None, None, *states]
+    model = one_op(
+        "UNIDIRECTIONAL_SEQUENCE_LSTM", {"x": on_steps(2, 5, 3), **{f"i{i}": t for i, t in enumerate(inputs)}},
+        on_steps(2, 5, 4), "UnidirectionalSequenceLSTMOptions", FusedActivationFunction=4,
+    )  # fmt: skip
+    with pytest.raises(
+        dynq.UnsupportedModelError, match="UNIDIRECTIONAL_SEQUENCE_LSTM of integers with fixed scales: 'y'"
+    ):
+        dynq.from_tflite(model)
+    parts = {
+        "f": constant(given(rng, 8, 3), scale=[0.01], zero_point=[0]),
+        "t": constant(rng.integers(-99, 99, (8, 5)).astype(np.int16), scale=[0.01], zero_point=[0]),
+        "b": constant(np.zeros(4, np.int32), scale=[0.0001], zero_point=[0]),
+        "s": on_steps(2, 40, dtype="int16", variable=True),
+    }
+    model = one_op("SVDF", {"x": on_steps(2, 3), **parts}, on_steps(2, 4), "SVDFOptions", Rank=2)
+    with pytest.raises(dynq.UnsupportedModelError, match="op SVDF: 'y'"):
+        dynq.from_tflite(model)

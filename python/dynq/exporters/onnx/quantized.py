@@ -26,6 +26,7 @@ __all__ = [
     "matmul_dynamic",
     "matmul_integer",
     "quantize",
+    "quantize_rows",
     "scheme_of",
 ]
 
@@ -178,6 +179,44 @@ def matmul_integer(site: Site) -> None:
     assert packed is not None
     a = Quantized(site.need("a"), site.need("a"), site.input("a_zero_point"))
     site.gives(integer_product(site, a, weight, packed))
+
+
+def quantize_rows(site: Site) -> None:
+    """Write dynq.QuantizeRows, whose ties go away from zero."""
+    x, last = site.need("x"), site.array([-1])
+    zero, one = site.array(0.0), site.array(1.0)
+    lo = site.op("Min", site.op("ReduceMin", x, last, keepdims=1), zero)
+    hi = site.op("Max", site.op("ReduceMax", x, last, keepdims=1), zero)
+    if site.text("scheme", "asymmetric") == "symmetric":
+        most, steps = site.op("Max", site.op("Neg", lo), hi), site.array(127.0)
+        nothing = site.op("Equal", most, zero)
+        scale, inverse = site.op("Div", most, steps), site.op("Div", steps, most)
+        zero_point, least = site.op("Mul", lo, zero), -127.0
+    else:
+        nothing, least = site.op("Equal", lo, hi), -128.0
+        scale = site.op("Div", site.op("Sub", hi, lo), site.array(255.0))
+        inverse, below, above = (site.op("Div", value, scale) for value in (one, lo, hi))
+        at_low = site.op("Add", site.op("Abs", below), site.array(128.0))
+        at_high = site.op("Add", site.op("Abs", above), site.array(127.0))
+        ends = site.op("Sub", site.array(-128.0), below), site.op("Sub", site.array(127.0), above)
+        zero_point = site.op("Where", site.op("Less", at_low, at_high), *ends)
+        zero_point = _rounded_away(site, site.op("Where", nothing, zero, zero_point))
+        zero_point = site.op("Clip", zero_point, site.array(least), site.array(127.0))
+    scale, inverse = (site.op("Where", nothing, one, value) for value in (scale, inverse))
+    value = site.op("Add", _rounded_away(site, site.op("Mul", x, inverse)), zero_point)
+    value = site.op("Clip", value, site.array(least), site.array(127.0))
+    rows = [site.op("Squeeze", value, last) for value in (scale, zero_point)]
+    site.gives(site.op("Cast", value, to=ONNX_TYPES["int8"]), rows[0], site.op("Cast", rows[1], to=ONNX_TYPES["int8"]))
+
+
+def _rounded_away(site: Site, x: Edge) -> Edge:
+    """Return the nearest whole numbers; a half goes away from zero."""
+    x = site.op("Clip", x, site.array(-512.0), site.array(512.0))
+    whole = site.op("Cast", site.op("Cast", x, to=ONNX_TYPES["int32"]), to=ONNX_TYPES["float32"])
+    rest = site.op("Sub", x, whole)
+    up = site.op("Cast", site.op("GreaterOrEqual", rest, site.array(0.5)), to=ONNX_TYPES["float32"])
+    down = site.op("Cast", site.op("LessOrEqual", rest, site.array(-0.5)), to=ONNX_TYPES["float32"])
+    return site.op("Sub", site.op("Add", whole, up), down)
 
 
 def matmul_dynamic(site: Site) -> None:

@@ -48,6 +48,7 @@ WRITERS: dict[str, Callable[[Site], None]] = {
     "dynq.LinearFloat": quantized.linear,
     "dynq.MatMulDynamic": quantized.matmul_dynamic,
     "dynq.MatMulIntegerPacked": quantized.matmul_integer,
+    "dynq.QuantizeRows": quantized.quantize_rows,
     "dynq.Embedding": layers.embedding,
     "dynq.Attention": _attention,
     "dynq.Rotary": _gives(composed.rotary),

@@ -6,18 +6,18 @@ from collections.abc import Callable
 
 from ...conversion import Unsupported
 from ...ir.graph import Graph
-from ..site import control, state
-from . import layers, movement, pointwise, windows
+from ...passes.recurrent import split_recurrent
+from ..site import state
+from . import control, layers, movement, pointwise, windows
 from .draft import Draft, Place
+from .expand import PARTS as _PARTS
 from .expand import expand
+from .recurrent import recurrent
 
 __all__ = ["convert"]
 
 
-def _recurrent(place: Place) -> None:
-    """Refuse a recurrent layer: its hybrid kernels take one scale for all channels of a weight."""
-    raise Unsupported(f"op {place.node.op}, whose weights have a scale for each channel")
-
+PARTS = {**_PARTS, **dict.fromkeys(("dynq.LSTM", "dynq.GRU", "dynq.RNN"), recurrent)}
 
 WRITERS: dict[str, Callable[[Place], None]] = {
     "dynq.Linear": layers.linear,
@@ -28,9 +28,9 @@ WRITERS: dict[str, Callable[[Place], None]] = {
     "dynq.ConvFloat": layers.conv_float,
     "Conv": layers.plain_conv,
     "ConvTranspose": layers.conv_transpose,
-    **dict.fromkeys(("dynq.LSTM", "dynq.GRU", "dynq.RNN", "LSTM", "GRU", "RNN"), _recurrent),
     **dict.fromkeys(("dynq.CachedAttention", "dynq.CrossAttention", "dynq.Positions"), state),
-    **dict.fromkeys(("dynq.If", "dynq.Loop"), control),
+    "dynq.If": control.branch,
+    "dynq.Loop": control.loop,
     "MaxPool": windows.pool,
     "AveragePool": windows.pool,
     "Resize": windows.resize,
@@ -83,9 +83,18 @@ def convert(graph: Graph) -> Draft:
     Raises:
         UnsupportedModelError: there are nodes that cannot be written; the error has all of them.
     """
-    draft = Draft(graph)
-    origins = expand(graph, draft.problems)
-    for node in graph.nodes:
+    draft = Draft(graph, _fill)
+    control.set_types(graph)
+    _fill(draft)
+    draft.problems.refuse("the model holds what TensorFlow Lite does not express:")
+    return draft
+
+
+def _fill(draft: Draft) -> None:
+    """Write all nodes of a draft's graph."""
+    split_recurrent(draft.graph)  # of a graph that is not built
+    origins = expand(draft.graph, draft.problems, PARTS)
+    for node in draft.graph.nodes:
         write = WRITERS.get(node.op)
         try:
             if write is None:
@@ -94,5 +103,3 @@ def convert(graph: Graph) -> Draft:
         except Unsupported as error:
             draft.problems.add(str(error), origins.get(node, node.name))
             draft.give_up(node)
-    draft.problems.refuse("the model holds what TensorFlow Lite does not express:")
-    return draft

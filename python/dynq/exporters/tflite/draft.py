@@ -79,11 +79,21 @@ class _Forms:
 
 
 class Draft:
-    """The file that a graph becomes."""
+    """The file that a graph becomes, or a subgraph of it that a graph's body becomes.
 
-    def __init__(self, graph: Graph) -> None:
+    Attributes:
+        fill: writes all nodes of the graph of a draft.
+        problems: what cannot be written, in the graph and its bodies.
+        results: the outputs of a body in place of those of its graph.
+    """
+
+    def __init__(self, graph: Graph, fill: Callable[[Draft], None], around: Draft | None = None) -> None:
         self.graph = graph
-        self.problems = Problems()
+        self.fill = fill
+        self.problems: Problems = Problems() if around is None else around.problems
+        self.is_body = around is not None
+        self._makes: dict[Any, Callable[[], Array]] = {} if around is None else around._makes
+        self.results: list[tuple[str, Edge]] | None = None
         self.steps: list[Step] = []
         self.inputs: list[tuple[str, Edge]] = []
         self.outputs: list[tuple[str, Edge]] = []
@@ -102,7 +112,7 @@ class Draft:
                  quantized: Quantized | None = None) -> Edge:  # fmt: skip
         """Return a constant. One of the same ``key`` is there only once."""
         if key not in self._constants:
-            self._constants[key] = Edge(name, dtype, dims, make, quantized)
+            self._constants[key] = Edge(name, dtype, dims, self._makes.setdefault(key, make), quantized)
         return self._constants[key]
 
     def array(self, array: Array, name: str) -> Edge:
@@ -112,6 +122,17 @@ class Draft:
 
     def step(self, step: Step) -> None:
         self.steps.append(step)
+
+    def body(self, graph: Graph) -> Draft:
+        """Return the draft of a body of a node, with all that is in it."""
+        draft = Draft(graph, self.fill, self)
+        self.fill(draft)
+        return draft
+
+    def bodies(self) -> list[Draft]:
+        """Return the drafts of bodies that the steps run, in the order of the steps, each before its own bodies."""
+        inner = [field for step in self.steps for field in step.fields.values() if isinstance(field, Draft)]
+        return [part for draft in inner for part in (draft, *draft.bodies())]
 
     # ---- Values ----
 
@@ -213,11 +234,15 @@ class Draft:
     def finish(self) -> list[Edge]:
         """Give every output a tensor of its own, drop what nobody reads, name the tensors and return them."""
         given = [edge for _, edge in self.inputs]
-        for name, value in self.graph.outputs:
-            edge = self.plain(value)
-            if edge.make is not None or edge in given or edge in (made for _, made in self.outputs):
-                edge = self._copy(edge, name)
-            edge.name = name
+        results = self.results
+        if results is None:
+            results = [(name, self.plain(value)) for name, value in self.graph.outputs]
+        for name, edge in results:
+            as_given = edge in given
+            if edge.make is not None or edge in (made for _, made in self.outputs) or (as_given and not self.is_body):
+                edge, as_given = self._copy(edge, name), False
+            if not as_given:
+                edge.name = name
             self.outputs.append((name, edge))
         read = {edge for _, edge in self.outputs}
         kept = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from ...ir.values import Node, Value
 from .. import composed
 from ..site import Reader, Site
 
-__all__ = ["expand", "fused"]
+__all__ = ["PARTS", "Parts", "expand", "fused"]
 
 _LAYERS = ("dynq.Linear", "dynq.LinearFloat", "dynq.Conv", "dynq.ConvFloat")
 _OF_EPILOGUES = ("activation", "alpha", "beta", "min", "max")
@@ -41,8 +41,11 @@ class Parts(Site[Value]):
         return self.graph.constant(array, self.graph.unique_value(f"{self.node.name}/{name}"))
 
 
-def expand(graph: Graph, problems: Problems) -> dict[Node, str]:
-    """Expand the nodes of a graph. What cannot be is left, and said in ``problems``.
+Expansion = Callable[[Parts], "Value | Sequence[Value | None] | None"]
+
+
+def expand(graph: Graph, problems: Problems, parts_of: Mapping[str, Expansion]) -> dict[Node, str]:
+    """Expand the nodes of a graph by the functions for their ops. What cannot be is left, and said in ``problems``.
 
     Returns:
         The nodes that are new, each with the name of the node that it is a part of.
@@ -51,7 +54,7 @@ def expand(graph: Graph, problems: Problems) -> dict[Node, str]:
     origins: dict[Node, str] = {}
     nodes, graph.nodes = graph.nodes, []
     for node in nodes:
-        parts = PARTS.get(node.op)
+        parts = parts_of.get(node.op)
         before = len(graph.nodes)
         try:
             made = None if parts is None else parts(Parts(graph, node))
@@ -62,13 +65,14 @@ def expand(graph: Graph, problems: Problems) -> dict[Node, str]:
         if made is None:
             graph.nodes.append(node)
             continue
-        old = node.outputs[0]
-        if old is not None:
-            if made.producer is None or made.producer not in graph.nodes[before:]:
-                made = graph.node("Identity", [made], [graph.unique_value(f"{node.name}/identity")])[0]
-            assert made.producer is not None
-            made.producer.outputs[made.producer.outputs.index(made)] = old
-            old.producer = made.producer
+        for old, new in zip(node.outputs, [made] if isinstance(made, Value) else made, strict=False):
+            if old is None or new is None:
+                continue
+            if new.producer is None or new.producer not in graph.nodes[before:]:
+                new = graph.node("Identity", [new], [graph.unique_value(f"{node.name}/identity")])[0]
+            assert new.producer is not None
+            new.producer.outputs[new.producer.outputs.index(new)] = old
+            old.producer = new.producer
         origins.update((part, node.name) for part in graph.nodes[before:])
     infer_all(graph)
     return origins
@@ -247,7 +251,7 @@ def _elu(site: Parts) -> Value | None:
     return site.op("Add", site.op("Relu", x), below)
 
 
-PARTS: dict[str, Callable[[Parts], Value | None]] = {
+PARTS: dict[str, Expansion] = {
     **dict.fromkeys(_LAYERS, _layer),
     "dynq.Attention": _attention,
     "dynq.Rotary": composed.rotary,

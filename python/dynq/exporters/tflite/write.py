@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flatbuffers
@@ -10,6 +11,7 @@ import tflite
 
 from ...conversion import UnsupportedModelError
 from ...core import files
+from ...core.arguments import Array
 from ...core.call import library_version
 from .draft import KINDS, OPEN, Draft, Edge, Step
 
@@ -23,31 +25,28 @@ _LAST_OLD_OPERATOR = 127  # numbers beyond have a field of their own
 
 def write(draft: Draft, path: str) -> None:
     """Write the file, which appears under its name when it is complete."""
-    tensors = draft.finish()
-    size = sum(int(np.prod(e.dims)) * np.dtype(e.dtype).itemsize for e in tensors if e.make is not None)
+    parts = [(draft, draft.finish())]
+    parts += [(body, body.finish()) for body in draft.bodies()]
+    constants = [edge for _, tensors in parts for edge in tensors if edge.make is not None]
+    size = sum(int(np.prod(e.dims)) * np.dtype(e.dtype).itemsize for e in constants)
     if size > _LARGEST:
         raise UnsupportedModelError(f"its constants have {size} bytes; a TensorFlow Lite file has less than 2 GiB", {})
-    files.write(path, [_Writer(draft, tensors).file()])
+    files.write(path, [_Writer(parts).file()])
 
 
 class _Writer:
-    def __init__(self, draft: Draft, tensors: list[Edge]) -> None:
+    def __init__(self, parts: list[tuple[Draft, list[Edge]]]) -> None:
         self.builder = flatbuffers.Builder(1024)
-        self.draft = draft
-        self.tensors = tensors
-        self.at = {edge: i for i, edge in enumerate(tensors)}
-        self.codes = list(dict.fromkeys((step.op, step.version) for step in draft.steps))
+        self.parts = parts
+        self.stored: dict[Callable[[], Array], int] = {}  # the buffer of what a constant is made by
+        self.numbers = {draft: i for i, (draft, _) in enumerate(parts)}
+        self.at = {edge: i for _, tensors in parts for i, edge in enumerate(tensors)}
+        self.codes = list(dict.fromkeys((step.op, step.version) for draft, _ in parts for step in draft.steps))
 
     def file(self) -> memoryview:
         buffers = [self.table("Buffer")]  # the first is empty: that of tensors without data
-        made = [self.tensor(edge, buffers) for edge in self.tensors]
-        graph = self.draft
-        subgraph = self.table(
-            "SubGraph", Name=self.text("main"), Tensors=self.tables(made),
-            Inputs=self.ints([self.at[edge] for _, edge in graph.inputs]),
-            Outputs=self.ints([self.at[edge] for _, edge in graph.outputs]),
-            Operators=self.tables([self.operator(step) for step in graph.steps]),
-        )  # fmt: skip
+        subgraphs = [self.subgraph(draft, tensors, buffers) for draft, tensors in self.parts]
+        graph = self.parts[0][0]
         signature = self.table(
             "SignatureDef", SignatureKey=self.text("serving_default"), SubgraphIndex=0,
             Inputs=self.maps(graph.inputs), Outputs=self.maps(graph.outputs),
@@ -55,10 +54,19 @@ class _Writer:
         model = self.table(
             "Model", Version=_VERSION, Description=self.text(f"dynq {library_version()}"),
             OperatorCodes=self.tables([self.code(*code) for code in self.codes]),
-            Subgraphs=self.tables([subgraph]), Buffers=self.tables(buffers), SignatureDefs=self.tables([signature]),
+            Subgraphs=self.tables(subgraphs), Buffers=self.tables(buffers), SignatureDefs=self.tables([signature]),
         )  # fmt: skip
         self.builder.Finish(model, b"TFL3")
         return memoryview(self.builder.Bytes)[self.builder.Head() :]
+
+    def subgraph(self, draft: Draft, tensors: list[Edge], buffers: list[int]) -> int:
+        made = [self.tensor(edge, buffers) for edge in tensors]
+        return self.table(
+            "SubGraph", Name=self.text(draft.graph.name if draft.is_body else "main"), Tensors=self.tables(made),
+            Inputs=self.ints([self.at[edge] for _, edge in draft.inputs]),
+            Outputs=self.ints([self.at[edge] for _, edge in draft.outputs]),
+            Operators=self.tables([self.operator(step) for step in draft.steps]),
+        )  # fmt: skip
 
     def table(self, name: str, **fields: Any) -> int:
         """Write a table. Its fields are numbers, or what was written before."""
@@ -94,8 +102,10 @@ class _Writer:
 
     def tensor(self, edge: Edge, buffers: list[int]) -> int:
         buffer = 0
-        if edge.make is not None:
-            buffer = len(buffers)
+        if edge.make is not None and edge.make in self.stored:  # subgraphs may have a constant in common
+            buffer = self.stored[edge.make]
+        elif edge.make is not None:
+            buffer = self.stored[edge.make] = len(buffers)
             buffers.append(self.table("Buffer", Data=self.data(edge)))
         quantization = None
         if edge.quantized is not None:
@@ -114,13 +124,19 @@ class _Writer:
         more: dict[str, Any] = {}
         if step.options is not None:
             more["BuiltinOptionsType"] = getattr(tflite.BuiltinOptions, step.options)
-            fields = {name: self.ints(v) if isinstance(v, list) else v for name, v in step.fields.items()}
+            fields = {name: self.field(value) for name, value in step.fields.items()}
             more["BuiltinOptions"] = self.table(step.options, **fields)
         inputs = [-1 if edge is None else self.at[edge] for edge in step.inputs]
         return self.table(
             "Operator", OpcodeIndex=self.codes.index((step.op, step.version)), Inputs=self.ints(inputs),
             Outputs=self.ints([self.at[edge] for edge in step.outputs]), **more,
         )  # fmt: skip
+
+    def field(self, value: Any) -> Any:
+        """Return what an option is in the table: of lists, where they are written, of bodies, their numbers."""
+        if isinstance(value, Draft):
+            return self.numbers[value]
+        return self.ints(value) if isinstance(value, list) else value
 
     def code(self, op: str, version: int) -> int:
         number = getattr(tflite.BuiltinOperator, op)

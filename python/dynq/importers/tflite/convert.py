@@ -25,15 +25,11 @@ from .layout import Planes, last_perm, planes_perm
 from .source import DAMAGED, Operator, Source, Subgraph, Tensor
 from .tensors import FLOATS, Constant, dtype_of, kind_name
 
-__all__ = ["CONVERTERS", "Call", "Held", "Walk", "WrongSignature", "convert", "converter"]
+__all__ = ["COMPLEX", "CONVERTERS", "Call", "Held", "Walk", "converter"]
 
 Result = Value | Planes | Constant | Sequence["Value | Planes | Constant"]
 _MOST_TIMES = 16  # operators that subgraphs may have together, each time they are run, for each that is in the file
 _FEW = 2000
-
-
-class WrongSignature(Exception):
-    """The model has no signature of the name that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +168,9 @@ class Call:
         tensor = self.tensor(index)
         return tensor.kind in FLOATS or has_grid(tensor) or self.is_constant_of_floats(index)
 
+    def is_complex(self, index: int) -> bool:
+        return self.tensor(index).kind == COMPLEX
+
     def is_constant_of_floats(self, index: int) -> bool:
         constant = self.constant(index)
         return constant is not None and constant.array.dtype.kind == "f"
@@ -224,6 +223,15 @@ class Call:
         """Return a constant."""
         return self.walk.constant(np.asarray(number, dtype), f"{self.name}/constant")
 
+    def make(self, op: str, inputs: Sequence[Any], outputs: int = 1, bodies: Any = None, **attributes: Any) -> Any:
+        """Add a node whose inputs may be arrays and packed weights, and return its output, or all of several."""
+        given = [
+            value if value is None or isinstance(value, Value) else self.walk.constant(value, f"{self.name}/constant")
+            for value in inputs
+        ]
+        made = self.nodes(op, given, outputs, bodies, **attributes)
+        return made[0] if outputs == 1 else made
+
     def integers(self, numbers: Sequence[int]) -> Value:
         return self.number(list(numbers), np.int64)
 
@@ -265,11 +273,16 @@ class Walk:
         self.problems = problems
         self.refused: set[int] = set()  # tensors whose operator was refused
         self._held: dict[int, Held] = {}
-        self._constants: dict[tuple[int, str], tuple[Constant, Value]] = {}
+        self._values: dict[tuple[int, str], Value] = {}
+        self._at = at
+        # Those of all walks: a subgraph that runs several times has each of its constants once.
+        self._constants: dict[tuple[int, int], Constant] = shared._constants if shared else {}
+        self._made: dict[tuple[int, str], tuple[Constant, Any]] = shared._made if shared else {}
         self.active: tuple[int, ...] = (*(shared.active if shared else ()), at)
         self._taken: TakenNames = shared._taken if shared else TakenNames()
         self._left: list[int] = shared._left if shared else [_operators(source)]
         self.grids: Grids = shared.grids if shared else Grids()
+        self.is_hybrid: bool = shared.is_hybrid if shared else False  # numerics="tflite"
         self.prefix = ""
         if shared and at in shared.active:
             raise InvalidModelError(f"{source.name}: subgraph {at} ({self.subgraph.name!r}) runs itself")
@@ -289,7 +302,8 @@ class Walk:
                 zeros = np.zeros(tensor.shape, np.float32)
                 self._held[tensor.index] = Held(last=self.constant(zeros, self.prefix + tensor.name))
             else:
-                self._held[tensor.index] = Held(constant=Constant(tensor))
+                key = self._at, tensor.index
+                self._held[tensor.index] = Held(constant=self._constants.setdefault(key, Constant(tensor)))
         return self._held[tensor.index]
 
     def last(self, tensor: Tensor) -> Value:
@@ -324,11 +338,18 @@ class Walk:
         return self.shared(constant, "", self.prefix + name, lambda: constant.array)
 
     def shared(self, constant: Constant, form: str, name: str, make: Callable[[], Any]) -> Value:
-        """Return what a constant is in some form. It is made once, however many operators read it."""
+        """Return what a constant is in some form. It is made once, however many operators and walks read it."""
         key = id(constant), form
-        if key not in self._constants:
-            self._constants[key] = constant, self.constant(make(), name)
-        return self._constants[key][1]
+        if key not in self._values:
+            self._values[key] = self.constant(self.made(constant, form, make), name)
+        return self._values[key]
+
+    def made(self, constant: Constant, form: str, make: Callable[[], Any]) -> Any:
+        """Return what ``make`` gives, once for each constant and form."""
+        key = id(constant), form
+        if key not in self._made:
+            self._made[key] = constant, make()
+        return self._made[key][1]
 
     def _turned(self, value: Value, name: str, perm: list[int], form: str) -> Value:
         """Transpose; where no element moves that is a Reshape, which costs nothing."""
@@ -403,11 +424,18 @@ class Walk:
         if known.options is not None and operator.options_type not in ("NONE", known.options):
             raise InvalidModelError(f"operator {name!r} ({operator.op}) has {operator.options_type}")
         fine = True
+        for index in operator.inputs:
+            tensor = self.subgraph.tensors[index]
+            if index >= 0 and tensor.kind == COMPLEX and (operator.op not in _TAKE_COMPLEX or tensor.data is not None):
+                self.problems.add(f"{operator.op} of COMPLEX64", name)
+                fine = False
         for index in operator.outputs:
-            fine = self._check_type(self.subgraph.tensors[index], operator.op) and fine
+            fine = self.check_type(self.subgraph.tensors[index], operator.op) and fine
         return fine
 
-    def _check_type(self, tensor: Tensor, op: str) -> bool:
+    def check_type(self, tensor: Tensor, op: str) -> bool:
+        if tensor.kind == COMPLEX and op in _GIVE_COMPLEX:
+            return True
         if dtype_of(tensor.kind) is None:
             self.problems.add(f"dtype {kind_name(tensor.kind)}", tensor.name)
         elif op not in _OF_CONSTANTS and (why := why_no_grid(tensor)) is not None:
@@ -450,52 +478,10 @@ class Walk:
 
 
 _OF_CONSTANTS = ("DEQUANTIZE", "DENSIFY")
+COMPLEX = 8  # COMPLEX64: values alone, and between these operators
+_GIVE_COMPLEX = ("RFFT2D", "RESHAPE", "SQUEEZE")
+_TAKE_COMPLEX = ("RESHAPE", "SQUEEZE", "COMPLEX_ABS", "REAL", "IMAG", "CAST")
 
 
 def _operators(source: Source) -> int:
     return max(_FEW, _MOST_TIMES * sum(len(graph.operators) for graph in source.subgraphs))
-
-
-def convert(source: Source, signature: str | None = None) -> Graph:
-    """Return the graph of a model, or of one of its signatures."""
-    at, inputs, outputs = _entry(source, signature)
-    problems, graph = Problems(), Graph(source.name)
-    walk = Walk(source, at, graph, problems)
-    subgraph = walk.subgraph
-    for index in subgraph.inputs:
-        tensor = subgraph.tensors[index]
-        if not walk._check_type(tensor, "input"):
-            walk.refused.add(index)
-            continue
-        name = walk.fresh(inputs.get(index) or tensor.name)
-        dims = [dim if dim >= 0 else f"{name}_dim_{i}" for i, dim in enumerate(tensor.signature)]
-        given = graph.input(name, dims, dtype_of(tensor.kind))
-        value = walk.grids.floats(given, tensor, walk.namer(name)) if has_grid(tensor) else given
-        walk.hold(tensor, Held(last=value))
-    walk.run()
-    problems.check(source.name)
-    taken = TakenNames()
-    if not subgraph.outputs:
-        raise InvalidModelError(f"{source.name} has no outputs")
-    for index in subgraph.outputs:
-        tensor = subgraph.tensors[index]
-        name = outputs.get(index) or tensor.name
-        value = walk.last(tensor)
-        if has_grid(tensor):
-            value = walk.grids.integers(value, tensor, walk.namer(name))
-        graph.output(value, taken.take(name))
-    return graph
-
-
-def _entry(source: Source, wanted: str | None) -> tuple[int, dict[int, str], dict[int, str]]:
-    """Return the number of the subgraph that runs, and the names that its signature gives its tensors."""
-    if wanted is not None:
-        found = [signature for signature in source.signatures if signature.key == wanted]
-        if not found:
-            keys = ", ".join(repr(signature.key) for signature in source.signatures) or "none"
-            raise WrongSignature(f"{source.name} has no signature {wanted!r}; it has {keys}")
-    else:
-        found = [signature for signature in source.signatures if signature.subgraph == 0]
-    if not found:
-        return 0, {}, {}
-    return found[0].subgraph, found[0].inputs, found[0].outputs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ....conversion import Unsupported
+from ....graph import Value
 from ....ir.given import ONNX_TYPES
 from ..convert import Call, Result, converter
 
@@ -41,6 +42,11 @@ def scatter_nd(call: Call) -> Result:
 def dynamic_update_slice(call: Call) -> Result:
     """x, update, begins: moved back until the update fits."""
     x, update = call.value(0), call.value(1)
+    if _is_row(call, x, update):
+        last = call.node("Sub", [call.node("Shape", [x], start=0, end=1), call.integers([1])])
+        first = call.node("Slice", [call.long(2), call.integers([0]), call.integers([1])])
+        place = call.node("Min", [call.node("Max", [first, call.integers([0])]), last])
+        return call.node("ScatterND", [x, call.node("Unsqueeze", [place, call.integers([0])]), update])
     rank, sizes, part = call.rank(0), call.sizes(call.value(0)), call.sizes(call.value(1))
     begins = call.long(2)
     if len(part) != rank:
@@ -53,6 +59,13 @@ def dynamic_update_slice(call: Call) -> Result:
     grid = np.stack(np.meshgrid(*(np.arange(width) for width in part), indexing="ij"), -1)
     places = call.node("Add", [call.number(grid, np.int64), begin])
     return call.node("ScatterND", [x, places, update])
+
+
+def _is_row(call: Call, x: Value, update: Value) -> bool:
+    """Return whether an update is one whole row of a tensor, whatever its sizes are."""
+    if not x.shape or not update.shape or len(update.shape) != len(x.shape) or update.shape[0] != 1:
+        return False
+    return not any(call.dims(2)[1:])
 
 
 @converter("WHERE")

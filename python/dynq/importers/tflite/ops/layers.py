@@ -13,6 +13,7 @@ from ....graph import Value
 from ....ir.deferred import on_rows
 from ....weights import QuantizedWeight
 from ..convert import Call, Result, converter
+from ..hybrid import HybridWeight, convolve, hybrid_weight, multiply, quantized_rows
 from ..layout import Planes
 
 _SAME = 0  # Padding's number
@@ -29,6 +30,9 @@ def fully_connected(call: Call) -> Result:
     if not call.option("KeepNumDims", False) and not flat:
         x = call.node("Reshape", [x, call.integers([-1, k])])
     bias = _bias(call, 2)
+    weight = hybrid_weight(call, 1)
+    if weight is not None:
+        return call.activated(_hybrid_product(call, x, k, weight, bias))
     if constant is None or x.constant is not None:
         y = call.node("MatMul", [x, call.node("Transpose", [call.value(1)], perm=[1, 0])])
         return call.activated(y if bias is None else call.node("Add", [y, bias]))
@@ -36,12 +40,23 @@ def fully_connected(call: Call) -> Result:
     if rows is None and not call.is_float(1):
         raise Unsupported(f"{call.op} with a weight of integers without scales")
     if rows is None:
-        weight = call.value(1)
+        rows_of_weight = call.value(1)
     else:
-        weight = call.walk.shared(
+        rows_of_weight = call.walk.shared(
             constant, "packed", f"{call.name}/weight", lambda: QuantizedWeight.from_integers(rows.integers, rows.scale)
         )
-    return call.activated(call.node("dynq.Linear", [x, weight, bias]))
+    return call.activated(call.node("dynq.Linear", [x, rows_of_weight, bias]))
+
+
+def _hybrid_product(call: Call, x: Value, k: int, weight: HybridWeight, bias: Value | None) -> Value:
+    asymmetric = bool(call.option("AsymmetricQuantizeInputs", False))
+    flat = call.make("Reshape", [x, np.array([-1, k])])
+    y: Value = multiply(call.make, quantized_rows(call.make, flat, asymmetric), weight, asymmetric, bias)
+    if x.shape is not None and len(x.shape) == 2:
+        return y
+    dims = call.make("Slice", [call.make("Shape", [x]), np.array([0]), np.array([-1])])
+    shape = call.make("Concat", [dims, np.array([len(weight.integers)])], axis=0)
+    return call.node("Reshape", [y, shape])
 
 
 def _bias(call: Call, index: int) -> Value | None:
@@ -57,6 +72,8 @@ def _size(call: Call, shape: Any, axis: int) -> int:
 
 @converter("BATCH_MATMUL", "BatchMatMulOptions")
 def batch_matmul(call: Call) -> Result:
+    if hybrid_weight(call, 1) is not None:
+        raise Unsupported("BATCH_MATMUL of int8 weights by TensorFlow Lite's numerics")
     operands = []
     for index, name in enumerate(("AdjX", "AdjY")):
         value = call.value(index)
@@ -80,7 +97,13 @@ def conv_2d(call: Call) -> Result:
         if shape[3] == 0 or channels % shape[3]:
             raise ValueError(f"a weight of shape {shape} for {channels} channels")
         groups = channels // shape[3]
-    y = call.node("Conv", [x, weight, _bias(call, 2)], **_window(call, x, list(shape[1:3])), group=groups)
+    attributes = {**_window(call, x, list(shape[1:3])), "group": groups}
+    hybrid = hybrid_weight(call, 1)
+    if hybrid is not None:
+        if groups > 1 and not hybrid.is_per_channel:
+            raise Unsupported("CONV_2D in groups with one scale by TensorFlow Lite's numerics")
+        return Planes(call.activated(convolve(call.make, x, hybrid, _bias(call, 2), attributes)))
+    y = call.node("Conv", [x, weight, _bias(call, 2)], **attributes)
     return Planes(call.activated(y))
 
 
@@ -92,7 +115,13 @@ def depthwise_conv_2d(call: Call) -> Result:
     channels = _size(call, x.shape, 1)
     if shape[0] != 1 or channels < 1 or shape[3] % channels:
         raise ValueError(f"a depthwise weight of shape {shape} for {channels} channels")
-    y = call.node("Conv", [x, weight, _bias(call, 2)], **_window(call, x, list(shape[1:3])), group=channels)
+    attributes = {**_window(call, x, list(shape[1:3])), "group": channels}
+    hybrid = hybrid_weight(call, 1, axis=3)
+    if hybrid is not None:
+        if hybrid.scale.size != shape[3]:
+            raise Unsupported("DEPTHWISE_CONV_2D with one scale by TensorFlow Lite's numerics")
+        return Planes(call.activated(convolve(call.make, x, hybrid, _bias(call, 2), attributes, depthwise=True)))
+    y = call.node("Conv", [x, weight, _bias(call, 2)], **attributes)
     return Planes(call.activated(y))
 
 

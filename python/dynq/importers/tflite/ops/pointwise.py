@@ -9,6 +9,7 @@ from ...angles import angle_factors
 from ..convert import Call, Result, converter
 from ..tensors import dtype_of, kind_name
 from ..together import like, together
+from . import fourier
 
 _UNARY = {
     "ABS": "Abs", "NEG": "Neg", "SIGN": "Sign", "FLOOR": "Floor", "CEIL": "Ceil", "ROUND": "Round", "SQRT": "Sqrt",
@@ -133,6 +134,9 @@ def bitwise_xor(call: Call) -> Result:
 
 @converter("CAST", "CastOptions")
 def cast(call: Call) -> Result:
+    """A complex number becomes its real part."""
+    if call.is_complex(0):
+        return call.cast(fourier.real_part(call), dtype_of(call.output().kind) or "float32")
     (x,), planes = together(call, [0])
     to = dtype_of(call.output().kind)
     if to is None:

@@ -10,11 +10,14 @@ from ....ir.values import Shape
 from ..convert import Call, Result, converter
 from ..layout import Planes, planes_axis, planes_perm
 from ..together import like, together
+from . import fourier
 
 
 @converter("RESHAPE", "ReshapeOptions")
 def reshape(call: Call) -> Result:
     """x, shape?: the shape of the options counts if there is no input."""
+    if call.is_complex(0):
+        return fourier.reshaped(call)
     wanted: Shape = call.dims(1) if call.has(1) else tuple(call.option_list("NewShape") or [])
     if wanted == (0,) and not call.output().shape:
         wanted = ()  # an old way to write the shape of a number
@@ -40,7 +43,7 @@ def _of_planes(x: Value, wanted: Shape) -> list[int] | None:
 
 @converter("SQUEEZE", "SqueezeOptions")
 def squeeze(call: Call) -> Result:
-    rank = call.rank(0)
+    rank = call.rank(0) - call.is_complex(0)
     axes = sorted({call.axis(axis, rank) for axis in call.option_list("SqueezeDims") or []})
     if not axes:
         sizes = call.sizes(call.value(0))
