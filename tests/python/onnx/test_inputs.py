@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 import dynq
 from dynq.cli import cli
 from tests.python.references.onnx_models import model, node, value
+from tests.python.references.onnx_runtime import by_runtime, error
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 
@@ -138,3 +139,27 @@ def test_wrong_values_on_the_command_line_are_errors_without_a_traceback(
     done = invoke("quantize", tmp_path / "m.onnx", "-o", tmp_path / "m.dynq", *option)
     assert done.exit_code != 0 and not (tmp_path / "m.dynq").exists()
     assert option[1].partition("=")[0] in done.output + str(done.exception)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_rank_that_open_sizes_hide_is_refused_with_the_way_to_fix_it(inside: bool) -> None:
+    rng = np.random.default_rng(4)
+    tensors = {"w": rng.standard_normal((16, 8, 3), np.float32)}
+    layer = [node("Squeeze", "x", "s"), node("Conv", "s w", "c", "layer")]
+    if inside:  # the input is captured there, under a name that no user knows
+        other = helper.make_graph([node("Identity", "x", "d")], "other", [], [value("d", None, None)])
+        branch = helper.make_graph(layer, "branch", [], [value("c", None, None)])
+        nodes = [node("If", "q", "y", "choice", then_branch=branch, else_branch=other)]
+    else:
+        nodes = [*layer, node("Identity", "c", "y")]
+    proto = model(nodes, {"x": ("float32", ["a", 2, 8, "time"]), "q": ("bool", [])}, "y", tensors)
+    with pytest.raises(dynq.UnsupportedModelError) as failed:
+        dynq.from_onnx(proto)
+    text = str(failed.value)
+    assert (
+        "Conv of a tensor whose rank is not known; fix it by shapes={'x': ...} or --input-shape x=ax2x8xtime:" in text
+    )
+    assert "--input-value x" not in text  # values do not change the rank
+    x = rng.standard_normal((1, 2, 8, 9), np.float32)
+    got = dynq.from_onnx(proto, quantize=False, shapes={"x": x.shape}).run({"x": x, "q": np.array(True)})["y"]
+    assert error(got, by_runtime(proto, {"x": x, "q": np.array(True)})[0]) < 1e-5

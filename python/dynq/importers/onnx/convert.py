@@ -174,12 +174,13 @@ class Call:
             known = self._walk.types.get(self.proto.input[self._position(name)])
             shape = known[1] if known else None
         if shape is None:
-            raise Unsupported(f"{self.op} of a tensor whose rank is not known")
+            hint = self.how_to_fix(self.need(name), of_shape=True)
+            raise Unsupported(f"{self.op} of a tensor whose rank is not known; {hint}")
         return len(shape)
 
-    def how_to_fix(self, value: Value) -> str:
-        """Return how to give what a value depends on: inputs, or sizes that inputs leave open."""
-        inputs, sizes = _origins(value)
+    def how_to_fix(self, value: Value, of_shape: bool = False) -> str:
+        """Return how to give what a value, or its shape alone, depends on: inputs, or sizes that inputs leave open."""
+        inputs, sizes = _origins(value, of_shape, self._walk.captured())
         hints = [f"inputs={{{name!r}: ...}} or --input-value {name}=VALUE" for name in inputs]
         hints += [f"shapes={{{name!r}: ...}} or --input-shape {name}={shape}" for name, shape in sizes.items()]
         return "fix it by " + " and ".join(hints) if hints else "nothing that is fixed makes it known"
@@ -356,6 +357,11 @@ class Walk:
             self._captures[value] = self.graph.parameter(name, value.dtype, value.shape)
         return self._captures[value]
 
+    def captured(self) -> dict[Value, Value]:
+        """Return what the inputs of this body, and of those around it, are in the graph around each."""
+        bodies = [self._captures, *(scope[5] for scope in self._around)]
+        return {inner: outer for captures in bodies for outer, inner in captures.items()}
+
     def _of_around(self, name: str) -> Value:
         """Return a value of the graph around this body by its ONNX name."""
         mine = self._scope
@@ -511,13 +517,22 @@ class Walk:
         return True
 
 
-def _origins(value: Value) -> tuple[list[str], dict[str, str]]:
-    """Return the names of the inputs that a value is computed from, and the shapes of those whose sizes it needs."""
+def _origins(value: Value, of_shape: bool, captured: dict[Value, Value]) -> tuple[list[str], dict[str, str]]:
+    """Return the names of the inputs that a value is computed from, and the shapes of those whose sizes it needs.
+
+    Args:
+        value: where to begin.
+        of_shape: whether its shape alone is meant.
+        captured: what inputs of bodies are in the graphs around them.
+    """
     inputs: list[str] = []
     sizes: dict[str, str] = {}
-    seen, rest = set(), [(value, False)]
+    seen, rest = set(), [(value, of_shape)]
     while rest:
         at, of_shape = rest.pop()
+        if at in captured:
+            rest.append((captured[at], of_shape))
+            continue
         if (at, of_shape) in seen:
             continue
         seen.add((at, of_shape))
