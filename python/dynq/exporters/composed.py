@@ -130,10 +130,14 @@ def rms_normalization(site: Site[T]) -> T:
     return site.op("Mul", site.op("Div", x, root), site.need("scale"))
 
 
-def activate(site: Site[T], x: T, activation: str) -> T:
-    """Write an activation that has no numbers. gelu is written in pieces that every runtime has."""
+def activate(site: Site[T], x: T, activation: str, alpha: float = 0.0, beta: float = 0.0) -> T:
+    """Write an activation with its numbers. gelu is written in pieces that every runtime has."""
     if activation in ("relu", "sigmoid", "tanh"):
         return site.op(activation.capitalize(), x)
+    if activation == "leaky_relu":
+        return site.op("LeakyRelu", x, alpha=alpha)
+    if activation == "hard_sigmoid":
+        return site.op("HardSigmoid", x, alpha=alpha, beta=beta)
     if activation == "silu":
         return site.op("Mul", x, site.op("Sigmoid", x))
     if activation == "mish":
@@ -152,19 +156,13 @@ def activate(site: Site[T], x: T, activation: str) -> T:
     return x
 
 
-def activate_layer(site: Site[T], y: T, activate: Callable[[Site[T], T, str], T] = activate) -> T:
+def activate_layer(site: Site[T], y: T, activate: Callable[[Site[T], T, str, float, float], T] = activate) -> T:
     """Write the activation and the clamp of a layer.
 
     Args:
-        activate: writes an activation that has no numbers.
+        activate: writes an activation with its two numbers.
     """
-    activation, alpha, beta = site.text("activation", "none"), site.number("alpha", 0.0), site.number("beta", 0.0)
-    if activation == "leaky_relu":
-        y = site.op("LeakyRelu", y, alpha=alpha)
-    elif activation == "hard_sigmoid":
-        y = site.op("HardSigmoid", y, alpha=alpha, beta=beta)
-    else:
-        y = activate(site, y, activation)
+    y = activate(site, y, site.text("activation", "none"), site.number("alpha", 0.0), site.number("beta", 0.0))
     low, high = site.number("min", 0), site.number("max", 0)
     if low < high:
         y = site.op("Clip", y, site.array(FLOAT32.type(low)), site.array(FLOAT32.type(high)))

@@ -75,7 +75,7 @@ def _global_pool(node: Node) -> _Result | None:
 
 
 def _resize(node: Node) -> _Result | None:
-    """Return the sizes that are given; of a factor, where it keeps a size."""
+    """Return the sizes that are given, or those that factors give, rounded down as in the C code."""
     x = node.need("X")
     if x.shape is None:
         return None
@@ -87,8 +87,11 @@ def _resize(node: Node) -> _Result | None:
     for i, axis in enumerate(axes):
         if sizes is not None:
             shape[axis] = sizes[i] if exact else None
-        elif scales is None or scales.size <= i or scales[i] != 1:
+        elif scales is None or scales.size <= i:
             shape[axis] = None
+        elif scales[i] != 1:
+            dim = shape[axis]
+            shape[axis] = int(float(scales[i]) * dim) if isinstance(dim, int) else None
     return [(x.dtype, tuple(shape))]
 
 

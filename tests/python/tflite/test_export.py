@@ -107,6 +107,40 @@ def test_a_convolution_is_within_the_rounding_of_its_image(
     assert (np.abs(model(x) - exact) <= step * sums).all()
 
 
+@pytest.mark.parametrize("activation", ["hard_sigmoid", "hard_swish", "mish", "leaky_relu", "silu", "gelu", "tanh"])
+def test_an_activation_of_a_layer_is_written_behind_it(
+    rng: np.random.Generator, tmp_path: Path, activation: Any
+) -> None:
+    op, numbers = {
+        "hard_sigmoid": ("HardSigmoid", {"alpha": 0.25, "beta": 0.4}),
+        "hard_swish": ("HardSwish", {}),
+        "mish": ("Mish", {}),
+        "leaky_relu": ("LeakyRelu", {"alpha": 0.3}),
+        "silu": ("Swish", {}),
+        "gelu": ("Gelu", {}),
+        "tanh": ("Tanh", {}),
+    }[activation]
+    g = dynq.Graph()
+    y = g.linear(g.input("x", (5, 8)), normal(rng, 16, 8), normal(rng, 16))
+    g.output(g.node(op, [y], **numbers), "y")
+    model = g.build(quantize=False)
+    assert [node.op for node in model.graph().nodes] == ["dynq.LinearFloat"]
+    dynq.export_tflite(model, tmp_path / "m.tflite")
+    x = 3 * normal(rng, 5, 8)
+    np.testing.assert_allclose(run_signature(tmp_path / "m.tflite", {"x": x})["y"], model(x), atol=2e-5)
+
+
+@pytest.mark.parametrize("scales", [(1, 1, 2, 2), (1, 1, 2, 1.5)])
+def test_an_image_is_resized_by_scales(rng: np.random.Generator, tmp_path: Path, scales: tuple[float, ...]) -> None:
+    g = dynq.Graph()
+    x = normal(rng, 1, 3, 4, 6)
+    y = g.node("Resize", [g.input("x", x.shape), None, np.array(scales, F)], mode="linear")
+    assert y.shape == (1, 3, 8, 6 * scales[3])
+    g.output(y, "y")
+    dynq.export_tflite(g, tmp_path / "m.tflite")
+    np.testing.assert_allclose(run_signature(tmp_path / "m.tflite", {"x": x})["y"], g.build()(x), atol=1e-5)
+
+
 def test_the_file_has_the_integers_and_scales_of_the_model(rng: np.random.Generator, tmp_path: Path) -> None:
     g = dynq.Graph()
     h = g.linear(g.input("x", ("n", 40)), normal(rng, 96, 40), normal(rng, 96), activation="relu", name="a")

@@ -92,15 +92,18 @@ def fused(site: Reader) -> int | None:
     return {(0.0, 6.0): _RELU6, (-1.0, 1.0): _RELU_N1_TO_1, (0.0, float("inf")): _RELU}.get((low, high))
 
 
-def _activate(site: Site[Value], x: Value, activation: str) -> Value:
-    """Write an activation that has no numbers: TensorFlow Lite has some that ONNX has in parts."""
+def _activate(site: Site[Value], x: Value, activation: str, alpha: float = 0.0, beta: float = 0.0) -> Value:
+    """Write an activation with its numbers: TensorFlow Lite has some that ONNX has in parts, and the other way round."""
     if activation in ("gelu", "gelu_tanh"):
         return site.op("Gelu", x, approximate="none" if activation == "gelu" else "tanh")
     if activation == "hard_swish":
         return site.op("HardSwish", x)
+    if activation == "hard_sigmoid":
+        gate = site.op("Add", site.op("Mul", x, site.array(alpha)), site.array(beta))
+        return site.op("Clip", gate, site.array(0.0), site.array(1.0))
     if activation == "mish":
         return site.op("Mul", x, site.op("Tanh", _softplus(site, x)))
-    return composed.activate(site, x, activation)
+    return composed.activate(site, x, activation, alpha, beta)
 
 
 def _softplus(site: Site[Value], x: Value) -> Value:
@@ -227,9 +230,7 @@ def _chain(op: str, mean: bool = False) -> Callable[[Parts], Value | None]:
 
 
 def _hard_sigmoid(site: Parts) -> Value:
-    scaled = site.op("Mul", site.need(0), site.array(site.number("alpha", 0.2)))
-    gate = site.op("Add", scaled, site.array(site.number("beta", 0.5)))
-    return site.op("Clip", gate, site.array(0.0), site.array(1.0))
+    return _activate(site, site.need(0), "hard_sigmoid", site.number("alpha", 0.2), site.number("beta", 0.5))
 
 
 def _softsign(site: Parts) -> Value:
