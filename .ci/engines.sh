@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs Ray, Dask, Spark, datasets, JAX and sentence_transformers beside dynq in a virtual environment of its own, and
 # runs tests/engines, with two workers of each engine. Builds libdynq_ort.so for ONNX Runtime, and compares what it is
-# built from with the header of ONNX Runtime that Debian has. All this is over a gigabyte installed, and Spark needs Java,
-# so it is run by hand and not by the gate.
+# built from with the header of ONNX Runtime that Debian has; and libdynq_torch.so, with a C++ program that uses it. All
+# this is over a gigabyte installed, and Spark needs Java, so it is run by hand and not by the gate.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=${1:-$PWD/.ci/work}
@@ -18,7 +18,16 @@ python3 -m venv "$work/engines"
 .ci/unpack trixie amd64 "$work/roots/trixie-amd64" libonnxruntime-dev
 cc -std=c11 -Wall -Wextra -Werror -fsyntax-only "-I$work/roots/trixie-amd64/usr/include/onnxruntime" tests/engines/ort_api.c
 "$work/engines/bin/pip" install -q cmake ninja
-"$work/engines/bin/cmake" -S . -B "$work/ort" -G Ninja "-DCMAKE_MAKE_PROGRAM=$work/engines/bin/ninja" >"$work/ort.log"
-"$work/engines/bin/cmake" --build "$work/ort" --target dynq_ort >>"$work/ort.log" || { cat "$work/ort.log"; exit 1; }
-export DYNQ_ORT_LIBRARY=$work/ort/libdynq_ort.so
-PATH=$work/engines/bin:$PATH "$work/engines/bin/pytest" -q -W default tests/engines
+export PATH=$work/engines/bin:$PATH
+torch=$(python -c 'import torch; print(torch.__path__[0])')
+build() { # folder, source, further arguments of CMake
+  cmake -S "$2" -B "$work/$1" -G Ninja "${@:3}" >"$work/$1.log"
+  cmake --build "$work/$1" >>"$work/$1.log" || { cat "$work/$1.log"; exit 1; }
+}
+build programs . "-DDYNQ_TORCH=$torch"
+cmake --install "$work/programs" --prefix "$work/prefix" --component library >/dev/null
+libraries=$(dirname "$(find "$work/prefix" -name libdynq_ort.so)")
+build torch_example examples/torch "-DCMAKE_PREFIX_PATH=$work/prefix;$torch/share/cmake" "-DCMAKE_LIBRARY_PATH=$libraries"
+export DYNQ_ORT_LIBRARY=$libraries/libdynq_ort.so DYNQ_TORCH_LIBRARY=$libraries/libdynq_torch.so
+export DYNQ_RUN_PACKAGE=$work/torch_example/run_package
+pytest -q -W default tests/engines
