@@ -13,7 +13,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import dynq
+from dynq.demo.bert import bert_graph
 from dynq.plan.write import write_image
+from tests.python.references.bert_weights import bert_weights
 
 F = np.float32
 RNG = np.random.default_rng(0)
@@ -123,6 +125,18 @@ def test_convolutions_attention_and_products(tmp_path: Path) -> None:
     y = g.attention(q, k, v, heads=4)
     model = g.build({"y": y}, default="int8", first_layer="int8", attention="int8")
     assert "DynqAttention" in agree(model, tmp_path / "attention.onnx", {"x": normal(2, 7, 64)})
+
+
+def test_an_encoder_runs_with_dynqs_layers(tmp_path: Path) -> None:
+    config = {"num_attention_heads": 2, "layer_norm_eps": 1e-12, "num_hidden_layers": 2, "hidden_act": "gelu"}
+    model = bert_graph(bert_weights(RNG), config).build()
+    dynq.export_onnx(model, tmp_path / "m.onnx", form="dynq")
+    found = [node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node]
+    assert found.count("DynqLinear") == sum(op == "dynq.Linear" for _, op in model.nodes) > 5
+    feed = {"input_ids": RNG.integers(0, 50, (3, 7)), "attention_mask": np.ones((3, 7), np.int64)}
+    for y, want in zip(session_of(tmp_path / "m.onnx").run(None, feed), model.run(feed).values(), strict=True):
+        np.testing.assert_allclose(y, want, rtol=0, atol=2e-2)
+        assert np.vdot(y, want) > 0.999 * np.linalg.norm(y) * np.linalg.norm(want)
 
 
 def linear(n: int = 40, k: int = 64) -> dynq.Model:
