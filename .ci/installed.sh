@@ -6,16 +6,19 @@ prefix=$work/prefix
 cmake --install "$work/plain" --prefix "$prefix" --component library >/dev/null
 libdir=$(dirname "$(find "$prefix" -name 'libdynq.so')")
 
-# Only dynq_ symbols leave the shared library.
-if nm -D --defined-only "$libdir/libdynq.so" | awk '{print $3}' | grep -v '^dynq_'; then
-  echo "the shared library exports the symbols above" >&2
+# Only dynq_ symbols leave the shared library, and of that for ONNX Runtime the one that it calls.
+exported() { nm -D --defined-only "$libdir/$1" | awk '{print $3}'; }
+if exported libdynq.so | grep -v '^dynq_' || exported libdynq_ort.so | grep -vx RegisterCustomOps; then
+  echo "a shared library exports the symbols above" >&2
   exit 1
 fi
-# It needs libc, libm and pthreads only.
-if readelf -d "$libdir/libdynq.so" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | grep -Ev '^(libc|libm|libpthread|ld-linux-x86-64|ld-linux-aarch64)\.so'; then
-  echo "the shared library needs the libraries above" >&2
-  exit 1
-fi
+# They need libc, libm and pthreads only.
+for library in libdynq.so libdynq_ort.so; do
+  if readelf -d "$libdir/$library" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | grep -Ev '^(libc|libm|libpthread|ld-linux-x86-64|ld-linux-aarch64)\.so'; then
+    echo "$library needs the libraries above" >&2
+    exit 1
+  fi
+done
 
 # The CMake package.
 cmake -S examples/c -B "$work/example" -G Ninja -DCMAKE_PREFIX_PATH="$prefix" >/dev/null

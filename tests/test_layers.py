@@ -19,7 +19,7 @@ OPTIONAL = (
 )  # fmt: skip
 FRIENDS = {"dynq.torch._model"}  # opens and runs models that lie in tensors
 OF_TORCH = {"_modules"}  # names that torch.nn.Module gives to its attributes
-NATIVE = "base kernels < quant < gemm < conv recurrent < ops < model"
+NATIVE = "base kernels < quant < gemm < conv recurrent < ops < model < onnxruntime torch"
 
 
 def levels(text: str) -> dict[str, int]:

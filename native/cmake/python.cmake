@@ -12,7 +12,9 @@ add_custom_command(OUTPUT ${source}
   COMMAND ${Python_EXECUTABLE} ${script} ${header} ${source}
   DEPENDS ${script} ${header} VERBATIM)
 
-python_add_library(_native MODULE USE_SABI 3.10 WITH_SOABI ${source})
+# With the custom ops of ONNX Runtime: dynq.ort_library() is this file.
+python_add_library(_native MODULE USE_SABI 3.10 WITH_SOABI ${source}
+  ${PROJECT_SOURCE_DIR}/native/src/onnxruntime/custom_ops.c)
 target_link_libraries(_native PRIVATE dynq_static)
 target_include_directories(_native PRIVATE ${PROJECT_SOURCE_DIR}/native/src) # base/interrupt.h
 # A binding that differs from the header must not compile.

@@ -34,7 +34,7 @@ from .errors import (
     OutOfMemoryError,
     UnsupportedModelError,
 )
-from .exporters.onnx import export_onnx
+from .exporters.onnx import export_onnx, ort_library
 from .exporters.tflite import export_tflite
 from .graph import Graph
 from .importers.decoders import from_transformers
@@ -95,6 +95,7 @@ __all__ = [
     "lstm_weights",
     "matmul",
     "minmax",
+    "ort_library",
     "quantize",
     "quantize_weight",
     "rnn",

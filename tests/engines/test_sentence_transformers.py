@@ -1,10 +1,11 @@
-"""Models of sentence_transformers: converted when they are new, while they load, and kept in a folder.
+"""Models of sentence_transformers: converted when they are new, while they load, kept in a folder, or a .dynq file.
 
 .ci/engines.sh installs the package and runs this.
 """
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -66,3 +67,34 @@ def test_it_is_converted_while_it_loads(folder: Path) -> None:
     assert is_int8(small)
     expected = dynq.torch.quantize_dynamic(load(folder / "float"), inplace=True)
     np.testing.assert_array_equal(small.encode(SENTENCES), expected.encode(SENTENCES))
+
+
+def dynq_file(folder: Path) -> Path:
+    """Return the file of the network, as docs/pytorch.md makes it."""
+    text = (Path(__file__).parents[2] / "docs/pytorch.md").read_text(encoding="utf-8")
+    (code,) = (c for c in re.findall(r"```python\n(.+?)```", text, re.DOTALL) if "as_sentence_transformer" in c)
+    names: dict[str, Any] = {"SentenceTransformer": SentenceTransformer, "dynq": dynq, "folder": str(folder / "float")}
+    exec(compile(code, "docs/pytorch.md", "exec"), names)
+    return folder / "encoder.dynq"
+
+
+def test_a_dynq_file_is_the_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    model = dynq.load(dynq_file(folder))
+    fast, plain = dynq.torch.as_sentence_transformer(model, folder / "float"), load(folder / "float")
+    assert not list(fast.parameters())
+    vectors = fast.encode(SENTENCES)
+    np.testing.assert_allclose(vectors, plain.encode(SENTENCES), atol=0.1)
+    tokens = plain[0].tokenizer(SENTENCES, padding=True, return_tensors="pt")
+    hidden, mask = model.run(tokens)["last_hidden_state"], tokens["attention_mask"].numpy()[..., None]
+    np.testing.assert_allclose(vectors, (hidden * mask).sum(1) / mask.sum(1), atol=1e-6)
+    np.testing.assert_array_equal(fast.encode(SENTENCES, convert_to_tensor=True).numpy(), vectors)
+    with pytest.raises(dynq.Error, match=r"model\.save writes its \.dynq file"):
+        fast.save(str(folder / "again"))
+
+
+def test_a_model_without_the_output_is_refused(folder: Path) -> None:
+    g = dynq.Graph()
+    model = g.build({"y": g.relu(g.input("input_ids", ("batch", 4)))})
+    with pytest.raises(ValueError, match=r"has the outputs \['y'\]; expected last_hidden_state"):
+        dynq.torch.as_sentence_transformer(model, folder / "float")

@@ -61,7 +61,13 @@ def test_the_example_of_writing_onnx_runs(tmp_path: Path, monkeypatch: pytest.Mo
     exec(compile(re.findall(r"```python\n(.+?)```", text, re.DOTALL)[0], "docs/onnx.md", "exec"), names)
     ops = {path.stem: {node.op_type for node in onnx.load(path).graph.node} for path in tmp_path.glob("*.onnx")}
     assert "MatMulInteger" in ops["dynamic"] and ops["weights"] == {"DequantizeLinear", "MatMul", "Relu"}
-    assert ops["float"] == {"MatMul", "Relu"}
+    assert ops["float"] == {"MatMul", "Relu"} and ops["layers"] == {"DynqLinear"}
+    runtime = text.partition("## dynq's layers in ONNX Runtime")[2]
+    (command,) = re.findall(r"```sh\n(.+?)\n```", runtime)
+    names["model"].save("model.dynq")
+    subprocess.run([sys.executable, "-m", *command.split()], check=True, capture_output=True)
+    exec(compile(re.findall(r"```python\n(.+?)```", runtime, re.DOTALL)[0], "docs/onnx.md", "exec"), names)
+    assert names["y"].shape == (8, 10)
 
 
 def test_the_examples_of_analysis_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

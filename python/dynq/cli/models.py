@@ -164,12 +164,13 @@ def _floats_table(rows: tuple[Row, ...]) -> Table:
 @click.option("-o", "--output", required=True, metavar="MODEL.onnx|MODEL.tflite", type=output_file)
 @click.option(
     "--form", type=click.Choice(get_args(Form)), default="dynamic", show_default=True,
-    help="Write integer layers (dynamic), or int8 weights that are dequantized (qdq).",
+    help="Write integer layers (dynamic), int8 weights that are dequantized (qdq), or dynq's ops (dynq), which ONNX "
+    "Runtime runs with the library of dynq.ort_library().",
 )  # fmt: skip
 @click.option("--granularity", type=click.Choice(["tensor"]), help="Use one range for all rows of a layer's input.")
 @click.option("--external-data", is_flag=True, help="Put the weights into a file of their own.")
 def export(file: Path, output: Path, form: Form, granularity: Literal["tensor"] | None, external_data: bool) -> None:
-    """Write a .dynq file as a standard ONNX file, or as a TensorFlow Lite file if OUTPUT ends with .tflite."""
+    """Write a .dynq file as an ONNX file, or as a TensorFlow Lite file if OUTPUT ends with .tflite."""
     to_tflite = output.suffix == ".tflite"
     if to_tflite and (form != "dynamic" or granularity is not None or external_data):
         raise click.UsageError(

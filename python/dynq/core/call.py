@@ -51,6 +51,11 @@ def library_version() -> str:
     return text(lib.dynq_version())
 
 
+def library_path() -> str:
+    """Return the file that the C library was loaded from."""
+    return str(_native.__file__)
+
+
 def check(status: int) -> None:
     """Raise the exception that belongs to ``status``, unless it is DYNQ_OK."""
     if status == CANCELLED:

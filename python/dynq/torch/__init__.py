@@ -20,6 +20,7 @@ from .generation import as_transformers
 from .linear import Linear, TransposedLinear
 from .quantize import NotConvertedWarning, quantize_dynamic
 from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from .sentences import as_sentence_transformer
 
 if TYPE_CHECKING:
     from .huggingface import DynqConfig
@@ -42,6 +43,7 @@ __all__ = [
     "RNNCell",
     "ScaledEmbedding",
     "TransposedLinear",
+    "as_sentence_transformer",
     "as_transformers",
     "finish_qat",
     "prepare_qat",

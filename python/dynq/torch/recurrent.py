@@ -39,7 +39,8 @@ class _Recurrent(QuantizedModule):
         self.float_names = tuple(name for name, rows in weights.items() if isinstance(rows, np.ndarray))
         self.why = why
         for name, bias in biases.items():
-            self.register_buffer(name, bias.detach().float().clone(), persistent=False)
+            # What no operator reads has to be persistent for torch.export, which cannot make a module of it otherwise.
+            self.register_buffer(name, bias.detach().float().clone())
         self.register_buffer("image", None, persistent=False)
         self._with_lengths: Tensor | None = None  # an image for sequences of several lengths, once asked for
         self._make_image(weights)

@@ -1,4 +1,7 @@
-"""Export to ONNX: a table maps each of dynq's ops to standard operators. What they cannot express is refused."""
+"""Export to ONNX: a table maps each of dynq's ops to standard operators. What they cannot express is refused.
+
+In form "dynq" layers of integers are dynq's own ops, which ONNX Runtime gets from the C library.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,14 @@ import os
 from typing import Literal, get_args
 
 from ...core.arguments import choice
+from ...core.call import library_path
 from ...errors import MissingPackageError
 from ...ir.graph import Graph
 from ...model import Model
 
-__all__ = ["Form", "export_onnx"]
+__all__ = ["Form", "export_onnx", "ort_library"]
 
-Form = Literal["dynamic", "qdq"]
+Form = Literal["dynamic", "qdq", "dynq"]
 _FORMS = get_args(Form)
 
 
@@ -24,14 +28,15 @@ def export_onnx(
     granularity: Literal["tensor"] | None = None,
     external_data: bool | None = None,
 ) -> None:
-    """Write a standard ONNX file, opset 18, that ONNX's checker accepts. Needs ``pip install 'dynq[onnx]'``.
+    """Write an ONNX file, opset 18, that ONNX's checker accepts. Needs ``pip install 'dynq[onnx]'``.
 
     Args:
         model: a model, or a graph with outputs (``graph.output(y)``), whose layers that are not quantized are float.
         path: the path of the file, which appears under its name when it is complete.
         form: with "dynamic", int8 layers stay integer. Their inputs are quantized while the model runs, with dynq's
             bits where ONNX's operators are exact. With "qdq", weights are int8 and go through DequantizeLinear, with a
-            scale for each output channel; the rest is float. Most runtimes for other hardware read that.
+            scale for each output channel; the rest is float. Most runtimes for other hardware read that. With "dynq",
+            int8 layers are ops of the domain "dynq", which ONNX Runtime runs with ``ort_library``, with dynq's bits.
         granularity: for form "dynamic". None: the ranges that each layer has in dynq. "tensor": one range for all rows,
             by DynamicQuantizeLinear.
         external_data: if True, weights lie in a second file, ``path`` with ``.data``. If None, they do so if they
@@ -64,3 +69,11 @@ def export_onnx(
     made = draft(graph, form, granularity)
     made.problems.refuse("the model holds what ONNX does not express:")
     write(made, name, external_data)
+
+
+def ort_library() -> str:
+    """Return the path of the library with which ONNX Runtime, 1.17 or newer, runs files of form "dynq".
+
+    ``onnxruntime.SessionOptions.register_custom_ops_library`` takes it.
+    """
+    return library_path()

@@ -20,10 +20,11 @@ from ...ir.values import Node, Value
 from .. import site
 from ..site import array_of
 
-__all__ = ["Constant", "Draft", "Edge", "Site"]
+__all__ = ["OWN_DOMAIN", "Constant", "Draft", "Edge", "Site"]
 
 OPSET = 18  # the newest that nearly all runtimes read
 _NEWER = 19  # the opset for what OPSET lacks
+OWN_DOMAIN = "dynq"  # of the ops that ONNX Runtime runs with dynq's library
 
 
 class Edge:
@@ -60,13 +61,17 @@ class _Step:
     """A node of the draft."""
 
     def __init__(
-        self, op: str, name: str, inputs: list[Edge | None], outputs: list[Edge | None], attributes: dict[str, Any]
-    ) -> None:
+        self, op: str, name: str, inputs: list[Edge | None], outputs: list[Edge | None], attributes: dict[str, Any],
+        domain: str = "",
+    ) -> None:  # fmt: skip
         self.op, self.name, self.inputs, self.outputs, self.attributes = op, name, inputs, outputs, attributes
+        self.domain = domain  # "": ONNX's own
 
     def proto(self, opset: int) -> NodeProto:
         ins, outs = (["" if edge is None else edge.name for edge in edges] for edges in (self.inputs, self.outputs))
-        node = helper.make_node(self.op, ins, outs, self.name)
+        node = helper.make_node(self.op, ins, outs, self.name, domain=self.domain)
+        if self.domain:
+            return node
         kinds = defs.get_schema(self.op, opset).attributes
         node.attribute.extend(_attribute(name, kinds[name].type, v) for name, v in self.attributes.items())
         return node
@@ -85,6 +90,7 @@ class Draft:
         self.opset = OPSET
         self._edges: dict[Value, Edge] = {}
         self._steps: list[_Step] = []
+        self._typed: dict[Edge, Value] = {}  # what ops give that ONNX's own inference does not know
         self._inputs: list[Edge] = []
         for value in graph.inputs:
             self._edges[value] = edge = Edge(value.name)
@@ -136,6 +142,18 @@ class Draft:
         self._steps.append(_Step(op, name, ins, outputs, attributes))
         return outputs
 
+    def own_step(
+        self, op: str, name: str, inputs: Sequence[Edge], outputs: Sequence[Edge], types: Sequence[Value]
+    ) -> None:
+        """Add a node of dynq's own domain, whose outputs have the types and shapes of ``types``."""
+        self._typed.update(zip(outputs, types, strict=True))
+        self._steps.append(_Step(op, name, list(inputs), list(outputs), {}, OWN_DOMAIN))
+
+    @property
+    def has_own_ops(self) -> bool:
+        """Tell whether a node is of dynq's own domain."""
+        return any(step.domain == OWN_DOMAIN for step in self._steps)
+
     def give_up(self, node: Node) -> None:
         """Give up a node that cannot be written. Those behind it are still looked at."""
         for value in node.outputs:
@@ -166,8 +184,15 @@ class Draft:
             helper.make_tensor_value_info(edge.name, ONNX_TYPES[value.dtype or ""], value.shape)
             for edge, value in zip(self._inputs, self.graph.inputs, strict=True)
         )
-        graph.output.extend(ValueInfoProto(name=edge.name) for edge in outputs)
+        graph.output.extend(
+            self._info(edge) if edge in self._typed else ValueInfoProto(name=edge.name) for edge in outputs
+        )
+        graph.value_info.extend(self._info(edge) for edge in self._typed if edge not in outputs)
         return graph
+
+    def _info(self, edge: Edge) -> ValueInfoProto:
+        value = self._typed[edge]
+        return helper.make_tensor_value_info(edge.name, ONNX_TYPES[value.dtype or ""], value.shape)
 
     def _outputs(self) -> list[Edge]:
         """Return an edge for each output. Each comes from a node and belongs to no other output."""

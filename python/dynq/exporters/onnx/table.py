@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from ...ir.graph import Graph
 from ...ir.values import Node
@@ -74,17 +74,22 @@ WRITERS: dict[str, Callable[[Site], None]] = {
 }
 
 
-def absorbed(graph: Graph) -> set[Node]:
-    """Return the layers that only project the inputs of recurrent layers, and the Splits between: they become W."""
+def absorbed(graph: Graph, own: Collection[Node]) -> set[Node]:
+    """Return the layers that only project the inputs of recurrent layers, and the Splits between: they become W.
+
+    Those of ``own``, which are written as dynq's ops, project nothing for ONNX's and take no W.
+    """
     users, outputs = graph.users(), {value for _, value in graph.outputs}
     result: set[Node] = set()
     for node in reversed(graph.nodes):
+        if node in own:
+            continue
         readers = [(reader, value) for value in node.outputs if value is not None for reader in users.get(value, [])]
         if node.op not in ("dynq.Linear", "dynq.LinearFloat", "Split") or not readers:
             continue
         if any(value in outputs for value in node.outputs):
             continue
-        if all(_projects(reader, value, result) for reader, value in readers):
+        if all(reader not in own and _projects(reader, value, result) for reader, value in readers):
             result.add(node)
     return result
 

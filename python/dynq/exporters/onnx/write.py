@@ -15,7 +15,8 @@ from ...core import files
 from ...core.call import library_version
 from ...ir.graph import Graph
 from ...ir.shapes import infer_all
-from .draft import Draft, Site
+from .draft import OWN_DOMAIN, Draft, Site
+from .layer import layer, runs_as_layer
 from .layers import same
 from .table import WRITERS, absorbed
 
@@ -30,12 +31,14 @@ def draft(graph: Graph, form: str, granularity: str | None) -> Draft:
     """Return a draft of all nodes; its ``problems`` has those that cannot be written."""
     infer_all(graph)
     result = Draft(graph, granularity, form)
-    left_out = absorbed(graph)
+    own = {node for node in graph.nodes if form == "dynq" and runs_as_layer(node)}
+    left_out = absorbed(graph, own)
     for node in graph.nodes:
         if node in left_out:
             continue
         try:
-            WRITERS.get(node.op, same)(Site(result, node))
+            write_node = layer if node in own else WRITERS.get(node.op, same)
+            write_node(Site(result, node))
         except Unsupported as error:
             result.problems.add(str(error), node.name)
             result.give_up(node)
@@ -49,8 +52,9 @@ def write(made: Draft, path: str, external: bool | None) -> None:
     size = sum(constant.nbytes for constant in constants)
     apart = size > _MOST_INSIDE if external is None else external
     opset = helper.make_opsetid("", made.opset)
+    own = [helper.make_opsetid(OWN_DOMAIN, 1)] if made.has_own_ops else []
     model = helper.make_model(
-        graph, opset_imports=[opset], producer_name="dynq", producer_version=library_version(),
+        graph, opset_imports=[opset, *own], producer_name="dynq", producer_version=library_version(),
         ir_version=helper.find_min_ir_version_for([opset]),
     )  # fmt: skip
     location = os.path.basename(path) + ".data"
@@ -114,4 +118,5 @@ def _set_types(model: ModelProto) -> None:
     inferred: GraphProto = shape_inference.infer_shapes(model, data_prop=True).graph
     types = {value.name: value.type for value in (*inferred.value_info, *inferred.output)}
     for output in model.graph.output:
-        output.type.CopyFrom(types[output.name])
+        if not output.HasField("type"):
+            output.type.CopyFrom(types[output.name])
