@@ -18,7 +18,7 @@ from .program import Program
 from .sizes import Sizes, is_symbolic
 from .tensors import dtype_of, to_array
 
-__all__ = ["CONVERTERS", "Call", "can_convert", "convert", "converter", "op_name"]
+__all__ = ["CONVERTERS", "Call", "Walk", "calls_programs", "can_convert", "convert", "converter", "op_name"]
 
 Result = Value | Sequence[Value | None]
 _SMALL = 1 << 16  # bytes of a constant that may be larger than what it is computed from
@@ -30,6 +30,7 @@ _CHECKS = (
 
 CONVERTERS: dict[str, Callable[[Call], Result]] = {}
 _COMPLEX: dict[str, Callable[[Call], Result]] = {}  # of ops that read or make complex numbers
+_CALLERS: dict[str, Callable[[Walk, Any], Sequence[Value] | None]] = {}  # of ops that call programs
 
 
 def converter(*ops: str) -> Callable[[Callable[[Call], Result]], Callable[[Call], Result]]:
@@ -51,6 +52,16 @@ def complex_converter(ops: str) -> Callable[[Callable[[Call], Result]], Callable
 
     def register(function: Callable[[Call], Result]) -> Callable[[Call], Result]:
         _COMPLEX.update((f"aten.{op}", function) for op in ops.split())
+        return function
+
+    return register
+
+
+def calls_programs(op: str) -> Callable[[Callable[[Walk, Any], Any]], Callable[[Walk, Any], Any]]:
+    """Registers a function for an op of torch that calls programs. It returns None if one of them is refused."""
+
+    def register(function: Callable[[Walk, Any], Any]) -> Callable[[Walk, Any], Any]:
+        _CALLERS[op] = function
         return function
 
     return register
@@ -367,12 +378,90 @@ class Walk:
 
     def run(self) -> None:
         self._inputs()
-        for node in self.exported.graph.nodes:
+        self._nodes(self.exported.graph)
+
+    def _nodes(self, program: Any) -> None:
+        for node in program.nodes:
             if node.op == "call_function":
                 self._function(node)
+            elif node.op == "get_attr" and all(str(user.target) in _CALLERS for user in node.users):
+                continue  # a program that the user's op calls
             elif node.op not in ("placeholder", "output"):
                 self.problems.add(f"a {node.op} of {node.target}", node.name)
                 self._refused.add(node)
+
+    def known(self, operand: Any) -> tuple[bool, Any]:
+        """Return whether a tensor, number or truth is known before a run, and then what it is."""
+        number = operand.meta.get("val") if isinstance(operand, torch.fx.Node) else operand
+        if operand in self.constants:
+            return True, self.constants[operand]
+        known = isinstance(number, (bool, int, float))
+        return known, number if known else None
+
+    def operand(self, operand: Any) -> Value:
+        """Return a tensor, or a number or truth that sizes decide, as a value."""
+        fake = operand.meta.get("val")
+        number = self.sizes.number(fake) if is_symbolic(fake) else None
+        return number if isinstance(number, Value) else self.value(operand)
+
+    def inline(self, program: Any, operands: Sequence[Any]) -> list[Value] | None:
+        """Convert the nodes of a program that gets these operands; None if something in it is refused."""
+        inside = [node for node in program.nodes if node.op == "placeholder"]
+        for node, operand in zip(inside, operands, strict=True):
+            self._enter(node, operand, None if self.known(operand)[0] else self.operand(operand))
+        return self._inside(program)
+
+    def body(self, program: Any, operands: Sequence[Any], name: str) -> Graph | None:
+        """Convert a program to a graph of its own; None if something in it is refused.
+
+        Its inputs are the operands that are not known before a run.
+        """
+        outer = self.graph, self.sizes, self._made
+        graph = self.graph.new_body(name)
+        self.graph, self.sizes, self._made = graph, self.sizes.inside(graph), {}
+        try:
+            inside = [node for node in program.nodes if node.op == "placeholder"]
+            for node, operand in zip(inside, operands, strict=True):
+                self._enter(node, operand, None if self.known(operand)[0] else self._parameter(node, name))
+            outputs = self._inside(program)
+        finally:
+            self.graph, self.sizes, self._made = outer
+        if outputs is None:
+            return None
+        graph.outputs = [(str(i), value) for i, value in enumerate(outputs)]
+        return graph
+
+    def _enter(self, node: Any, operand: Any, value: Value | None) -> None:
+        """Let a placeholder of a program be what it gets: a value, or what is known."""
+        if value is not None:
+            self._values[node] = value
+        elif operand in self.constants:
+            self.constants[node] = self.constants[operand]
+            if operand in self.names.targets:
+                self.names.targets[node] = self.names.targets[operand]
+
+    def _parameter(self, node: Any, name: str) -> Value:
+        """Add the input of a body that a placeholder stands for."""
+        fake = node.meta["val"]
+        tensor = isinstance(fake, torch.Tensor)
+        dims = (self.sizes.shape(fake.shape) + ((2,) if fake.is_complex() else ())) if tensor else ()
+        dtype = dtype_of(fake.dtype) if tensor and not fake.is_complex() else "float32" if tensor else "int64"
+        value = self.graph.parameter(self.graph.unique_value(f"{name}/{node.name}"), dtype, dims)
+        if not tensor:
+            self.sizes.given(fake, value)
+        for axis, size in enumerate(fake.shape if tensor else ()):
+            if is_symbolic(size) and size.node.expr.is_Symbol:
+                self.sizes.place(size.node.expr, value, axis)
+        return value
+
+    def _inside(self, program: Any) -> list[Value] | None:
+        """Convert the nodes of a program whose placeholders are known, and return its outputs."""
+        self._nodes(program)
+        (output,) = [node for node in program.nodes if node.op == "output"]
+        results = [output.args[0]] if isinstance(output.args[0], torch.fx.Node) else output.args[0]
+        if any(node in self._refused for node in results):
+            return None
+        return [self.operand(node) for node in results]
 
     def outputs(self, names: Sequence[str] | None) -> None:
         specs = self.exported.graph_signature.output_specs
@@ -382,7 +471,7 @@ class Walk:
             kind = spec.kind.name
             if kind == "USER_OUTPUT":
                 results.append(item)
-            elif kind != "TOKEN":
+            elif kind != "TOKEN" and not self._stays(item, str(spec.target)):
                 what = kind.lower().removesuffix("_mutation").replace("_", " ")
                 self.problems.add(f"forward changes a {what}", str(spec.target))
         given = output_names(self.exported.call_spec.out_spec, len(results))
@@ -411,6 +500,14 @@ class Walk:
             raise ValueError(f"output_names has {len(names)} names; the module gives {len(made)} tensors")
         for i, (name, value) in enumerate(made):
             self.graph.output(value, name if names is None else names[i])
+
+    def _stays(self, item: Any, target: str) -> bool:
+        """Return whether what is written to a buffer is what it holds."""
+        tensor = {**self.exported.state_dict, **self.exported.constants}.get(target)
+        written = self.constants.get(item)
+        if not isinstance(tensor, torch.Tensor) or written is None:
+            return False
+        return written is tensor or (written.dtype == tensor.dtype and torch.equal(written, tensor))
 
     def _number(self, number: Any) -> Value | None:
         """Return a number that the module gives as a value without dimensions; None for anything else."""
@@ -501,6 +598,9 @@ class Walk:
         if node.target is operator.getitem:
             self._item(node)
             return
+        if str(node.target) in _CALLERS:
+            self._call(node)
+            return
         if not isinstance(node.target, torch._ops.OpOverload):
             self._refuse(node, f"op {node.target}")
             return
@@ -539,6 +639,24 @@ class Walk:
                 if value is not None:
                     self._type(value, of)
 
+    def _call(self, node: Any) -> None:
+        """Convert an op that calls programs."""
+        made = None
+        if not any(argument in self._refused for argument in node.all_input_nodes):
+            try:
+                made = _CALLERS[str(node.target)](self, node)
+            except Unsupported as error:
+                self.problems.add(str(error), self.names.of(node))
+        if made is None:
+            self._refused.add(node)
+            return
+        self._several[node] = list(made)
+        for value, fake in zip(made, node.meta["val"], strict=True):
+            self._type(value, fake)
+            for axis, size in enumerate(fake.shape if isinstance(fake, torch.Tensor) else ()):
+                if is_symbolic(size) and size.node.expr.is_Symbol:
+                    self.sizes.place(size.node.expr, value, axis)
+
     def _refuse(self, node: Any, why: str) -> None:
         self.problems.add(why, self.names.of(node))
         self._refused.add(node)
@@ -572,7 +690,11 @@ class Walk:
             return False
         if torch.Tag.nondeterministic_seeded in node.target.tags or node.target.namespace != "aten":
             return False
-        fakes = node.meta["val"] if isinstance(node.meta["val"], (list, tuple)) else [node.meta["val"]]
+        fakes = node.meta["val"]
+        if isinstance(fakes, (list, tuple)):
+            fakes = [fakes[user.args[1]] for user in node.users if user.target is operator.getitem]
+        else:
+            fakes = [fakes]
         if any(is_symbolic(size) for fake in fakes if isinstance(fake, torch.Tensor) for size in fake.shape):
             return False
         known = [self.constants[argument] for argument in inputs]

@@ -14,6 +14,10 @@ from ...ir.given import ONNX_TYPES
 __all__ = ["Sizes", "is_symbolic"]
 
 Dim = int | str | None
+_COMPARISONS = {
+    "StrictGreaterThan": "Greater", "GreaterThan": "GreaterOrEqual", "StrictLessThan": "Less",
+    "LessThan": "LessOrEqual", "Equality": "Equal", "Unequality": "Equal",
+}  # fmt: skip
 
 
 def is_symbolic(value: Any) -> bool:
@@ -30,6 +34,16 @@ class Sizes:
         self._same: dict[Any, Any] = {}  # symbols of one name, which stands for one size
         self._places: dict[Any, tuple[Value, int]] = {}
         self._values: dict[Any, Value] = {}
+
+    def inside(self, graph: Graph) -> Sizes:
+        """Return what a body of the graph knows: names, and no values of the graph around it."""
+        sizes = Sizes(graph)
+        sizes._names, sizes._same = self._names, self._same
+        return sizes
+
+    def given(self, size: Any, value: Value) -> None:
+        """A value has this number."""
+        self._values[self._expression(size)] = value
 
     def name(self, symbol: Any, name: str) -> None:
         """The symbol is shown by this name; the first one counts."""
@@ -92,11 +106,17 @@ class Sizes:
         parts = [self._number(argument) for argument in expression.args]
         if kind in ("FloorDiv", "CleanDiv"):
             return self._floor_div(expression.args[0], parts[0], parts[1])
+        if kind in _COMPARISONS:
+            compared = self._node(_COMPARISONS[kind], *(self._integer(part) for part in parts))
+            return self._node("Not", compared) if kind == "Unequality" else compared
         if kind in ("Mod", "PythonMod") and isinstance(parts[1], int) and parts[1] > 0:
             return self._node("Mod", self._integer(parts[0]), np.int64(parts[1]))
         if kind == "ToFloat":
             converted: Value = self._float(parts[0])
             return converted
+        if kind in ("CeilToInt", "FloorToInt"):
+            rounded = self._node(kind.removesuffix("ToInt"), self._float(parts[0]))
+            return self._node("Cast", rounded, to=ONNX_TYPES["int64"])
         if kind in ("IntTrueDiv", "FloatTrueDiv"):
             return self._node("Div", self._float(parts[0]), self._float(parts[1]))
         if (kind == "FloatPow" and parts[1] == 0.5) or kind.startswith("OpaqueUnaryFn_sqrt"):
