@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,12 @@ class Sizes:
     def place(self, symbol: Any, value: Value, axis: int) -> None:
         """The symbol is a size of this input."""
         self._places.setdefault(self._same.get(symbol, symbol), (value, axis))
+
+    def places(self, value: Value, shape: Iterable[Any]) -> None:
+        """Each size of this value that is a symbol is known there."""
+        for axis, size in enumerate(shape):
+            if is_symbolic(size) and size.node.expr.is_Symbol:
+                self.place(size.node.expr, value, axis)
 
     def dim(self, size: Any) -> Dim:
         """A size as shapes of a graph have it: equal names stand for equal sizes."""

@@ -9,7 +9,7 @@ import torch
 
 from ....conversion import Unsupported
 from ....graph import Value
-from ..convert import Call, Result, converter
+from ..call import Call, Result, converter
 
 
 @converter("zeros new_zeros zeros_like ones new_ones ones_like full new_full full_like fill")

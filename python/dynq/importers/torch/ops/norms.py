@@ -9,7 +9,7 @@ import torch
 
 from ....conversion import Unsupported
 from ....graph import Value
-from ..convert import Call, Result, converter
+from ..call import Call, Result, converter
 
 
 @converter("layer_norm native_layer_norm")

@@ -8,7 +8,7 @@ import torch
 
 from ....conversion import Unsupported
 from ....graph import Value
-from ..convert import Call, Result, converter
+from ..call import Call, Result, converter
 
 __all__ = ["by_mask", "places"]
 
