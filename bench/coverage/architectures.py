@@ -120,8 +120,6 @@ def _shrunk(given: dict[str, Any], lists: bool, widths: bool) -> dict[str, Any]:
             result[name] = _small(name, value, widths)
         elif isinstance(value, (list, tuple)) and value and all(type(item) is int for item in value):
             result[name] = _small_list(name, list(value)) if lists else value
-        elif name == "vocab_size" and value is None:
-            result[name] = _TOKENS + 12
         elif re.fullmatch(r"layers?_(block_)?types?", name) and value:
             result[name] = [value[0], value[-1]]
         else:
