@@ -151,6 +151,7 @@ def test_what_a_mask_picks_is_written_back() -> None:
 ARANGES: dict[str, Callable[..., Any]] = {
     "whole floats": lambda x: torch.arange(x.shape[0], -x.shape[0], -1.0),
     "whole floats as integers": lambda x: torch.arange(x.shape[0], -x.shape[0], -1.0, dtype=torch.int64),
+    "the square of a size": lambda x: torch.arange(x.shape[0] * x.shape[0]),
     "a fraction of a size": lambda x: torch.arange(0.5, x.shape[0]),
 }
 

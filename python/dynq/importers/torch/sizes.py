@@ -108,6 +108,8 @@ class Sizes:
         kind = type(expression).__name__
         if kind in ("Add", "Mul"):
             return self._chain(kind, expression.as_ordered_terms() if kind == "Add" else _factors(expression))
+        if kind == "Pow" and len(_factors(expression)) > 1:
+            return self._chain("Mul", _factors(expression))
         if kind in ("Max", "Min"):
             return self._chain(kind, list(expression.args))
         parts = [self._number(argument) for argument in expression.args]
