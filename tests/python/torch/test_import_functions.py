@@ -327,7 +327,10 @@ def test_transforms_stay_float_in_an_int8_model() -> None:
         (torch.fft.rfft, "an output of complex numbers; return torch.view_as_real of it"),
         (lambda x: torch.fft.rfft(x).sqrt().real, "op aten.sqrt of complex numbers"),
         (lambda x: x.long() << (x > 0).long(), "by other than a fixed number"),
-        (lambda x: x.scatter_reduce(1, torch.zeros(3, 12, dtype=torch.long), x, "mean"), "with reduce = 'mean'"),
+        (
+            lambda x: x.long().scatter_reduce(1, torch.zeros(3, 12, dtype=torch.long), x.long(), "mean"),
+            "with reduce = 'mean' of int64",
+        ),
         (lambda x: torch.cdist(x, x, p=3.0), "with p = 3.0; expected 1.0 or 2.0"),
     ],
 )
