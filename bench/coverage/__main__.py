@@ -7,7 +7,8 @@
     python -m bench.coverage files --again failed      # runs again what failed; "all" runs everything
     python -m bench.coverage write                     # writes docs/coverage.md from the results
 
-Needs pip install 'dynq[coverage]', and npm for some packages. Results lie in the user's cache as JSON.
+Needs pip install 'dynq[coverage]', and npm for some packages. Results lie as JSON in the user's cache, or in the
+folder that ``--results`` names.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="architectures, or parts of names of packages")
     parser.add_argument("--again", choices=["failed", "all"], default="", help="run again what has a result")
     parser.add_argument("--steps", default="", help="only these steps, with commas between")
+    parser.add_argument("--results", type=Path, default=cache_folder() / "results", help="folder of the JSON files")
     parser.add_argument("--seconds", type=int, default=300, help="processor time of one child process")
     parser.add_argument("--jobs", type=int, default=1, help="child processes at once")
     parser.add_argument("--megabytes", type=int, default=16000, help="the limit of its address space")
     given = parser.parse_intermixed_args()
-    results = cache_folder() / "results"
+    results = given.results
     if given.what in ("files", "lite", "transformers"):
         if given.what == "files":
             from .files import file_cases as cases

@@ -20,7 +20,7 @@ _TOKENS = 500
 _SMALL = (
     (r"num_hidden_groups|inner_group_num|num_quantizers|num_codebooks|n_codebooks", 2),
     (r"(pad|bos|eos|sep|cls|mask|unk|start|end|image|video|audio|vision|boi|eoi|forced\w*)"
-     r"_(token_)?(id|index)\w*", None),
+     r"_(token_)?(id|index)\w*|num_feat_extract_layers", None),
     (r"\w*vocab_size|codebook_size|num_embeddings|\w*_vocab", _TOKENS + 12),
     (r"(num_)?key_value_heads|num_kv_heads|\w*num_key_value_heads", 2),
     (r"\w*(attention_)?heads|n_heads?|num_heads", 4),
@@ -120,11 +120,19 @@ def _shrunk(given: dict[str, Any], lists: bool, widths: bool) -> dict[str, Any]:
             result[name] = _small(name, value, widths)
         elif isinstance(value, (list, tuple)) and value and all(type(item) is int for item in value):
             result[name] = _small_list(name, list(value)) if lists else value
-        elif name == "layer_types" and value:
+        elif re.fullmatch(r"layers?_(block_)?types?", name) and value:
             result[name] = [value[0], value[-1]]
         else:
             result[name] = value
-    for name in ("transformers_version", "architectures", "torch_dtype", "dtype"):
+    for name in (
+        "transformers_version",
+        "architectures",
+        "torch_dtype",
+        "dtype",
+        "out_features",
+        "out_indices",
+        "stage_names",
+    ):
         result.pop(name, None)
     return result
 

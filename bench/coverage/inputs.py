@@ -13,6 +13,7 @@ __all__ = ["candidates", "resized"]
 
 _TEXT, _TARGET = 14, 10  # lengths of inputs and of what a decoder reads
 _IDS = ("input_ids", "decoder_input_ids")
+_SOMETIMES = ("bbox", "encoder_hidden_states", "input_features", "input_values")  # that some models need, unsaid
 _Names = dict[str, dict[int, str]]
 
 
@@ -27,8 +28,10 @@ def candidates(model: Any) -> Iterator[tuple[dict[str, Any], _Names]]:
         optional = name in ("input_ids", "decoder_input_ids", "attention_mask", "pixel_values")
         if parameters[name].kind is inspect.Parameter.VAR_KEYWORD or name == "args":
             continue
-        if name == main or required or optional:
+        if name == main or required or optional or name in _SOMETIMES:
             options = list(_options(name, config))
+            if name in _SOMETIMES and not required and name != main:
+                options.insert(0, None)
             if optional and name not in (main, "attention_mask") and not required:
                 options.append(None)  # some take one of two inputs
             if name == "attention_mask" and "input_ids" not in parameters:
@@ -54,7 +57,7 @@ def _options(name: str, config: Any) -> Iterator[Any]:
         yield torch.randint(0, 9, (2, _TEXT, 1)).repeat(1, 1, 4), {**batch, 1: "sequence"}
     elif name in ("pixel_values", "pixel_values_videos"):
         size, channels = _setting(config, "image_size", 64), _setting(config, "num_channels", 3)
-        frames = _setting(config, "num_frames", 0)
+        frames = _setting(config, "num_frames", _setting(config, "frames_per_clip", 0))
         for height, width in dict.fromkeys([_pair(size), (64, 64), (96, 96), (224, 224)]):
             if frames:
                 yield torch.randn(2, frames, channels, height, width), batch

@@ -159,7 +159,8 @@ def _positions(config: Any, max_length: int | None) -> int:
 def _graph(model: Any, most: int) -> Any:
 
     from .torch import ops  # noqa: F401
-    from .torch.convert import can_convert, convert
+    from .torch.call import can_convert
+    from .torch.convert import convert
     from .torch.decoder import Decoder, attention_of_dynq
     from .torch.encoder_decoder import EncoderDecoder
     from .torch.program import export

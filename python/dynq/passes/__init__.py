@@ -31,7 +31,7 @@ from .sizes import read_sizes_from_inputs, share_nodes
 from .stacks import split_stacks
 from .state import make_state, name_lengths
 from .tied import share_constants
-from .transposes import lift_transposes
+from .transposes import join_transposes, lift_transposes
 
 __all__ = ["PASSES", "keep_caches", "name_lengths", "optimize"]
 
@@ -61,6 +61,7 @@ PASSES = (
     infer_all,
     read_sizes_from_inputs,
     split_stacks,
+    join_transposes,
     find_attention,
     infer_all,
     lift_linear,

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from ..ir.dims import product
 from ..ir.graph import Graph
 from ..ir.values import Dim, Node, Shape, Value
 from .axes import Axes, behind
@@ -26,6 +27,7 @@ from .heads import FLAT, ROWS, Rows, form_of, heads_of, new_node, reshaped, rows
 from .masks import mask_of, placed
 from .rewrite import Uses, close, is_op, scalar
 from .scores import Scores, keeps_rows, scores_of
+from .transposes import moves_ones
 
 __all__ = ["find_attention"]
 
@@ -62,7 +64,7 @@ def _rewrite(uses: Uses, softmax: Node) -> None:
     site = None if scores is None or product is None else _site(uses, scores, product)
     if site is None or scores is None or product is None:
         return
-    masks = [placed(uses, mask, site.batch, site.heads) for mask in scores.masks]
+    masks = [placed(uses, mask, scores.product.need("A"), site.batch, site.heads) for mask in scores.masks]
     if any(mask is None for mask in masks):
         return
     known, mask = mask_of(uses, [m for m in masks if m is not None], guard is not None)
@@ -78,19 +80,16 @@ def _rewrite(uses: Uses, softmax: Node) -> None:
 
 def _product(uses: Uses, weights: Node) -> Node | None:
     """Return the product of the weights and v, behind views that keep rows and columns."""
+    start = value = weights.outputs[0]
     for _ in range(_STEPS):
-        value = weights.outputs[0]
         reader = uses.only_reader(value)
-        if reader is None or value is None or reader.first is not value:
+        if reader is None or value is None or start is None or reader.first is not value:
             return None
         if reader.op == "MatMul":
-            return reader
-        output = reader.outputs[0]
-        if reader.op not in ("Reshape", "Squeeze", "Unsqueeze", "Flatten") or output is None:
+            return reader if value is start or keeps_rows(start, value) else None
+        if reader.op not in ("Reshape", "Squeeze", "Unsqueeze", "Flatten") and not moves_ones(reader):
             return None
-        if not keeps_rows(value, output):
-            return None
-        weights = reader
+        value = reader.outputs[0]
     return None
 
 
@@ -112,7 +111,7 @@ def _lead(scores: Scores, q: Value, shape: Shape) -> tuple[Dim, int]:
     """Return the batch and the heads into which the leading axes of the product fall."""
     if len(shape) >= 4:
         heads = shape[-3]
-        batch = _times(shape[:-3])
+        batch = product(shape[:-3])
         return batch, heads if isinstance(heads, int) and batch is not None else 0
     for lead in scores.lead:  # a view tells heads from the batch
         if len(lead) == 2 and isinstance(lead[1], int) and lead[0] is not None:
@@ -125,17 +124,6 @@ def _lead(scores: Scores, q: Value, shape: Shape) -> tuple[Dim, int]:
         if found is not None and found.batch is not None:
             return found.batch, heads
     return both, 0 if both is None else 1
-
-
-def _times(dims: Shape) -> Dim:
-    """Return the product of sizes: a number, or one name."""
-    number, names = 1, []
-    for dim in dims:
-        if isinstance(dim, int):
-            number *= dim
-        else:
-            names.append(dim)
-    return number if not names else names[0] if number == 1 and len(names) == 1 else None
 
 
 def _zeros_for_nan(uses: Uses, softmax: Node) -> Node | None:

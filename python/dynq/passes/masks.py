@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..ir.dims import product
 from ..ir.values import Dim, Shape, Value
 from .heads import new_node, reshaped
 from .rewrite import Uses, is_op, scalar
@@ -16,8 +17,8 @@ from .scores import Mask
 __all__ = ["mask_of", "placed"]
 
 
-def placed(uses: Uses, mask: Mask, batch: Dim, heads: int) -> Mask | None:
-    """Return a mask in the shape in which the op takes it: broadcast to (B, H, S, T)."""
+def placed(uses: Uses, mask: Mask, q: Value, batch: Dim, heads: int) -> Mask | None:
+    """Return a mask in the shape in which the op takes it: broadcast to (B, H, S, T). ``q``: the queries there."""
     value, here = mask.value, mask.shape
     shape = value.shape or ()
     shape = shape[next((i for i, dim in enumerate(shape) if dim != 1), max(len(shape) - 1, 0)) :]  # without leading 1s
@@ -42,7 +43,7 @@ def placed(uses: Uses, mask: Mask, batch: Dim, heads: int) -> Mask | None:
             target = (1, *full[-3:])
         else:
             wanted = (*here[:-3], *full[-3:])
-            wide = _expanded(uses, value, full, wanted)
+            wide = _expanded(uses, value, full, wanted) or _tiled(uses, value, full, wanted, q, batch)
             if wide is None:
                 return None
             value, target = wide, (batch, *full[-3:])
@@ -67,6 +68,23 @@ def _expanded(uses: Uses, value: Value, full: Shape, wanted: Shape) -> Value | N
     if not all(isinstance(dim, int) for dim in wanted):
         return None
     result = new_node(uses, "Expand", [value, np.array(wanted, np.int64)], "mask", wanted)
+    result.dtype = value.dtype
+    return result
+
+
+def _tiled(uses: Uses, value: Value, full: Shape, wanted: Shape, q: Value, batch: Dim) -> Value | None:
+    """Repeat a mask of windows, one behind the other, for each image of a batch that the run decides."""
+    first = next(i for i, dim in enumerate(full) if dim != 1)
+    count = product(full[first:-3])
+    if full[first:] != wanted[first:] or not isinstance(count, int) or q.shape is None or q.shape[0] != batch:
+        return None
+    flat = reshaped(uses, value, (count, *full[-3:]))
+    if flat is None:
+        return None
+    windows = new_node(uses, "Gather", [new_node(uses, "Shape", [q], "shape"), np.zeros(1, np.int64)], "windows")
+    images = new_node(uses, "Div", [windows, np.array([count], np.int64)], "images")
+    repeats = new_node(uses, "Concat", [images, np.ones(3, np.int64)], "repeats", axis=0)
+    result = new_node(uses, "Tile", [flat, repeats], "mask", (batch, *full[-3:]))
     result.dtype = value.dtype
     return result
 

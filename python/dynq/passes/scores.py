@@ -1,7 +1,7 @@
 """Follow the scores of attention from a Softmax back to the product of q and k.
 
-On the way may lie scales, a soft cap, masks that are added or fill in a very low number, and views that move batch and
-heads alone.
+On the way may lie scales, a soft cap, masks that are added, are subtracted or fill in a very low number, and views that
+move batch and heads alone.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import numpy as np
 from ..ir import ops
 from ..ir.values import Node, Shape, Value
 from .rewrite import Uses, close, is_op, other_input, scalar
+from .transposes import moves_ones
 
 __all__ = ["Mask", "Scores", "factor_of", "keeps_rows", "lowest", "scores_of"]
 
 _MOST = 14  # nodes between the product and the softmax
+_VIEWS = 3  # that together leave rows and columns as they are
 _LOWEST = -1e30  # and below: adding such a number to any score gives the number itself
 
 
@@ -119,14 +121,14 @@ class _Walk:
             return None
         if node.op == "MatMul":
             return [(node, "product", None)] if value.shape is not None and len(value.shape) >= 3 else None
-        for inner, kind, data in _choices(node):
+        for inner, kind, data in _choices(self._uses, node):
             found = self.steps(inner, left)
             if found is not None:
                 return [*found, (node, kind, data)]
         return None
 
 
-def _choices(node: Node) -> list[tuple[Value | None, str, Any]]:
+def _choices(uses: Uses, node: Node) -> list[tuple[Value | None, str, Any]]:
     """Return the inputs of a node that may be the scores, with what the node does to them."""
     inputs = node.inputs
     if node.op in ("Mul", "Div"):
@@ -140,14 +142,30 @@ def _choices(node: Node) -> list[tuple[Value | None, str, Any]]:
     if node.op in ("Add", "Max"):
         pairs = [(value, other_input(node, value)) for value in inputs if value is not None]
         return [(a, "add" if node.op == "Add" else "floor", b) for a, b in pairs]
+    if node.op == "Sub":
+        return [(inputs[0], "subtract", inputs[1])]
     if node.op == "Where":
         condition, yes, no = inputs
         filled = ((no, yes, True), (yes, no, False))
         return [(value, "fill", (condition, scalar(low), first)) for value, low, first in filled if lowest(scalar(low))]
-    op = ops.table().get(node.op)
-    if op is not None and op.is_view and node.first is not None and node.outputs[0] is not None:
-        return [(node.first, "view", None)] if keeps_rows(node.first, node.outputs[0]) else []
-    return []
+    source = _viewed(uses, node)
+    return [] if source is None else [(source, "view", None)]
+
+
+def _viewed(uses: Uses, node: Node) -> Value | None:
+    """Return what a view, or one behind another, shows with the same rows and columns."""
+    output = node.outputs[0]
+    for _ in range(_VIEWS):
+        op = ops.table().get(node.op)
+        x = node.first
+        if x is None or output is None or not ((op is not None and op.is_view) or moves_ones(node)):
+            return None
+        if keeps_rows(x, output):
+            return x
+        if x.producer is None or uses.only_reader(x) is None:
+            return None
+        node = x.producer
+    return None
 
 
 def _capped(node: Node) -> tuple[Value, float] | None:
@@ -209,12 +227,12 @@ def _take(scores: Scores, node: Node, kind: str, data: Any, before: Shape | None
     if kind == "fill":
         value, low, first = data
         sides = (low, 0.0) if first else (0.0, low)
-    wanted = "float32" if kind == "add" else "bool"
+    wanted = "bool" if kind == "fill" else "float32"
     if not isinstance(value, Value) or value.dtype != wanted or value.shape is None or len(value.shape) > len(shape):
         return False
     if not _alike(before, shape):  # the mask makes more scores
         return False
-    scores.masks.append(Mask(value, shape, sides))
+    scores.masks.append(Mask(value, shape, sides, factor=-1.0 if kind == "subtract" else 1.0))
     return True
 
 

@@ -12,7 +12,7 @@ from ..ir.graph import Graph
 from ..ir.values import Node, Value
 from .rewrite import Uses, is_op, is_open
 
-__all__ = ["join", "lift_transposes", "perm_of"]
+__all__ = ["join", "join_transposes", "lift_transposes", "moves_ones", "perm_of"]
 
 
 def lift_transposes(graph: Graph) -> None:
@@ -23,6 +23,22 @@ def lift_transposes(graph: Graph) -> None:
         for node in list(graph.nodes)[::-1]:
             changed = join(uses, node) or _lift(uses, node) or changed
     graph.sort()
+
+
+def join_transposes(graph: Graph) -> None:
+    """Make one Transpose, or none, of each two that follow each other."""
+    uses = Uses(graph)
+    for node in list(graph.nodes):
+        join(uses, node)
+
+
+def moves_ones(node: Node) -> bool:
+    """Return whether a Transpose moves axes of size 1 alone, so that a Reshape does the same."""
+    perm, x = perm_of(node), node.first
+    if perm is None or x is None or x.shape is None:
+        return False
+    moved = [axis for axis in perm if x.shape[axis] != 1]
+    return moved == sorted(moved)
 
 
 def perm_of(node: Node | None) -> list[int] | None:

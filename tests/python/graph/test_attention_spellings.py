@@ -126,6 +126,52 @@ def test_a_bias_before_the_scale_is_scaled() -> None:
     assert len(fused(g, rows_of(g, g.matmul(g.softmax(scores), v)))) == 1
 
 
+def test_products_of_an_einsum_with_an_axis_of_one_are_followed() -> None:
+    """As torch.einsum("ibnd,jbnd->bnij") and ("bnij,jbnd->ibnd") are taken apart."""
+    g = Graph()
+    q, k, v = (g.transpose(g.reshape(x, (0, 0, HEADS, SIZE)), (1, 0, 2, 3)) + normal(HEADS, SIZE) for x in inputs(g))
+    left, right = (
+        g.reshape(g.transpose(g.transpose(g.unsqueeze(x, [4]), one), two), (BATCH * HEADS, *last))
+        for x, one, two, last in (
+            (q, (1, 2, 0, 4, 3), (0, 1, 2, 4, 3), (TIME, SIZE)),
+            (k, (1, 2, 4, 0, 3), (0, 1, 4, 3, 2), (SIZE, TIME)),
+        )
+    )
+    product = g.reshape(g.matmul(left, right), (BATCH, HEADS, TIME, 1, TIME))
+    scores = g.reshape(g.transpose(product, (0, 1, 2, 4, 3)), (BATCH, HEADS, TIME, TIME))
+    weights = g.transpose(g.unsqueeze(g.softmax(scores * np.float32(0.3)), [4]), (2, 0, 1, 4, 3))
+    weights = g.reshape(g.transpose(weights, (1, 2, 0, 4, 3)), (BATCH * HEADS, TIME, TIME))
+    (node,) = fused(g, g.matmul(weights, g.reshape(g.transpose(v, (1, 2, 0, 3)), (BATCH * HEADS, TIME, SIZE))))
+    assert node.attributes["heads"] == HEADS
+
+
+def test_heads_in_windows_of_an_open_batch() -> None:
+    g = Graph()
+    q, k, v = (g.input(n, ("batch", 3, HEADS, TIME, SIZE)) for n in "qkv")
+    y = g.matmul(g.softmax(g.matmul(q, g.transpose(k, (0, 1, 2, 4, 3))) * np.float32(0.5)), v)
+    (node,) = fused(g, y)
+    assert node.attributes["heads"] == HEADS
+
+
+def test_a_mask_of_windows_is_repeated_for_each_image_of_an_open_batch() -> None:
+    """As shifted windows have it: batch and windows are one axis, and become two for the mask."""
+    g = Graph()
+    windows, shape = 3, ("batch", 3, TIME, HEADS * SIZE)
+    q, k, v = (heads_of(g, g.reshape(g.input(n, shape), (-1, TIME, HEADS * SIZE))) for n in "qkv")
+    scores = g.reshape(g.matmul(q, g.transpose(k, (0, 1, 3, 2))), (-1, windows, HEADS, TIME, TIME))
+    scores = g.reshape(scores + normal(windows, 1, TIME, TIME), (-1, HEADS, TIME, TIME))
+    (node,) = fused(g, rows_of(g, g.matmul(g.softmax(scores), v)))
+    assert node.attributes["heads"] == HEADS
+
+
+def test_a_mask_that_is_subtracted_is_a_mask() -> None:
+    g = Graph()
+    q, k, v = (heads_of(g, x) for x in inputs(g))
+    scores = g.matmul(q, g.transpose(k, (0, 1, 3, 2))) - g.input("mask", (1, 1, TIME, TIME)) * np.float32(1e4)
+    hidden = 1 - np.tri(TIME, dtype=np.float32)[None, None]
+    assert len(fused(g, rows_of(g, g.matmul(g.softmax(scores * np.float32(0.5)), v)), mask=hidden)) == 1
+
+
 def test_a_factor_of_each_head_goes_to_the_queries() -> None:
     """As cosine attention has it."""
     g = Graph()

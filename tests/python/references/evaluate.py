@@ -151,6 +151,7 @@ def _reduce(function: Any) -> Any:
 
 
 _MATH: dict[str, Any] = {
+    "Tile": lambda a, x, repeats: np.tile(x, repeats),
     "dynq.Linear": _linear,
     "dynq.Attention": _attention,
     "dynq.Rotary": _rotary,

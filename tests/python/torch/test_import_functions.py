@@ -34,6 +34,14 @@ class Function(nn.Module):
         return self.function(*inputs)
 
 
+class Standardized(nn.Conv2d):
+    """A convolution whose weight gets mean 0 and variance 1 for each output channel."""
+
+    def forward(self, x: Any) -> Any:
+        weight = F.batch_norm(self.weight.flatten(1)[None], None, None, training=True, eps=1e-6)
+        return F.conv2d(x, weight.reshape_as(self.weight), self.bias)
+
+
 def check(function: Callable[..., Any], *inputs: Any, others: Any = (), tolerance: float = 2e-6) -> None:
     """Compare what the model of a function gives with what the function does, for all its outputs.
 
@@ -76,6 +84,15 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         x.scatter_reduce(0, torch.tensor([[0, 0, 2, 1, 1]]), x[:1], "amax"),
         x.scatter_reduce(0, torch.tensor([[0, 0, 2, 1, 1]]), x[:1], "prod"),
     ),
+    "scatter_reduce, with what is there and without": lambda x: [
+        x.scatter_reduce(1, torch.tensor([[0, 0, 2], [1, 1, 1]]), x.flip(0), how, include_self=include)
+        for how in ("sum", "prod", "mean", "amax", "amin")
+        for include in (True, False)
+    ],
+    "batch_norm, by the batch's own statistics": lambda x: (
+        F.batch_norm(x, None, None, training=True),
+        F.batch_norm(x[None], None, None, weight=x[0, :4], bias=x[1, :4], training=True, eps=1e-3),
+    ),
     "index_add": lambda x: (
         x.index_add(0, torch.tensor([2, 0, 2]), x[:3], alpha=3),
         x.index_add(1, torch.tensor([1, 1]), x[:, :2]),
@@ -103,6 +120,59 @@ def test_bags_of_embeddings(mode: str, padding: int | None) -> None:
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions(name: str) -> None:
     check(FUNCTIONS[name], floats(4, 5))
+
+
+class Moved(nn.Module):
+    """A module that writes a buffer anew, as it is, before it reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", floats(4, 5, seed=1))
+
+    def forward(self, x: Any) -> Any:
+        self.table = self.table.to(x.device)
+        return x + self.table
+
+
+def test_a_buffer_that_is_written_as_it_is_stays() -> None:
+    check(Moved(), floats(4, 5))
+
+
+def test_what_a_mask_picks_is_written_back() -> None:
+    def doubled(x: Any) -> Any:
+        y, rows = x.clone(), x.clone()
+        y[x > 0] = 2 * x[x > 0]
+        rows[x[:, 0] > 0] = x[x[:, 0] > 0].exp()
+        return y, rows
+
+    check(doubled, floats(4, 5), others=[(floats(4, 5, seed=1),), (-floats(4, 5).abs(),)])
+
+
+ARANGES: dict[str, Callable[..., Any]] = {
+    "whole floats": lambda x: torch.arange(x.shape[0], -x.shape[0], -1.0),
+    "whole floats as integers": lambda x: torch.arange(x.shape[0], -x.shape[0], -1.0, dtype=torch.int64),
+    "the square of a size": lambda x: torch.arange(x.shape[0] * x.shape[0]),
+    "a fraction of a size": lambda x: torch.arange(0.5, x.shape[0]),
+}
+
+
+@pytest.mark.parametrize("name", ARANGES)
+def test_numbers_in_order_whose_limits_are_sizes(name: str) -> None:
+    module = Function(ARANGES[name])
+    model = dynq.from_torch(module, (floats(4, 2),), dynamic_shapes="batch", quantize=False)
+    for rows in (4, 7):
+        x = floats(rows, 2)
+        want = module(x).numpy()
+        got = model(x.numpy())
+        assert got.dtype == want.dtype
+        np.testing.assert_array_equal(got, want)
+
+
+def test_a_weight_that_forward_standardizes_is_a_constant_of_its_layer() -> None:
+    module, x = Standardized(8, 16, 3), floats(1, 8, 6, 6)
+    check(module, x)
+    rows = [row for row in dynq.from_torch(module.eval(), (x,)).report().rows if row.layer and row.bytes_before]
+    assert [row.quantized for row in rows] == [True]
 
 
 def test_the_angle_of_every_direction_and_of_zeros() -> None:
@@ -257,7 +327,10 @@ def test_transforms_stay_float_in_an_int8_model() -> None:
         (torch.fft.rfft, "an output of complex numbers; return torch.view_as_real of it"),
         (lambda x: torch.fft.rfft(x).sqrt().real, "op aten.sqrt of complex numbers"),
         (lambda x: x.long() << (x > 0).long(), "by other than a fixed number"),
-        (lambda x: x.scatter_reduce(1, torch.zeros(3, 12, dtype=torch.long), x, "mean"), "with reduce = 'mean'"),
+        (
+            lambda x: x.long().scatter_reduce(1, torch.zeros(3, 12, dtype=torch.long), x.long(), "mean"),
+            "with reduce = 'mean' of int64",
+        ),
         (lambda x: torch.cdist(x, x, p=3.0), "with p = 3.0; expected 1.0 or 2.0"),
     ],
 )

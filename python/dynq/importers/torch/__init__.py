@@ -89,7 +89,8 @@ def to_graph(
             f"this is PyTorch {torch.__version__}; from_torch needs 2.6 or newer: pip install --upgrade torch"
         )
     from . import ops  # noqa: F401
-    from .convert import can_convert, convert
+    from .call import can_convert
+    from .convert import convert
     from .program import export
 
     program = export(module, example_inputs, kwargs, dynamic_shapes, can_convert, trust)

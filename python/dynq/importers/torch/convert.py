@@ -12,313 +12,36 @@ import torch
 
 from ...conversion import InvalidModelError, Problems, Unsupported
 from ...graph import Graph, Value
-from ...ir.given import MAX_RANK, ONNX_TYPES
+from ...ir.given import MAX_RANK
+from .call import COMPLEX, CONVERTERS, Call, can_convert, op_name
 from .names import Names, output_names
 from .program import Program
 from .sizes import Sizes, is_symbolic
 from .tensors import dtype_of, to_array
 
-__all__ = ["CONVERTERS", "Call", "can_convert", "convert", "converter", "op_name"]
+__all__ = ["Walk", "calls_programs", "convert"]
 
-Result = Value | Sequence[Value | None]
 _SMALL = 1 << 16  # bytes of a constant that may be larger than what it is computed from
-_IGNORED = ("device", "generator", "layout", "memory_format", "non_blocking", "pin_memory", "copy", "implicit")
 _CHECKS = (
     "aten._assert_scalar", "aten._assert_async", "aten._assert_tensor_metadata", "aten.sym_constrain_range",
     "aten.sym_constrain_range_for_size",
 )  # fmt: skip
 
-CONVERTERS: dict[str, Callable[[Call], Result]] = {}
-_COMPLEX: dict[str, Callable[[Call], Result]] = {}  # of ops that read or make complex numbers
+_CALLERS: dict[str, Callable[[Walk, Any], Sequence[Value] | None]] = {}  # of ops that call programs
 
 
-def converter(*ops: str) -> Callable[[Callable[[Call], Result]], Callable[[Call], Result]]:
-    """Registers a function for ops (texts of names, of ATen unless they have a namespace), all overloads of each."""
+def calls_programs(op: str) -> Callable[[Callable[[Walk, Any], Any]], Callable[[Walk, Any], Any]]:
+    """Registers a function for an op of torch that calls programs. It returns None if one of them is refused."""
 
-    def register(function: Callable[[Call], Result]) -> Callable[[Call], Result]:
-        for op in " ".join(ops).split():
-            CONVERTERS[op if "." in op else f"aten.{op}"] = function
+    def register(function: Callable[[Walk, Any], Any]) -> Callable[[Walk, Any], Any]:
+        _CALLERS[op] = function
         return function
 
     return register
-
-
-def complex_converter(ops: str) -> Callable[[Callable[[Call], Result]], Callable[[Call], Result]]:
-    """Registers a function for ops of ATen that read or make complex numbers.
-
-    It gets tensors of complex numbers as floats with one axis more, of their two parts, and returns them so.
-    """
-
-    def register(function: Callable[[Call], Result]) -> Callable[[Call], Result]:
-        _COMPLEX.update((f"aten.{op}", function) for op in ops.split())
-        return function
-
-    return register
-
-
-def op_name(target: Any) -> str:
-    """``aten.add`` for any overload of it."""
-    return str(getattr(target, "overloadpacket", target))
-
-
-def can_convert(target: Any) -> bool:
-    return op_name(target) in CONVERTERS or op_name(target) in _COMPLEX
 
 
 def _is_complex(fake: Any) -> bool:
     return isinstance(fake, torch.Tensor) and fake.is_complex()
-
-
-class Call:
-    """One node on its way into the graph. An argument that nobody asks for has to have its default."""
-
-    def __init__(self, walk: Walk, node: Any, name: str) -> None:
-        self.name = name
-        self.op = op_name(node.target)
-        self.graph = walk.graph
-        self._walk = walk
-        self._node = node
-        self._schema = {argument.name: argument for argument in node.target._schema.arguments}
-        names = list(self._schema)
-        self._given: dict[str, Any] = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
-        self._asked: set[str] = set()
-
-    def has(self, name: str) -> bool:
-        """Return whether the op has this argument, in this overload."""
-        return name in self._schema
-
-    def get(self, name: str, otherwise: Any = None) -> Any:
-        """An argument as torch has it: numbers, texts, lists of them; sizes may depend on the run."""
-        self._asked.add(name)
-        if name in self._given:
-            return self._plain(self._given[name])
-        argument = self._schema.get(name)
-        return argument.default_value if argument is not None and argument.has_default_value() else otherwise
-
-    def _plain(self, argument: Any) -> Any:
-        if isinstance(argument, torch.fx.Node):
-            number: Any = argument.meta.get("val")
-            if is_symbolic(number) and number.node.expr.is_Integer:
-                return int(number.node.expr)
-            return number if isinstance(number, (int, float)) or is_symbolic(number) else argument
-        if isinstance(argument, (list, tuple)):
-            return [self._plain(item) for item in argument]
-        return argument
-
-    def fixed(self, name: str, otherwise: Any = None) -> Any:
-        """An argument that must be known before a run."""
-        result = self.get(name, otherwise)
-        for item in result if isinstance(result, list) else [result]:
-            if isinstance(item, torch.fx.Node) or is_symbolic(item):
-                raise Unsupported(f"{self.op} whose {name} depends on the run")
-        return result
-
-    def only(self, name: str, *allowed: Any) -> None:
-        """The argument has one of these values."""
-        value = self.fixed(name)
-        if value not in allowed:
-            raise Unsupported(f"{self.op} with {name} = {value!r}; expected {' or '.join(map(repr, allowed))}")
-
-    def value(self, name: str) -> Value:
-        """A tensor that the op cannot do without."""
-        result = self.optional(name)
-        if result is None:
-            raise Unsupported(f"{self.op} without {name}")
-        return result
-
-    def optional(self, name: str) -> Value | None:
-        node = self.get(name)
-        return self.of(node) if isinstance(node, torch.fx.Node) else None
-
-    def of(self, node: Any) -> Value:
-        """The value of a node of the program."""
-        return self._walk.value(node)
-
-    def tensor(self, name: str) -> Any:
-        """torch's tensor where the argument is constant, else None."""
-        node = self.get(name)
-        return self._walk.constants.get(node) if isinstance(node, torch.fx.Node) else None
-
-    def operand(self, name: str, dtype: str) -> Value:
-        """A tensor or a number as a value of this dtype."""
-        node = self.get(name)
-        if isinstance(node, torch.fx.Node):
-            return self.cast(self.of(node), dtype)
-        number = self._walk.sizes.number(node)
-        if isinstance(number, Value):
-            return self.cast(number, dtype)
-        return self.constant(np.asarray(number).astype(dtype))
-
-    def fake(self, name: str) -> Any:
-        """Shape and dtype of a tensor argument, as torch's fake tensor has them."""
-        return self._given[name].meta["val"]
-
-    @property
-    def result(self) -> Any:
-        """Shape and dtype of what the op gives; a list of them where it gives several."""
-        return self._node.meta["val"]
-
-    def reads_output(self, index: int) -> bool:
-        """Return whether something reads one of several things that the op gives."""
-        return any(user.target is operator.getitem and user.args[1] == index for user in self._node.users)
-
-    def result_of_first(self) -> Any:
-        """Shape and dtype of the first of several things that the op gives, or of the only one."""
-        return self.result[0] if isinstance(self.result, (list, tuple)) else self.result
-
-    @property
-    def dtype(self) -> str:
-        return dtype_of(self.result.dtype)
-
-    def promoted(self, *names: str) -> str:
-        """The dtype to which torch brings operands before it compares them."""
-        operands = [self._given[name] for name in names]
-        values = [value.meta["val"] if isinstance(value, torch.fx.Node) else value for value in operands]
-        values = [0 if isinstance(v, torch.SymInt) else 0.0 if isinstance(v, torch.SymFloat) else v for v in values]
-        return dtype_of(torch.result_type(*values))
-
-    def rank(self, name: str) -> int:
-        return int(self.fake(name).ndim)
-
-    def axis(self, name: str, rank: int) -> int:
-        """One that counts from the front."""
-        return int(self.fixed(name)) % max(rank, 1)
-
-    def emit(self, op: str, inputs: Sequence[Any], **attributes: Any) -> Value:
-        """The node that takes this one's name."""
-        return self._walk.add(op, inputs, 1, self.graph.unique_node(self.name), attributes)[0]
-
-    def emit_several(self, op: str, inputs: Sequence[Any], outputs: int, **attributes: Any) -> list[Value]:
-        return self._walk.add(op, inputs, outputs, self.graph.unique_node(self.name), attributes)
-
-    def node(self, op: str, inputs: Sequence[Any], **attributes: Any) -> Value:
-        """A node on the way."""
-        name = self.graph.unique_node(f"{self.name}/{op.rpartition('.')[2].lower()}")
-        return self._walk.add(op, inputs, 1, name, attributes)[0]
-
-    def constant(self, array: Any) -> Value:
-        return self.graph.constant(array, self.graph.unique_value(f"{self.name}/constant"))
-
-    def constant_like(self, number: float) -> Value:
-        """A number of the dtype that the op gives."""
-        return self.constant(np.array(number).astype(self.dtype))
-
-    def names_sizes(self, value: Value, fake: Any) -> None:
-        """A value has sizes that the run decides; what is computed with them reads them there."""
-        for axis, size in enumerate(fake.shape):
-            if is_symbolic(size) and size.node.expr.is_Symbol:
-                self._walk.sizes.place(size.node.expr, value, axis)
-
-    def floats(self, number: float) -> Value:
-        """A float32 number."""
-        return self.constant(np.array(number, np.float32))
-
-    def axes(self, axes: Sequence[int]) -> Value:
-        return self.constant(np.array(list(axes), np.int64))
-
-    def cast(self, x: Value, dtype: str) -> Value:
-        if x.dtype == dtype:
-            return x
-        if x.array is not None:
-            return self.constant(x.array.astype(dtype))
-        return self.node("Cast", [x], to=ONNX_TYPES[dtype])
-
-    def transpose(self, x: Value, perm: Sequence[int]) -> Value:
-        order = list(perm)
-        return x if order == list(range(len(order))) else self.node("Transpose", [x], perm=order)
-
-    def unsqueeze(self, x: Value, *axes: int) -> Value:
-        return self.node("Unsqueeze", [x, self.axes(axes)])
-
-    def reshape(self, x: Value, sizes: Sequence[Any], last: bool = False) -> Value:
-        """``last``: it is what the op gives."""
-        dims = self._walk.sizes.shape(sizes)
-        if None not in dims and x.shape == dims:
-            return x
-        make = self.emit if last else self.node
-        result = make("Reshape", [x, self._target(x, sizes, dims)], allowzero=int(0 in dims) or None)
-        result.shape = dims
-        return result
-
-    def _target(self, x: Value, sizes: Sequence[Any], dims: Sequence[Any]) -> Value:
-        """Return the target of a Reshape: 0 for a size that stays, -1 for one that is left, so most are constant."""
-        if 0 in dims:
-            return self.shape(sizes)
-        before = x.shape or ()
-        target: list[Any] = [
-            0 if isinstance(dim, str) and i < len(before) and before[i] == dim else dim for i, dim in enumerate(dims)
-        ]
-        open_sizes = [i for i, dim in enumerate(target) if not isinstance(dim, int)]
-        names = [i for i in open_sizes if isinstance(dims[i], str) and dims[i].isidentifier()]
-        at = next((i for i in open_sizes if i not in names), open_sizes[0] if open_sizes else None)
-        if at is not None:
-            target[at] = -1
-        return self.shape([sizes[i] if not isinstance(dim, int) else dim for i, dim in enumerate(target)])
-
-    def expand(self, x: Value, sizes: Sequence[Any], last: bool = False) -> Value:
-        dims = self._walk.sizes.shape(sizes)
-        if None not in dims and x.shape == dims:
-            return x
-        before = (1,) * (len(dims) - len(x.shape or ())) + tuple(x.shape or ())
-        kept = [size if dim != old or dim is None else 1 for size, dim, old in zip(sizes, dims, before, strict=True)]
-        result = (self.emit if last else self.node)("Expand", [x, self.shape(kept)])
-        result.shape = dims
-        return result
-
-    def narrow(self, x: Value) -> Value:
-        """Return the input of an Expand, if its reader broadcasts anyway."""
-        node = x.producer
-        return x if node is None or node.op != "Expand" or node.inputs[0] is None else node.inputs[0]
-
-    def shape(self, sizes: Sequence[Any]) -> Value:
-        """Sizes as an int64 vector."""
-        numbers = [self._walk.sizes.number(size) for size in sizes]
-        if not any(isinstance(number, Value) for number in numbers):
-            return self.axes([int(number) for number in numbers if not isinstance(number, Value)])
-        parts: list[Any] = []
-        for number in numbers:
-            if isinstance(number, Value):
-                parts.append(self.node("Unsqueeze", [number, self.axes([0])]))
-            elif parts and isinstance(parts[-1], list):
-                parts[-1].append(int(number))
-            else:
-                parts.append([int(number)])
-        values = [part if isinstance(part, Value) else self.axes(part) for part in parts]
-        return values[0] if len(values) == 1 else self.node("Concat", values, axis=0)
-
-    def vector(self, size: Any) -> Value:
-        """One size as an int64 vector."""
-        return self.shape([size])
-
-    def scalar(self, size: Any) -> Value:
-        """A number as an int64 scalar."""
-        number = self._walk.sizes.number(size)
-        return number if isinstance(number, Value) else self.constant(np.array(number, np.int64))
-
-    def split(self, x: Value, axis: int, sizes: Sequence[Any]) -> list[Value]:
-        """Parts along an axis."""
-        if len(sizes) == 1:
-            return [x]
-        name = self.graph.unique_node(self.name)
-        return self._walk.add("Split", [x, self.shape(sizes)], len(sizes), name, {"axis": axis})
-
-    def dims(self, sizes: Sequence[Any]) -> tuple[int | str | None, ...]:
-        return self._walk.sizes.shape(sizes)
-
-    def is_zero(self, node: Any) -> bool:
-        """Return whether a tensor is known to hold zeros alone."""
-        if not isinstance(node, torch.fx.Node):
-            return False
-        constant = self._walk.constants.get(node)
-        if constant is not None:
-            return constant.numel() == 0 or not bool(constant.any())
-        return op_name(node.target) in ("aten.zeros", "aten.new_zeros", "aten.zeros_like")
-
-    def check_arguments(self) -> None:
-        for name, value in self._given.items():
-            default = self._schema[name].default_value if self._schema[name].has_default_value() else None
-            if name not in self._asked and name not in _IGNORED and self._plain(value) != default:
-                raise Unsupported(f"{self.op} with {name} = {value!r}")
 
 
 class Walk:
@@ -367,12 +90,88 @@ class Walk:
 
     def run(self) -> None:
         self._inputs()
-        for node in self.exported.graph.nodes:
+        self._nodes(self.exported.graph)
+
+    def _nodes(self, program: Any) -> None:
+        for node in program.nodes:
             if node.op == "call_function":
                 self._function(node)
+            elif node.op == "get_attr" and all(str(user.target) in _CALLERS for user in node.users):
+                continue  # a program that the user's op calls
             elif node.op not in ("placeholder", "output"):
                 self.problems.add(f"a {node.op} of {node.target}", node.name)
                 self._refused.add(node)
+
+    def known(self, operand: Any) -> tuple[bool, Any]:
+        """Return whether a tensor, number or truth is known before a run, and then what it is."""
+        number = operand.meta.get("val") if isinstance(operand, torch.fx.Node) else operand
+        if operand in self.constants:
+            return True, self.constants[operand]
+        known = isinstance(number, (bool, int, float))
+        return known, number if known else None
+
+    def operand(self, operand: Any) -> Value:
+        """Return a tensor, or a number or truth that sizes decide, as a value."""
+        fake = operand.meta.get("val")
+        number = self.sizes.number(fake) if is_symbolic(fake) else None
+        return number if isinstance(number, Value) else self.value(operand)
+
+    def inline(self, program: Any, operands: Sequence[Any]) -> list[Value] | None:
+        """Convert the nodes of a program that gets these operands; None if something in it is refused."""
+        inside = [node for node in program.nodes if node.op == "placeholder"]
+        for node, operand in zip(inside, operands, strict=True):
+            self._enter(node, operand, None if self.known(operand)[0] else self.operand(operand))
+        return self._inside(program)
+
+    def body(self, program: Any, operands: Sequence[Any], name: str) -> Graph | None:
+        """Convert a program to a graph of its own; None if something in it is refused.
+
+        Its inputs are the operands that are not known before a run.
+        """
+        outer = self.graph, self.sizes, self._made
+        graph = self.graph.new_body(name)
+        self.graph, self.sizes, self._made = graph, self.sizes.inside(graph), {}
+        try:
+            inside = [node for node in program.nodes if node.op == "placeholder"]
+            for node, operand in zip(inside, operands, strict=True):
+                self._enter(node, operand, None if self.known(operand)[0] else self._parameter(node, name))
+            outputs = self._inside(program)
+        finally:
+            self.graph, self.sizes, self._made = outer
+        if outputs is None:
+            return None
+        graph.outputs = [(str(i), value) for i, value in enumerate(outputs)]
+        return graph
+
+    def _enter(self, node: Any, operand: Any, value: Value | None) -> None:
+        """Let a placeholder of a program be what it gets: a value, or what is known."""
+        if value is not None:
+            self._values[node] = value
+        elif operand in self.constants:
+            self.constants[node] = self.constants[operand]
+            if operand in self.names.targets:
+                self.names.targets[node] = self.names.targets[operand]
+
+    def _parameter(self, node: Any, name: str) -> Value:
+        """Add the input of a body that a placeholder stands for."""
+        fake = node.meta["val"]
+        tensor = isinstance(fake, torch.Tensor)
+        dims = (self.sizes.shape(fake.shape) + ((2,) if fake.is_complex() else ())) if tensor else ()
+        dtype = dtype_of(fake.dtype) if tensor and not fake.is_complex() else "float32" if tensor else "int64"
+        value = self.graph.parameter(self.graph.unique_value(f"{name}/{node.name}"), dtype, dims)
+        if not tensor:
+            self.sizes.given(fake, value)
+        self.sizes.places(value, fake.shape if tensor else ())
+        return value
+
+    def _inside(self, program: Any) -> list[Value] | None:
+        """Convert the nodes of a program whose placeholders are known, and return its outputs."""
+        self._nodes(program)
+        (output,) = [node for node in program.nodes if node.op == "output"]
+        results = [output.args[0]] if isinstance(output.args[0], torch.fx.Node) else output.args[0]
+        if any(node in self._refused for node in results):
+            return None
+        return [self.operand(node) for node in results]
 
     def outputs(self, names: Sequence[str] | None) -> None:
         specs = self.exported.graph_signature.output_specs
@@ -382,7 +181,7 @@ class Walk:
             kind = spec.kind.name
             if kind == "USER_OUTPUT":
                 results.append(item)
-            elif kind != "TOKEN":
+            elif kind != "TOKEN" and not self._stays(item, str(spec.target)):
                 what = kind.lower().removesuffix("_mutation").replace("_", " ")
                 self.problems.add(f"forward changes a {what}", str(spec.target))
         given = output_names(self.exported.call_spec.out_spec, len(results))
@@ -411,6 +210,14 @@ class Walk:
             raise ValueError(f"output_names has {len(names)} names; the module gives {len(made)} tensors")
         for i, (name, value) in enumerate(made):
             self.graph.output(value, name if names is None else names[i])
+
+    def _stays(self, item: Any, target: str) -> bool:
+        """Return whether what is written to a buffer is what it holds."""
+        tensor = {**self.exported.state_dict, **self.exported.constants}.get(target)
+        written = self.constants.get(item)
+        if not isinstance(tensor, torch.Tensor) or written is None:
+            return False
+        return written is tensor or (written.dtype == tensor.dtype and torch.equal(written, tensor))
 
     def _number(self, number: Any) -> Value | None:
         """Return a number that the module gives as a value without dimensions; None for anything else."""
@@ -488,9 +295,7 @@ class Walk:
         dims = [f"{name}_dim_{axis}" if dim is None else dim for axis, dim in enumerate(self.sizes.shape(fake.shape))]
         value = self.graph.input(name, dims, dtype)
         self._values[node] = value
-        for axis, size in enumerate(fake.shape):
-            if is_symbolic(size) and size.node.expr.is_Symbol:
-                self.sizes.place(size.node.expr, value, axis)
+        self.sizes.places(value, fake.shape)
 
     def _function(self, node: Any) -> None:
         fake = node.meta.get("val")
@@ -500,6 +305,9 @@ class Walk:
             return  # computed from sizes where it is read
         if node.target is operator.getitem:
             self._item(node)
+            return
+        if str(node.target) in _CALLERS:
+            self._call(node)
             return
         if not isinstance(node.target, torch._ops.OpOverload):
             self._refuse(node, f"op {node.target}")
@@ -514,7 +322,7 @@ class Walk:
             return
         fakes = [fake, *(argument.meta.get("val") for argument in inputs)]
         complex_ones = any(_is_complex(one) for one in fakes)
-        function = (_COMPLEX if complex_ones else CONVERTERS).get(op_name(node.target))
+        function = (COMPLEX if complex_ones else CONVERTERS).get(op_name(node.target))
         if function is None:
             self._refuse(node, f"op {op_name(node.target)}{' of complex numbers' if complex_ones else ''}")
             return
@@ -538,6 +346,22 @@ class Walk:
             for value, of in zip(result, fake, strict=False):
                 if value is not None:
                     self._type(value, of)
+
+    def _call(self, node: Any) -> None:
+        """Convert an op that calls programs."""
+        made = None
+        if not any(argument in self._refused for argument in node.all_input_nodes):
+            try:
+                made = _CALLERS[str(node.target)](self, node)
+            except Unsupported as error:
+                self.problems.add(str(error), self.names.of(node))
+        if made is None:
+            self._refused.add(node)
+            return
+        self._several[node] = list(made)
+        for value, fake in zip(made, node.meta["val"], strict=True):
+            self._type(value, fake)
+            self.sizes.places(value, fake.shape if isinstance(fake, torch.Tensor) else ())
 
     def _refuse(self, node: Any, why: str) -> None:
         self.problems.add(why, self.names.of(node))
@@ -572,7 +396,11 @@ class Walk:
             return False
         if torch.Tag.nondeterministic_seeded in node.target.tags or node.target.namespace != "aten":
             return False
-        fakes = node.meta["val"] if isinstance(node.meta["val"], (list, tuple)) else [node.meta["val"]]
+        fakes = node.meta["val"]
+        if isinstance(fakes, (list, tuple)):
+            fakes = [fakes[user.args[1]] for user in node.users if user.target is operator.getitem]
+        else:
+            fakes = [fakes]
         if any(is_symbolic(size) for fake in fakes if isinstance(fake, torch.Tensor) for size in fake.shape):
             return False
         known = [self.constants[argument] for argument in inputs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,10 @@ from ...ir.given import ONNX_TYPES
 __all__ = ["Sizes", "is_symbolic"]
 
 Dim = int | str | None
+_COMPARISONS = {
+    "StrictGreaterThan": "Greater", "GreaterThan": "GreaterOrEqual", "StrictLessThan": "Less",
+    "LessThan": "LessOrEqual", "Equality": "Equal", "Unequality": "Equal",
+}  # fmt: skip
 
 
 def is_symbolic(value: Any) -> bool:
@@ -31,6 +36,16 @@ class Sizes:
         self._places: dict[Any, tuple[Value, int]] = {}
         self._values: dict[Any, Value] = {}
 
+    def inside(self, graph: Graph) -> Sizes:
+        """Return what a body of the graph knows: names, and no values of the graph around it."""
+        sizes = Sizes(graph)
+        sizes._names, sizes._same = self._names, self._same
+        return sizes
+
+    def given(self, size: Any, value: Value) -> None:
+        """A value has this number."""
+        self._values[self._expression(size)] = value
+
     def name(self, symbol: Any, name: str) -> None:
         """The symbol is shown by this name; the first one counts."""
         known = self._names.setdefault(symbol, name)
@@ -39,6 +54,12 @@ class Sizes:
     def place(self, symbol: Any, value: Value, axis: int) -> None:
         """The symbol is a size of this input."""
         self._places.setdefault(self._same.get(symbol, symbol), (value, axis))
+
+    def places(self, value: Value, shape: Iterable[Any]) -> None:
+        """Each size of this value that is a symbol is known there."""
+        for axis, size in enumerate(shape):
+            if is_symbolic(size) and size.node.expr.is_Symbol:
+                self.place(size.node.expr, value, axis)
 
     def dim(self, size: Any) -> Dim:
         """A size as shapes of a graph have it: equal names stand for equal sizes."""
@@ -87,16 +108,24 @@ class Sizes:
         kind = type(expression).__name__
         if kind in ("Add", "Mul"):
             return self._chain(kind, expression.as_ordered_terms() if kind == "Add" else _factors(expression))
+        if kind == "Pow" and len(_factors(expression)) > 1:
+            return self._chain("Mul", _factors(expression))
         if kind in ("Max", "Min"):
             return self._chain(kind, list(expression.args))
         parts = [self._number(argument) for argument in expression.args]
         if kind in ("FloorDiv", "CleanDiv"):
             return self._floor_div(expression.args[0], parts[0], parts[1])
+        if kind in _COMPARISONS:
+            compared = self._node(_COMPARISONS[kind], *(self._integer(part) for part in parts))
+            return self._node("Not", compared) if kind == "Unequality" else compared
         if kind in ("Mod", "PythonMod") and isinstance(parts[1], int) and parts[1] > 0:
             return self._node("Mod", self._integer(parts[0]), np.int64(parts[1]))
         if kind == "ToFloat":
             converted: Value = self._float(parts[0])
             return converted
+        if kind in ("CeilToInt", "FloorToInt"):
+            rounded = self._node(kind.removesuffix("ToInt"), self._float(parts[0]))
+            return self._node("Cast", rounded, to=ONNX_TYPES["int64"])
         if kind in ("IntTrueDiv", "FloatTrueDiv"):
             return self._node("Div", self._float(parts[0]), self._float(parts[1]))
         if (kind == "FloatPow" and parts[1] == 0.5) or kind.startswith("OpaqueUnaryFn_sqrt"):

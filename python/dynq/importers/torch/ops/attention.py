@@ -8,7 +8,7 @@ import numpy as np
 
 from ....conversion import Unsupported
 from ....graph import Value
-from ..convert import Call, Result, converter
+from ..call import Call, Result, converter
 from .products import transposed
 
 

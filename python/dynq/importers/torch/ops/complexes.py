@@ -13,7 +13,7 @@ import numpy as np
 from ....conversion import Unsupported
 from ....graph import Value
 from ...fourier import matrices
-from ..convert import Call, Result, complex_converter
+from ..call import Call, Result, complex_converter
 from .composed import angle_of
 
 _LAST = -1

@@ -7,7 +7,7 @@ import math
 from ....conversion import Unsupported
 from ....graph import Value
 from ...angles import angle_factors, sign_of
-from ..convert import Call, Result, converter
+from ..call import Call, Result, converter
 
 
 @converter("log1p")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import torch
 
 from ....conversion import Unsupported
-from ..convert import Call, Result, converter
+from ....graph import Value
+from ..call import Call, Result, converter
 
 
 @converter("zeros new_zeros zeros_like ones new_ones ones_like full new_full full_like fill")
@@ -31,12 +35,25 @@ def scalar_tensor(call: Call) -> Result:
 @converter("arange")
 def arange(call: Call) -> Result:
     call.get("dtype")
-    start, end, step = (call.get(name, otherwise) for name, otherwise in (("start", 0), ("end", None), ("step", 1)))
-    if any(isinstance(number, float) for number in (start, end, step)):
-        raise Unsupported("aten.arange of fractions whose limits depend on the run")
+    limits = [call.get(name, otherwise) for name, otherwise in (("start", 0), ("end", None), ("step", 1))]
+    start, end, step = (int(n) if isinstance(n, float) and n.is_integer() else n for n in limits)
+    if any(isinstance(number, (float, torch.SymFloat)) for number in (start, end, step)):
+        return call.cast(_fractions(call, start, step), call.dtype)
     numbers = call.node("Range", [call.scalar(start), call.scalar(end), call.scalar(step)])
     numbers.dtype, numbers.shape = "int64", call.dims(call.result.shape)
     return call.cast(numbers, call.dtype)
+
+
+def _fractions(call: Call, start: Any, step: Any) -> Value:
+    """Return ``start + i * step`` as float32, for as many i as the op gives."""
+    (count,) = call.result.shape
+    index = call.node("Range", [call.scalar(0), call.scalar(count), call.scalar(1)])
+    index.dtype, index.shape = "int64", call.dims([count])
+    by, first = (
+        call.floats(number) if isinstance(number, float) else call.cast(call.scalar(number), "float32")
+        for number in (step, start)
+    )
+    return call.node("Add", [call.node("Mul", [call.cast(index, "float32"), by]), first])
 
 
 @converter("tril triu")

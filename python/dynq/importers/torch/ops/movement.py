@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ....conversion import Unsupported
-from ..convert import Call, Result, converter
+from ..call import Call, Result, converter
 from ..sizes import is_symbolic
 from .selections import by_mask
 

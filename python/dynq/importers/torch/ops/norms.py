@@ -9,7 +9,7 @@ import torch
 
 from ....conversion import Unsupported
 from ....graph import Value
-from ..convert import Call, Result, converter
+from ..call import Call, Result, converter
 
 
 @converter("layer_norm native_layer_norm")
@@ -45,9 +45,10 @@ def rms_norm(call: Call) -> Result:
 def batch_norm(call: Call) -> Result:
     for name in ("momentum", "cudnn_enabled"):
         call.get(name)
-    if call.has("training"):
-        call.only("training", False)
     x, mean, variance = call.value("input"), call.optional("running_mean"), call.optional("running_var")
+    if call.has("training") and call.fixed("training"):
+        y = _scaled(call, _normalized(call, x, [axis for axis in range(call.rank("input")) if axis != 1]))
+        return y if call.op == "aten.batch_norm" else [y, None, None]
     if mean is None or variance is None or mean.shape is None:
         raise Unsupported(f"{call.op} without running statistics")
     scale, shift = (
@@ -77,17 +78,24 @@ def group_norm(call: Call) -> Result:
     for size in sizes[2:]:
         rest = rest * size
     flat = call.reshape(x, [sizes[0], groups, rest])
-    axes = call.axes([2])
-    centred = call.node("Sub", [flat, call.node("ReduceMean", [flat, axes], keepdims=1)])
-    variance = call.node("ReduceMean", [call.node("Mul", [centred, centred]), axes], keepdims=1)
-    deviation = call.node("Sqrt", [call.node("Add", [variance, call.floats(call.fixed("eps"))])])
-    y = call.reshape(call.node("Div", [centred, deviation]), sizes)
-    for op, name in (("Mul", "weight"), ("Add", "bias")):
-        parameter = call.optional(name)
-        if parameter is not None:
-            y = call.emit(op, [y, _channels(call, parameter, channels, len(sizes) - 2)])
+    y = _scaled(call, call.reshape(_normalized(call, flat, [2]), sizes))
     return [y, None, None] if call.op == "aten.native_group_norm" else y
 
 
-def _channels(call: Call, parameter: Value, channels: int, spatial: int) -> Value:
-    return call.reshape(parameter, [channels, *[1] * spatial])
+def _normalized(call: Call, x: Value, over: list[int]) -> Value:
+    """Return x with mean 0 and variance 1 over axes."""
+    axes = call.axes(over)
+    centred = call.node("Sub", [x, call.node("ReduceMean", [x, axes], keepdims=1)])
+    variance = call.node("ReduceMean", [call.node("Mul", [centred, centred]), axes], keepdims=1)
+    deviation = call.node("Sqrt", [call.node("Add", [variance, call.floats(call.fixed("eps"))])])
+    return call.node("Div", [centred, deviation])
+
+
+def _scaled(call: Call, y: Value) -> Value:
+    """Return y (N, C, ...) times ``weight`` plus ``bias``, if the op has them: a number for each channel."""
+    channels, spatial = call.fake("input").shape[1], call.rank("input") - 2
+    for op, name in (("Mul", "weight"), ("Add", "bias")):
+        parameter = call.optional(name)
+        if parameter is not None:
+            y = call.emit(op, [y, call.reshape(parameter, [channels, *[1] * spatial])])
+    return y

@@ -10,7 +10,7 @@ from ....conversion import Unsupported
 from ....graph import Value
 from ....ir import ops
 from ....ir.given import ONNX_TYPES
-from ..convert import Call, Result, converter
+from ..call import Call, Result, converter
 from .selections import nonzero_by_axis
 
 # Functions of one value that ATen calls as the table of ops does; converters below take what has arguments in ATen.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ....graph import Value
-from ..convert import Call, Result, converter
+from ..call import Call, Result, converter
 
 
 @converter("linear")

@@ -12,7 +12,7 @@ from ....graph import Value
 from ....ir.deferred import QuantizedRows
 from ....plan.read import read_graph
 from ....weights import QuantizedWeight, weight_of_bytes
-from ..convert import Call, Result, converter
+from ..call import Call, Result, converter
 
 
 @converter("dynq.linear")

@@ -7,7 +7,7 @@ from typing import Any
 from ....conversion import Unsupported
 from ....recurrent.network import add_network
 from ....recurrent.weights import TORCH_KINDS, Layer, from_torch_order
-from ..convert import Call, Result, converter
+from ..call import Call, Result, converter
 from ..whole import KINDS, NAMESPACE
 
 

@@ -9,9 +9,11 @@ import torch
 
 from ....conversion import Unsupported
 from ....graph import Value
-from ..convert import Call, Result, converter
+from ..call import Call, Result, converter
+from .selections import places
 
-_REDUCTIONS = {"sum": "add", "prod": "mul", "amax": "max", "amin": "min", "add": "add", "multiply": "mul"}
+_REDUCTIONS = {"sum": "add", "prod": "mul", "amax": "max", "amin": "min", "add": "add", "multiply": "mul",
+               "mean": "mean"}  # fmt: skip
 
 
 def _reduction(call: Call) -> str:
@@ -23,8 +25,6 @@ def _reduction(call: Call) -> str:
         return "none"
     if name not in _REDUCTIONS:
         raise Unsupported(f"{call.op} with reduce = {name!r}")
-    if call.has("include_self"):
-        call.only("include_self", True)
     return _REDUCTIONS[name]
 
 
@@ -44,8 +44,34 @@ def scatter(call: Call) -> Result:
         if short:
             ends = call.shape([sizes[i] for i in short])
             source = call.node("Slice", [source, call.axes([0] * len(short)), ends, call.axes(short)])
-    places = call.cast(index, "int64")
-    return call.emit("ScatterElements", [x, places, source], axis=axis, reduction=_reduction(call))
+    index = call.cast(index, "int64")
+    reduction = _reduction(call)
+    if call.has("include_self") and not call.fixed("include_self"):
+        start = call.expand(call.constant(_neutral(reduction, call.dtype)), sizes)
+        x = call.node("ScatterElements", [x, index, start], axis=axis, reduction="none")
+    if reduction == "mean":
+        return _mean(call, x, index, source, axis)
+    return call.emit("ScatterElements", [x, index, source], axis=axis, reduction=reduction)
+
+
+def _neutral(reduction: str, dtype: str) -> Any:
+    """Return the number that does not change what it is put together with."""
+    if reduction in ("add", "mean", "mul"):
+        return np.array(reduction == "mul").astype(dtype)
+    limits = (-np.inf, np.inf) if dtype == "float32" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return np.array(limits[reduction == "min"], dtype)
+
+
+def _mean(call: Call, x: Value, index: Value, source: Value, axis: int) -> Value:
+    """Return the means of what goes to each place, and of what is there if it counts."""
+    if call.dtype != "float32":
+        raise Unsupported(f"{call.op} with reduce = 'mean' of {call.dtype}")
+    one = call.constant_like(1)
+    total = call.node("ScatterElements", [x, index, source], axis=axis, reduction="add")
+    ones = call.expand(one, call.fake("index").shape)
+    before = call.expand(call.constant_like(int(call.fixed("include_self"))), call.fake("self").shape)
+    counts = call.node("ScatterElements", [before, index, ones], axis=axis, reduction="add")
+    return call.emit("Div", [total, call.node("Max", [counts, one])])
 
 
 @converter("index_copy")
@@ -74,7 +100,7 @@ def index_add(call: Call) -> Result:
 
 @converter("index_put _unsafe_index_put")
 def index_put(call: Call) -> Result:
-    """``x[i, j] = values`` or ``+=``: by tensors of integers, next to each other; one number where a mask is true."""
+    """``x[i, j] = values`` or ``+=``: by tensors of integers next to each other, or by a mask."""
     reduction = "add" if call.fixed("accumulate") else "none"
     x, rank = call.value("self"), call.rank("self")
     nodes = call.get("indices")
@@ -83,12 +109,16 @@ def index_put(call: Call) -> Result:
     fakes = [nodes[i].meta["val"] for i in at]
     sizes = list(call.fake("values").shape)
     if len(at) == 1 and fakes[0].dtype == torch.bool:
-        if any(size != 1 for size in sizes) or at[0] != 0 or reduction != "none":
-            raise Unsupported(f"{call.op} by a bool mask with other than one number")
+        if at[0] != 0 or reduction != "none":
+            raise Unsupported(f"{call.op} by a bool mask behind other axes, or one that adds")
         mask = call.of(nodes[at[0]])
         behind = rank - fakes[0].ndim
-        mask = call.unsqueeze(mask, *range(rank - behind, rank)) if behind else mask
-        return call.emit("Where", [mask, call.reshape(values, []), x])
+        if all(isinstance(size, int) and size == 1 for size in sizes):
+            mask = call.unsqueeze(mask, *range(rank - behind, rank)) if behind else mask
+            return call.emit("Where", [mask, call.reshape(values, []), x])
+        if len(sizes) != 1 + behind or isinstance(sizes[0], int):
+            raise Unsupported(f"{call.op} by a bool mask with neither one number nor as many as it picks")
+        return call.emit("ScatterND", [x, places(call, mask), values], reduction="none")
     if not at or any(fake.dtype == torch.bool for fake in fakes):
         raise Unsupported(f"{call.op} by bool masks and others")
     if at != list(range(at[0], at[-1] + 1)):

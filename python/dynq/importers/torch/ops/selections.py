@@ -8,19 +8,19 @@ import torch
 
 from ....conversion import Unsupported
 from ....graph import Value
-from ..convert import Call, Result, converter
+from ..call import Call, Result, converter
 
-__all__ = ["by_mask"]
+__all__ = ["by_mask", "places"]
 
 
-def _places(call: Call, x: Value) -> Value:
+def places(call: Call, x: Value) -> Value:
     """Return the places that are not zero, (count, rank)."""
     return call.transpose(call.node("NonZero", [x]), (1, 0))
 
 
 @converter("nonzero argwhere")
 def nonzero(call: Call) -> Result:
-    result = _places(call, call.value("self"))
+    result = places(call, call.value("self"))
     call.names_sizes(result, call.result)
     return result
 
@@ -60,7 +60,7 @@ def by_mask(call: Call, x: Value, nodes: list[Any]) -> Value:
     if fake.ndim == 1:
         result = call.emit("Compress", [x, call.cast(mask, "bool")], axis=at)
     elif at == 0 and fake.ndim > 1:
-        result = call.emit("GatherND", [x, _places(call, mask)])
+        result = call.emit("GatherND", [x, places(call, mask)])
     else:
         raise Unsupported(f"{call.op} by a mask of {fake.ndim} dimensions behind others")
     call.names_sizes(result, call.result)

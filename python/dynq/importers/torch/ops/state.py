@@ -6,7 +6,7 @@ from typing import Any
 
 from ....conversion import Unsupported
 from ....graph import Value
-from ..convert import Call, Result, converter
+from ..call import Call, Result, converter
 from ..decoder import NAMESPACE
 
 

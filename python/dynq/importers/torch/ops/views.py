@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..convert import Call, Result, converter
+from ..call import Call, Result, converter
 
 
 @converter("view reshape _unsafe_view flatten unflatten view_as reshape_as _reshape_alias view_copy")

@@ -8,7 +8,7 @@ import numpy as np
 
 from ....conversion import Unsupported
 from ....graph import Value
-from ..convert import Call
+from ..call import Call
 
 __all__ = ["convolve_volumes", "pool_volumes"]
 

@@ -11,7 +11,7 @@ import sympy
 
 from ....conversion import Unsupported
 from ....graph import Value
-from ..convert import Call, Result, converter
+from ..call import Call, Result, converter
 from .volumes import convolve_volumes, pool_volumes
 
 
