@@ -28,7 +28,7 @@ _POSITIONS = ("max_target_positions", "max_position_embeddings", "n_positions", 
 _SOURCE_POSITIONS = "max_source_positions"
 _NOTED = (
     "eos_token_id", "pad_token_id", "bos_token_id", "decoder_start_token_id", "forced_bos_token_id",
-    "forced_eos_token_id", "suppress_tokens", "begin_suppress_tokens",
+    "forced_eos_token_id", "suppress_tokens", "begin_suppress_tokens", "is_multilingual",
 )  # fmt: skip
 _SAMPLES, _ROWS = 2, 64
 
