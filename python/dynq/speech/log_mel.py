@@ -1,9 +1,9 @@
 """Compute what Whisper hears of sound: logarithms of the power in mel bands.
 
-The formula is in section 2.2 of "Robust speech recognition via large-scale weak supervision" (Radford and others, 2022)
-and in ``log_mel_spectrogram`` of the package openai-whisper. Frames of 25 ms, each 10 ms later, are under a Hann window. The
-power of their Fourier transform goes through the mel filters of Slaney's "Auditory Toolbox" (1998). Logarithms to base
-10 that are over 8 below the largest are raised to that. Then x becomes (x + 4) / 4.
+The formula is in section 2.2 of "Robust speech recognition via large-scale weak supervision" (Radford and others,
+2022) and in ``log_mel_spectrogram`` of the package openai-whisper. Frames of 25 ms, each 10 ms later, are under a Hann
+window. The power of their Fourier transform goes through the mel filters of Slaney's "Auditory Toolbox" (1998).
+Logarithms to base 10 that are over 8 below the largest are raised to that. Then x becomes (x + 4) / 4.
 """
 
 from __future__ import annotations
