@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PYTHON = (
     "errors terminal report conversion < core < isa threads weights arrays figure < ir < passes < quantization plan < "
-    "state generation values < model < runs verification distributed < choice < graph < "
+    "state generation values < model < runs verification distributed speech < choice < graph < "
     "recurrent importers exporters < torch jax < accuracy < dynq < bench demo selftest < cli"
 )
 OPTIONAL = (

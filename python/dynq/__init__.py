@@ -32,6 +32,7 @@ from .errors import (
     NonFiniteError,
     NotConvertedWarning,
     OutOfMemoryError,
+    SoundFileError,
     UnsupportedModelError,
 )
 from .exporters.onnx import export_onnx, ort_library
@@ -44,6 +45,7 @@ from .importers.tflite import from_tflite
 from .importers.torch import from_torch
 from .model import Model, load
 from .recurrent import RecurrentWeights, gru, gru_weights, lstm, lstm_weights, rnn, rnn_weights
+from .speech import Transcript, transcribe
 from .threads import get_num_threads, set_num_threads
 from .verification import verify
 from .weights import QuantizedWeight, gemm_s32, linear, quantize_weight
@@ -73,6 +75,8 @@ __all__ = [
     "QuantizedWeight",
     "RecurrentWeights",
     "SklearnEstimator",
+    "SoundFileError",
+    "Transcript",
     "UnsupportedModelError",
     "__version__",
     "calibrate",
@@ -101,6 +105,7 @@ __all__ = [
     "rnn",
     "rnn_weights",
     "set_num_threads",
+    "transcribe",
     "verify",
 ]
 

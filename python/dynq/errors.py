@@ -25,6 +25,10 @@ class InvalidModelError(Error, ValueError):
     """A model of another framework is damaged or contradicts itself."""
 
 
+class SoundFileError(Error, ValueError):
+    """A sound file is damaged or of a kind that is not read."""
+
+
 class UnsupportedModelError(Error):
     """A model holds what dynq cannot run. ``problems`` lists each problem with the names of its nodes."""
 

@@ -291,6 +291,11 @@ class Model:
         return has_encoder([value.name for value in self._inputs])
 
     @property
+    def positions(self) -> int:
+        """Return how many positions a sequence can have; 0 if the model keeps nothing between runs."""
+        return self._positions
+
+    @property
     def tokenizer(self) -> str | None:
         """The text of tokenizer.json, where the file has one."""
         return notes_of(self).get(TOKENIZER)

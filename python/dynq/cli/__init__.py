@@ -28,6 +28,7 @@ from .bench import bench
 from .decoders import generate
 from .models import compare, export, inspect, quantize, run
 from .output import console, json_option, print_json, refused, say
+from .speech import transcribe_command
 from .verify import verify
 
 
@@ -70,7 +71,7 @@ def cli() -> None:
     """Neural networks on CPUs with dynamic INT8 quantization."""
 
 
-for command in (bench, quantize, inspect, verify, run, generate, compare, analyze, export):
+for command in (bench, quantize, inspect, verify, run, generate, transcribe_command, compare, analyze, export):
     cli.add_command(command)
 
 

@@ -11,9 +11,10 @@ import click
 from rich.table import Table
 
 from ..core.arguments import Array
-from ..errors import Error, MissingPackageError
+from ..errors import Error
+from ..generation.text import read_tokenizer
 from ..importers.decoders import from_transformers
-from ..model import Model, load
+from ..model import load
 from ..terminal import visible
 from .options import existing_file
 from .output import console, json_option, print_json, refused
@@ -68,7 +69,7 @@ def quantize_decoder(source: Path, output: Path, quantize: bool, options: dict[s
 def generate(file: Path, prompt: str, as_json: bool, **settings: Any) -> None:
     """Write text with a decoder that dynq quantize made of a folder. Needs the package tokenizers."""
     model = load(file)
-    tokenizer = _tokenizer(model, file)
+    tokenizer = read_tokenizer(model.tokenizer, str(file))
     ids = tokenizer.encode(prompt).ids
     before = 0 if model.has_encoder else len(ids)  # tokens of the prompt that the text begins with
     writer = _Writer(tokenizer, ids[:before], silent=as_json)
@@ -104,17 +105,3 @@ class _Writer:
             click.echo(visible(text[self._shown :]), nl=False)
             sys.stdout.flush()
             self._shown = len(text)
-
-
-def _tokenizer(model: Model, file: Path) -> Any:
-    text = model.tokenizer
-    if text is None:
-        raise Error(f"{file} has no tokenizer; dynq quantize keeps the tokenizer.json of a folder")
-    try:
-        import tokenizers
-    except ImportError as error:
-        raise MissingPackageError("tokenizers is missing; install it: pip install 'dynq[text]'") from error
-    try:
-        return tokenizers.Tokenizer.from_str(text)
-    except Exception as error:  # whatever the reader of a damaged text raises
-        raise Error(f"{file}: its tokenizer cannot be read: {error}") from error

@@ -23,6 +23,7 @@ class Tokens:
     pad: int | None = None
     vocabulary: int | None = None  # None: not known before a run
     start: int | None = None  # with which a text begins that is written about a source
+    multilingual: bool = True  # whether a model of speech is told the language
     forced: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)  # defaults of Settings by name
 
 
@@ -39,6 +40,7 @@ def tokens_of(notes: Mapping[str, str]) -> Tokens:
             note.get("pad_token_id"),
             note.get("vocab_size"),
             note.get("decoder_start_token_id"),
+            note.get("is_multilingual") is not False,
             {name: _ids(note.get(name)) for name in _LISTS},
         )
     except (ValueError, TypeError, AttributeError, RecursionError) as error:

@@ -28,7 +28,7 @@ _POSITIONS = ("max_target_positions", "max_position_embeddings", "n_positions", 
 _SOURCE_POSITIONS = "max_source_positions"
 _NOTED = (
     "eos_token_id", "pad_token_id", "bos_token_id", "decoder_start_token_id", "forced_bos_token_id",
-    "forced_eos_token_id", "suppress_tokens", "begin_suppress_tokens",
+    "forced_eos_token_id", "suppress_tokens", "begin_suppress_tokens", "is_multilingual",
 )  # fmt: skip
 _SAMPLES, _ROWS = 2, 64
 
@@ -78,6 +78,11 @@ def from_transformers(
         raise TypeError(f"model is of type {type(model).__name__}; expected a model of transformers or its folder")
     if task not in (None, _task(model)):
         raise ValueError(f"task is {task!r}; {type(model).__name__} is for {_task(model)!r}")
+    if getattr(model, "_is_stateful", False):  # as transformers marks what its generate cannot rewind
+        raise UnsupportedModelError(
+            f"{type(model).__name__} is recurrent: it keeps a state of its own, and dynq keeps keys and values alone",
+            {},
+        )
     most = _positions(model.config, max_length)
     graph = _graph(model, most)
     notes[NOTE] = json.dumps(_settings(model))

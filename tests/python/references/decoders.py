@@ -71,13 +71,14 @@ WITH_ENCODERS = {
 }
 
 
-def tiny(name):
-    """Return a model with weights that make its tokens vary."""
+def tiny(name, **changes):
+    """Return a model with weights that make its tokens vary; changes are of its configuration."""
     import torch
     import transformers
 
     kind, more = {**CONFIGS, **WITH_ENCODERS}[name]
     given = more if name in WITH_ENCODERS or "n_embd" in more else {**_SIZES, **more}
+    given = {**given, **changes}
     torch.manual_seed(2 if name in WITH_ENCODERS else 1)
     model_class = getattr(transformers, kind)
     model = model_class(model_class.config_class(**given)).eval()

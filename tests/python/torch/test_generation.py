@@ -14,6 +14,7 @@ from tests.python.references.decoders import CONFIGS, WORDS, tiny
 
 pytest.importorskip("transformers")
 import torch
+import transformers
 
 ROOT = Path(__file__).parents[3]
 NEW = 40
@@ -159,9 +160,15 @@ def test_bad_input_is_named(model, ids, settings, message):
         model.generate(ids, **settings)
 
 
-def test_models_that_cannot_become_decoders_are_refused(tmp_path):
-    import transformers
+@pytest.mark.parametrize("kind", ["Mamba", "Rwkv"])
+def test_recurrent_decoders_are_refused_as_such(kind):
+    model_class = getattr(transformers, f"{kind}ForCausalLM")
+    network = model_class(model_class.config_class(vocab_size=WORDS, hidden_size=16, num_hidden_layers=2))
+    with pytest.raises(dynq.UnsupportedModelError, match=f"{kind}ForCausalLM is recurrent: it keeps a state"):
+        dynq.from_transformers(network)
 
+
+def test_models_that_cannot_become_decoders_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError):
         dynq.from_transformers(tmp_path / "none")
     (tmp_path / "config.json").write_text("{")
@@ -176,9 +183,6 @@ def test_models_that_cannot_become_decoders_are_refused(tmp_path):
         dynq.from_transformers(tiny("Llama"), task="speech")
     with pytest.raises(ValueError, match="max_length is 1000; expected 1 to 256"):
         dynq.from_transformers(tiny("Llama"), max_length=1000)
-    mamba = transformers.MambaConfig(vocab_size=WORDS, hidden_size=16, num_hidden_layers=1, state_size=4)
-    with pytest.raises((dynq.UnsupportedModelError, ValueError)):
-        dynq.from_transformers(transformers.MambaForCausalLM(mamba), max_length=64)
 
 
 def test_a_folder_goes_through_the_commands(tmp_path, llama, model):
