@@ -78,7 +78,12 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 
 def _usable(row: dict[str, Any]) -> bool:
     """Return whether a step shows what dynq does: the tools and ONNX Runtime did their part."""
-    return bool(row) and "tool_error" not in row and "ort_error" not in row and not _torch_refuses(row)
+    return bool(row) and "ort_error" not in row and not _no_file(row)
+
+
+def _no_file(row: dict[str, Any]) -> bool:
+    """Return whether the tool made no file: it refused, or ended the process."""
+    return "tool_error" in row or _torch_refuses(row) or ("error" in row and row.get("stage") in ("make", "export"))
 
 
 def _torch_refuses(row: dict[str, Any]) -> bool:
@@ -164,7 +169,7 @@ def _cell(row: dict[str, Any]) -> str:
     """Return one step in a word: its int8 cosine if it is right."""
     if not row:
         return ""
-    if "tool_error" in row or _torch_refuses(row):
+    if _no_file(row):
         return "not exported"
     if "error" in row:
         return "**refused**"
@@ -226,7 +231,7 @@ def _variants(files: Results) -> str:
 
 
 def _variant(row: dict[str, Any]) -> str:
-    if "tool_error" in row or "ort_error" in row or not row:
+    if not _usable(row):
         return "-" if row else ""
     if "error" in row or row.get("wrong"):
         return "**refused**" if "error" in row else f"**wrong: {row['agreement']:.0e}**"
@@ -250,7 +255,7 @@ def failures(results: Path) -> str:
                     wrong[section].append(
                         f"{where}: {row['agreement']:.1e}, cosine of float outputs {row.get('float_cosine', '?')}"
                     )
-                elif "error" in row and "ort_error" not in row:
+                elif "error" in row and "ort_error" not in row and not _no_file(row):
                     for text in _causes(row["error"]):
                         errors.setdefault(section, defaultdict(list))[text].append(where)
     lines = []

@@ -174,7 +174,8 @@ class Call:
             known = self._walk.types.get(self.proto.input[self._position(name)])
             shape = known[1] if known else None
         if shape is None:
-            raise Unsupported(f"{self.op} of a tensor whose rank is not known")
+            hint = self.how_to_fix(self.node("Shape", [self.need(name)]))
+            raise Unsupported(f"{self.op} of a tensor whose rank is not known; {hint}")
         return len(shape)
 
     def how_to_fix(self, value: Value) -> str:
@@ -199,6 +200,11 @@ class Call:
     def subgraph(self, name: str) -> list[Value | None]:
         """Convert the nodes of a graph attribute in place of this node, and return its outputs."""
         return self._walk.inner(self.graph(name), f"{self.name}/")
+
+    def branch(self, taken: str, other: str) -> list[Value | None]:
+        """Convert the branch that is taken in every run in place of this node, and return its outputs."""
+        self.source.never_run.append((self.graph(other), self.graph(taken)))
+        return self.subgraph(taken)
 
     def graph(self, name: str) -> GraphProto:
         """Return a graph attribute."""
@@ -277,14 +283,19 @@ class Walk:
         known = self.types.get(name)
         return known[0] if known else None
 
-    def run(self) -> None:
+    def nodes(self) -> None:
+        """Convert inputs and nodes."""
         source, graph = self.source, self.source.graph
         given = [value for value in graph.input if value.name not in source.tensors]
         for value in given:
             self._input(value)
         self._tensor_types()
         self._nodes([(node.name, node) for node in graph.node])
-        outputs = [value.name for value in graph.output]
+
+    def outputs(self) -> None:
+        """Check that nothing was refused, and name the outputs."""
+        source = self.source
+        outputs = [value.name for value in source.graph.output]
         if not outputs:
             raise InvalidModelError(f"{source.name} has no outputs")
         for name in outputs:
@@ -575,7 +586,11 @@ def _input_names(op: str, opset: int, domain: str) -> list[str]:
 def convert(source: Source) -> Graph:
     """Return the graph of a model."""
     walk = Walk(source)
-    walk.run()
+    walk.nodes()
+    if source.forget_never_run():
+        walk = Walk(source)
+        walk.nodes()
+    walk.outputs()
     return walk.graph
 
 

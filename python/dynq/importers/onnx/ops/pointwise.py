@@ -141,7 +141,10 @@ def cast(call: Call) -> Result:
 @converter("CastLike", since=19, saturate=unused())
 @converter("CastLike", since=24, saturate=unused(), round_mode=unused("text"))
 def cast_like(call: Call) -> Result:
-    return _cast(call, call.onnx_type("target_type"))
+    kind = call.onnx_type("target_type")
+    if kind is None:  # inference does not know what a body reads; what dynq has made of it has a type
+        kind = ONNX_TYPES.get(call.need("target_type").dtype or "")
+    return _cast(call, kind)
 
 
 def _cast(call: Call, to: int | None) -> Result:
