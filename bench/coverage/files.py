@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .measure import Given, agreement, closeness, feeds_for, feeds_like, int8_share, session
+from .measure import LARGEST_RUN, Given, agreement, closeness, feeds_for, feeds_like, int8_share, session
 from .packages import PACKAGES, cache_folder, files_of, light_nets
 from .runner import Record
 from .variants import VARIANTS, structure
@@ -19,7 +19,6 @@ __all__ = ["file_cases", "same_run"]
 
 _BOUND, _BOUND_OF_HALF = 1e-4, 2e-2  # ONNX Runtime rounds what each node gives to float16, dynq does not
 _LARGEST = 60 << 20  # bytes of a file of which variants are made
-_MEMORY = 8 << 30  # bytes of a run: small files whose weights are computed take more than dynq's own limit
 _QUANTIZED = {"MatMulInteger", "ConvInteger", "QLinearConv", "QLinearMatMul", "DynamicQuantizeLSTM", "QuantizeLinear",
               "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "QGemm", "MatMulIntegerToFloat"}  # fmt: skip
 
@@ -143,7 +142,7 @@ def same_run(
         graph = to_graph(path, fixed, shapes)
         row["fixed"] = True
     floating = graph.build(quantize=False)
-    floating.max_bytes = _MEMORY
+    floating.max_bytes = LARGEST_RUN
     row["load_seconds"] = round(time.process_time() - start, 2)
     record.note(row, "run")
     ours = {name: array for name, array in feeds.items() if name not in fixed}
@@ -156,7 +155,7 @@ def same_run(
     row |= {f"float_{key}": value for key, value in closeness(got, expected).items()}
     record.note(row, "int8")
     model = graph.build()
-    model.max_bytes = _MEMORY
+    model.max_bytes = LARGEST_RUN
     row |= closeness(list(model.run(ours).values()), expected)
     row["int8_share"], row["int8_bytes"] = int8_share(model.report()), model.nbytes
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Given", "agreement", "closeness", "feeds_for", "feeds_like", "int8_share", "session"]
+__all__ = ["LARGEST_RUN", "Given", "agreement", "closeness", "feeds_for", "feeds_like", "int8_share", "session"]
 
 Given = Mapping[str, int | tuple[int, ...]]  # values or shapes of inputs, by name
 FLOAT_TYPES = ("float16", "float32", "float64")
+LARGEST_RUN = 8 << 30  # bytes: small files whose weights or indices are computed take more than dynq's own limit
 _SMALL = 1e-3  # outputs below it are compared with it: sigmoids of ONNX Runtime end at 1e-7
 _DTYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool"}
 

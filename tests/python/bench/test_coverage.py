@@ -89,6 +89,45 @@ def test_a_file_is_compared_in_float_and_int8(tmp_path: Path, monkeypatch: pytes
     assert row["stage"] == "load" and "op Nope" in row["error"], row
 
 
+def test_a_file_of_float16_agrees_with_onnx_runtime_or_with_its_original(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, half = tmp_path / "float.onnx", tmp_path / "half.onnx"
+    proto = two_layers()
+    onnx.save(proto, original)
+    feeds = feeds_for(session(original), {})
+    to_half, y = onnx.helper.make_node("Cast", [proto.graph.input[0].name], ["x16"], to=10), proto.graph.output[0].name
+    for tensor in proto.graph.initializer:
+        tensor.CopyFrom(
+            onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(np.float16), tensor.name)
+        )
+    for node in proto.graph.node:
+        node.input[:] = ["x16" if name == proto.graph.input[0].name else name for name in node.input]
+        node.output[:] = ["y16" if name == y else name for name in node.output]
+    proto.graph.node.insert(0, to_half)
+    proto.graph.node.append(onnx.helper.make_node("Cast", ["y16"], [y], to=1))
+    onnx.save(proto, half)
+
+    class Far:
+        """A session that rounds very roughly."""
+
+        def __init__(self, path: Path, level: str = "ORT_ENABLE_ALL") -> None:
+            self.inner, self.factor = session(path, level), 1.1 if path == half else 1
+
+        def get_inputs(self) -> Any:
+            return self.inner.get_inputs()
+
+        def run(self, names: Any, given: Any) -> Any:
+            return [array * F(self.factor) for array in self.inner.run(names, given)]
+
+    monkeypatch.setattr("bench.coverage.files.session", Far)
+    record = runner.Record(tmp_path / "results.json")
+    row = record.step("alone", lambda row: same_run(record, row, half, lambda: feeds, {}))
+    assert row["half"] and row.get("wrong"), dict(row)
+    row = record.step("beside", lambda row: same_run(record, row, half, lambda: feeds, {}, original))
+    assert row["half"] and not row["wrong"] and row["agreement"] < 1e-2, row
+
+
 def test_one_architecture_by_every_way(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
@@ -122,16 +161,24 @@ def test_the_page_has_counts_tables_and_failures(tmp_path: Path) -> None:
     )
     write(tmp_path / "transformers", "three", {"model": {"error": "ValueError: no small settings: why"}})
     write(tmp_path / "transformers", "four", {"model": {"parameters": 9}, "legacy": {"tool_error": "RuntimeError: no"}})
+    random = {**wrong, "ort_agreement": 0.4}
+    ended = {"stage": "make", "error": "the process ended"}
+    write(tmp_path / "transformers", "five", {"model": {"parameters": 9}, "legacy": random, "dynamo": right})
+    write(tmp_path / "files", "pack 2/b.onnx", {"as it is": {"ort_error": "Fail: what it says"}, "onnxsim": ended})
     write(
         tmp_path / "files", "pack 1/a.onnx", {"as it is": {**right, "bytes": 9e6, "int8_bytes": 3e6}, "int4": refused}
     )
     text = page.page(tmp_path)
-    assert "| ONNX, dynamo=False | 3 | 1 | 1 | 1 | 0 | 50.0% | 0.9991 | 0.9991 | 0.97 |" in text
+    assert "| ONNX, dynamo=False | 4 | 2 | 1 | 1 | 0 | 50.0% | 0.9991 | 0.9991 | 0.97 |" in text
+    assert "- files: 1 of 1\n- variants of files: 0 of 1\n- exports of architectures: 2 of 3\n" in text
+    assert "among the right ones: 1.0e-07" in text
+    assert "| 1 | ONNX Runtime's outputs are not those of PyTorch | five (ONNX, dynamo=False) |" in text
+    assert "| 1 | Fail: what it says | pack 2/b.onnx |" in text and "the process ended" not in text
     assert "| from_torch, open sizes | 2 | 0 | 2 | 1 | 1 | 50.0% |" in text
     assert "| pack 1/a.onnx | right | 1.0e-07 | 30 | 97% | 9.00 | 3.00 |" in text
     assert "**wrong: 5e-01**" in text and "not exported" in text
     assert "| 1 | op Nope (opset 18) | two |" in text and "| 1 | op Nope (opset 18) | pack 1/a.onnx (int4) |" in text
-    assert "no small settings: why | three |" in text and "4 architectures were tried; for 3 of them" in text
+    assert "no small settings: why | three |" in text and "5 architectures were tried; for 4 of them" in text
     assert text.index("### Wrong numbers") < text.index("op Nope")
 
 
