@@ -118,7 +118,10 @@ def same_run(record: Record, row: dict[str, Any], path: Path, prepare: Any, valu
     record.note(row, "ort")
     try:
         feeds = prepare()
-        running = session(widened or path, "ORT_DISABLE_ALL" if row["quantized"] else "ORT_ENABLE_BASIC")
+        level = "ORT_DISABLE_ALL" if row["quantized"] else "ORT_ENABLE_BASIC"
+        running = session(path, level)
+        if widened:
+            running = session(widened, level)
         feeds = feeds_like(running, feeds)
         if widened:
             feeds = {
