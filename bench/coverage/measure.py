@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Given", "agreement", "closeness", "feeds_for", "int8_share", "session"]
+__all__ = ["LARGEST_RUN", "Given", "agreement", "closeness", "feeds_for", "feeds_like", "int8_share", "session"]
 
 Given = Mapping[str, int | tuple[int, ...]]  # values or shapes of inputs, by name
 FLOAT_TYPES = ("float16", "float32", "float64")
+LARGEST_RUN = 8 << 30  # bytes: small files whose weights or indices are computed take more than dynq's own limit
 _SMALL = 1e-3  # outputs below it are compared with it: sigmoids of ONNX Runtime end at 1e-7
 _DTYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool"}
 
@@ -103,6 +104,15 @@ def feeds_for(running: Any, values: Given) -> dict[str, Any]:
             continue
         return feeds
     raise RuntimeError(f"ONNX Runtime runs on no inputs that were tried: {error}")
+
+
+def feeds_like(running: Any, feeds: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of ``feeds`` that a session takes, and random inputs where a tool has made inputs of its own."""
+    rng = np.random.default_rng(0)
+    return {
+        value.name: feeds[value.name] if value.name in feeds else _input(value, 1, 9, {}, {}, rng)
+        for value in running.get_inputs()
+    }
 
 
 def _input(value: Any, size: int, most: int, open_sizes: dict[str, int], values: Given, rng: Any) -> Any:

@@ -22,6 +22,8 @@ Results = dict[str, dict[str, dict[str, Any]]]
 _WAYS = {"eager": "eager", "from_torch": "from_torch", "from_torch dynamic": "from_torch, open sizes",
          "legacy": "ONNX, dynamo=False", "dynamo": "ONNX, dynamo=True"}  # fmt: skip
 _FILE = ("", "difference in float", "SNR", "int8", "MB", "MB in dynq")
+_SAME = 1e-3  # ONNX Runtime's difference from PyTorch, over which its file is not that model
+_TEXT = 140  # letters of a tool's error
 _SHOWN = 12  # cases that a cause lists
 _NO_WAY = "no small model, and other ends of the process"
 
@@ -41,10 +43,11 @@ Results lie in `~/.cache/dynq/coverage`; a run goes on where the last one ended,
 
 - *right*: with everything float, the largest difference is at most 1e-4 of the largest value of an output. With open
   sizes, and in ONNX, at a second batch and length. The reference is PyTorch, and ONNX Runtime or LiteRT for
-  files.
+  files. Files of float16 run there in float32, since ONNX Runtime rounds what each node gives.
 - *cosine* and *SNR* (dB): of int8 with default options to the float reference, the lowest of all outputs.
 - *int8*: the share of the weights, in bytes, that are int8.
-- *refused by the tool*: the exporter or the optimizer gave no file. ONNX Runtime runs what counts as tried.
+- *refused by the tool*: the exporter or the optimizer gave no file, or ONNX Runtime does not run it, or ONNX Runtime's
+  own outputs are not those of PyTorch (random numbers in the model). The other ones are what counts.
 """
 
 
@@ -62,7 +65,7 @@ def page(results: Path) -> str:
     models = {name: steps for name, steps in read_results(results / "transformers").items() if "model" in steps}
     made = {name: steps for name, steps in models.items() if "error" not in steps["model"]}
     files = read_results(results / "files")
-    parts = [_HEAD, "## Summary\n", _versions(models, made), _summary(made, files)]
+    parts = [_HEAD, "## Summary\n", _versions(models, made), _in_short(made, files), _summary(made, files)]
     parts += ["## Architectures of transformers\n", _architectures(made)]
     parts += ["## Files\n", _files(files), "## Variants of files\n", _variants(files)]
     parts += ["## Files of TensorFlow Lite\n", _lite(read_results(results / "lite"))]
@@ -78,7 +81,17 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 
 def _usable(row: dict[str, Any]) -> bool:
     """Return whether a step shows what dynq does: the tools and ONNX Runtime did their part."""
-    return bool(row) and "tool_error" not in row and "ort_error" not in row and not _torch_refuses(row)
+    return bool(row) and "ort_error" not in row and not _no_file(row) and not _another(row)
+
+
+def _another(row: dict[str, Any]) -> bool:
+    """Return whether dynq is not right, and ONNX Runtime's outputs are not those of PyTorch, either."""
+    return row.get("ort_agreement", 0.0) > _SAME and not _right(row)
+
+
+def _no_file(row: dict[str, Any]) -> bool:
+    """Return whether the tool made no file: it refused, or ended the process."""
+    return "tool_error" in row or _torch_refuses(row) or ("error" in row and row.get("stage") in ("make", "export"))
 
 
 def _torch_refuses(row: dict[str, Any]) -> bool:
@@ -112,16 +125,37 @@ def _versions(models: Results, made: Results) -> str:
     )
 
 
+def _in_short(models: Results, files: Results) -> str:
+    """Return how much of what ONNX Runtime runs right dynq loads and agrees with, of all that came by ONNX."""
+    every = _steps(files, ["as it is"])
+    variants = _steps(files, VARIANTS)
+    exported = _steps(models, ["legacy", "dynamo"])
+    counted = [row for row in [*every, *variants, *exported] if _usable(row)]
+    texts = [
+        f"- {what}: {sum(map(_right, usable))} of {len(usable)}"
+        for what, steps in (("files", every), ("variants of files", variants), ("exports of architectures", exported))
+        if (usable := [row for row in steps if _usable(row)])
+    ]
+    exact = [row["agreement"] for row in counted if _right(row) and not row.get("quantized")]
+    worst = f"- largest relative difference in float among the right ones: {max(exact):.1e}" if exact else ""
+    head = "Of what ONNX Runtime runs right, dynq loads and agrees with:\n"
+    note = "The difference is without files that are quantized already, whose integers may fall to the other side."
+    return "\n".join([head, *texts, worst, "", note]) + "\n"
+
+
+def _steps(cases: Results, names: Iterable[str]) -> list[dict[str, Any]]:
+    return [steps[name] for steps in cases.values() for name in names if name in steps]
+
+
 def _summary(models: Results, files: Results) -> str:
     rows = []
     for way, title in _WAYS.items():
-        steps = [steps[way] for steps in models.values() if way in steps]
+        steps = _steps(models, [way])
         usable = [row for row in steps if _usable(row)]
         right = [row for row in usable if _right(row)]
         rows.append([title, *_counts(steps, usable, right)])
-    every = [steps["as it is"] for steps in files.values() if "as it is" in steps]
-    variants = [row for steps in files.values() for name, row in steps.items() if name in VARIANTS]
-    for title, steps in (("files as they are", every), ("variants of files", variants)):
+    both = ("files as they are", ["as it is"]), ("variants of files", VARIANTS)
+    for title, steps in ((title, _steps(files, names)) for title, names in both):
         usable = [row for row in steps if _usable(row)]
         rows.append([title, *_counts(steps, usable, [row for row in usable if _right(row)])])
     head = [
@@ -164,8 +198,10 @@ def _cell(row: dict[str, Any]) -> str:
     """Return one step in a word: its int8 cosine if it is right."""
     if not row:
         return ""
-    if "tool_error" in row or _torch_refuses(row):
+    if _no_file(row):
         return "not exported"
+    if _another(row) or ("ort_error" in row and not _right(row)):
+        return "ONNX Runtime fails"
     if "error" in row:
         return "**refused**"
     if row.get("wrong"):
@@ -226,7 +262,7 @@ def _variants(files: Results) -> str:
 
 
 def _variant(row: dict[str, Any]) -> str:
-    if "tool_error" in row or "ort_error" in row or not row:
+    if not _usable(row):
         return "-" if row else ""
     if "error" in row or row.get("wrong"):
         return "**refused**" if "error" in row else f"**wrong: {row['agreement']:.0e}**"
@@ -234,23 +270,23 @@ def _variant(row: dict[str, Any]) -> str:
 
 
 def failures(results: Path) -> str:
-    """Return lists of what failed, each with its text and the cases: wrong numbers first."""
+    """Return lists of what failed, each with its text and the cases: wrong numbers first, what tools refuse last."""
     wrong: dict[str, list[str]] = defaultdict(list)
     errors: dict[str, dict[str, list[str]]] = {}
+    tools: dict[str, list[str]] = defaultdict(list)
     for part in ("files", "lite", "transformers"):
         for name, steps in read_results(results / part).items():
             for step, row in steps.items():
                 where = name if step in ("as it is", "model") or part == "transformers" else f"{name} ({step})"
-                section = (
-                    part
-                    if part in ("files", "lite")
-                    else _WAYS.get(step, "no small model, and other ends of the process")
-                )
-                if row.get("wrong") and _usable(row) and "error" not in row:
+                section = part if part in ("files", "lite") else _WAYS.get(step, _NO_WAY)
+                if reason := _reason_of_tool(row):
+                    if part == "transformers" or step == "as it is":  # most tools make no variant of most files
+                        tools[reason].append(where if part == "files" else f"{where} ({section})")
+                elif row.get("wrong") and "error" not in row:
                     wrong[section].append(
                         f"{where}: {row['agreement']:.1e}, cosine of float outputs {row.get('float_cosine', '?')}"
                     )
-                elif "error" in row and "ort_error" not in row:
+                elif "error" in row:
                     for text in _causes(row["error"]):
                         errors.setdefault(section, defaultdict(list))[text].append(where)
     lines = []
@@ -258,13 +294,28 @@ def failures(results: Path) -> str:
         rows = [[section, text] for section in wrong for text in wrong[section]]
         lines += ["### Wrong numbers\n", _table(["way", "case"], rows)]
     for section, found in errors.items():
-        rows = []
-        for text, where in sorted(found.items(), key=lambda item: -len(set(item[1]))):
-            cases = sorted(set(where))
-            shown = ", ".join(cases[:_SHOWN]) + (f" and {len(cases) - _SHOWN} more" if len(cases) > _SHOWN else "")
-            rows.append([str(len(cases)), text, shown])
-        lines += [f"### {section}\n", _table(["cases", "what the error says", "which"], rows)]
+        lines += [f"### {section}\n", _causes_table("what the error says", found)]
+    if tools:
+        lines += ["### What exporters and ONNX Runtime refuse\n", _causes_table("what they say", tools)]
     return "\n".join(lines) or "Nothing.\n"
+
+
+def _causes_table(head: str, found: dict[str, list[str]]) -> str:
+    rows = []
+    for text, where in sorted(found.items(), key=lambda item: -len(set(item[1]))):
+        cases = sorted(set(where))
+        shown = ", ".join(cases[:_SHOWN]) + (f" and {len(cases) - _SHOWN} more" if len(cases) > _SHOWN else "")
+        rows.append([str(len(cases)), text, shown])
+    return _table(["cases", head, "which"], rows)
+
+
+def _reason_of_tool(row: dict[str, Any]) -> str:
+    """Return why an exporter gave no file or ONNX Runtime does not run it, on one line; empty if both did."""
+    text = row.get("tool_error") or row.get("ort_error") or (row.get("error", "") if _no_file(row) else "")
+    if _another(row):
+        text = "ONNX Runtime's outputs are not those of PyTorch"
+    text = re.sub(r"\x1b\[[0-9;]*m|/\S+/", "", " ".join(str(text).split()))
+    return text if len(text) <= _TEXT else text[: _TEXT - 3] + "..."
 
 
 def _causes(text: str) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["VARIANTS", "structure"]
+__all__ = ["VARIANTS", "in_float32", "structure"]
 
 Variant = Callable[[Path, Path, Mapping[str, Any]], None]
 
@@ -115,3 +115,32 @@ def structure(path: Path) -> str:
 
     model = onnx.load(path, load_external_data=False)
     return " ".join(f"{node.domain}:{node.op_type}" for node in model.graph.node)
+
+
+def in_float32(path: Path) -> bytes | None:
+    """Return a model with each float16 as float32; None if it has none."""
+    import onnx
+
+    model = onnx.load(path)
+    return model.SerializeToString() if _widen(model.graph) else None
+
+
+def _widen(graph: Any) -> bool:
+    """Make float32 of all float16 in a graph and in those inside; return whether there were any."""
+    import onnx
+    from onnx import numpy_helper
+
+    half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+    attributes = [attribute for node in graph.node for attribute in node.attribute]
+    tensors = [*graph.initializer, *(attribute.t for attribute in attributes if attribute.HasField("t"))]
+    found = [tensor for tensor in tensors if tensor.data_type == half]
+    for tensor in found:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype("float32"), tensor.name))
+    del graph.value_info[:]
+    for value in (*graph.input, *graph.output):
+        if value.type.tensor_type.elem_type == half:
+            value.type.tensor_type.elem_type = single
+    for attribute in attributes:
+        if attribute.name in ("to", "dtype") and attribute.i == half:
+            attribute.i = single
+    return any([bool(found), *(_widen(attribute.g) for attribute in attributes if attribute.HasField("g"))])

@@ -36,6 +36,7 @@ from .work import multiply_adds
 __all__ = ["quantize_graph"]
 
 _OF_INT8 = ("scheme", "granularity", "lo", "hi")  # attributes of dynq.Conv that dynq.ConvFloat lacks
+_OWN_RANGES = {"granularity", "lo"}  # attributes of layers whose inputs the model itself quantizes
 _Place = tuple[object, ...]
 _Made = dict[tuple[_Place, str], tuple[Value, ...]]  # the key: where the weight lies, and what is made of it
 _LEAST_NARROW = 2048  # weights of a convolution in groups: fewer are hardly smaller as int8
@@ -171,12 +172,14 @@ def _linear(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
     assert weight.shape is not None
     n, k = (int(dim) for dim in weight.shape if isinstance(dim, int))
     after = _packed_bytes(n, k)
+    why = options.why_float(node)
+    if why is not None and not _OWN_RANGES & node.attributes.keys():
+        weight = _as_floats(graph, weight)
     if isinstance(weight.constant, (QuantizedWeight, Deferred)):
         before = weight.constant.nbytes if isinstance(weight.constant, QuantizedWeight) else 0
         return _int8_linear(node, options, "its weight is int8", before, after)
     array = weight.array
     assert array is not None
-    why = options.why_float(node)
     if why is not None:
         node.set_input("weight", *_once(graph, made, weight, "float", lambda: [array.T]))
         node.op = "dynq.LinearFloat"
@@ -184,6 +187,14 @@ def _linear(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
     node.set_input("weight", *_once(graph, made, weight, "int8", lambda: [PackedLater(node.name, [array])]))
     why = "its weight is constant" + _stored_twice(array, "rows", "an embedding", made)
     return _int8_linear(node, options, why, 4 * n * k, after)
+
+
+def _as_floats(graph: Graph, weight: Value) -> Value:
+    """Return the floats that a file's integers stand for; other weights as they are."""
+    given = weight.constant
+    if isinstance(given, QuantizedRows):
+        return graph.constant_for(given.floats(), weight)
+    return graph.constant_for(given.dequantize(), weight) if isinstance(given, QuantizedWeight) else weight
 
 
 def _int8_linear(node: Node, options: Options, why: str, before: int, after: int) -> Row:

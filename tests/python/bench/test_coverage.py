@@ -89,6 +89,25 @@ def test_a_file_is_compared_in_float_and_int8(tmp_path: Path, monkeypatch: pytes
     assert row["stage"] == "load" and "op Nope" in row["error"], row
 
 
+def test_a_file_of_float16_is_compared_in_float32(tmp_path: Path) -> None:
+    proto = two_layers()
+    x, y = proto.graph.input[0].name, proto.graph.output[0].name
+    for tensor in proto.graph.initializer:
+        tensor.CopyFrom(
+            onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(np.float16), tensor.name)
+        )
+    for node in proto.graph.node:
+        node.input[:] = ["x16" if name == x else name for name in node.input]
+        node.output[:] = ["y16" if name == y else name for name in node.output]
+    proto.graph.node.insert(0, onnx.helper.make_node("Cast", [x], ["x16"], to=10))
+    proto.graph.node.append(onnx.helper.make_node("Cast", ["y16"], [y], to=1))
+    path = tmp_path / "half.onnx"
+    onnx.save(proto, path)
+    record = runner.Record(tmp_path / "results.json")
+    row = record.step("as it is", lambda row: same_run(record, row, path, lambda: feeds_for(session(path), {}), {}))
+    assert row["half"] and not row.get("wrong", True) and row["agreement"] < 1e-6, dict(row)  # roundings would be 1e-3
+
+
 def test_one_architecture_by_every_way(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
@@ -122,16 +141,24 @@ def test_the_page_has_counts_tables_and_failures(tmp_path: Path) -> None:
     )
     write(tmp_path / "transformers", "three", {"model": {"error": "ValueError: no small settings: why"}})
     write(tmp_path / "transformers", "four", {"model": {"parameters": 9}, "legacy": {"tool_error": "RuntimeError: no"}})
+    random = {**wrong, "ort_agreement": 0.4}
+    ended = {"stage": "make", "error": "the process ended"}
+    write(tmp_path / "transformers", "five", {"model": {"parameters": 9}, "legacy": random, "dynamo": right})
+    write(tmp_path / "files", "pack 2/b.onnx", {"as it is": {"ort_error": "Fail: what it says"}, "onnxsim": ended})
     write(
         tmp_path / "files", "pack 1/a.onnx", {"as it is": {**right, "bytes": 9e6, "int8_bytes": 3e6}, "int4": refused}
     )
     text = page.page(tmp_path)
-    assert "| ONNX, dynamo=False | 3 | 1 | 1 | 1 | 0 | 50.0% | 0.9991 | 0.9991 | 0.97 |" in text
+    assert "| ONNX, dynamo=False | 4 | 2 | 1 | 1 | 0 | 50.0% | 0.9991 | 0.9991 | 0.97 |" in text
+    assert "- files: 1 of 1\n- variants of files: 0 of 1\n- exports of architectures: 2 of 3\n" in text
+    assert "among the right ones: 1.0e-07" in text
+    assert "| 1 | ONNX Runtime's outputs are not those of PyTorch | five (ONNX, dynamo=False) |" in text
+    assert "| 1 | Fail: what it says | pack 2/b.onnx |" in text and "the process ended" not in text
     assert "| from_torch, open sizes | 2 | 0 | 2 | 1 | 1 | 50.0% |" in text
     assert "| pack 1/a.onnx | right | 1.0e-07 | 30 | 97% | 9.00 | 3.00 |" in text
     assert "**wrong: 5e-01**" in text and "not exported" in text
     assert "| 1 | op Nope (opset 18) | two |" in text and "| 1 | op Nope (opset 18) | pack 1/a.onnx (int4) |" in text
-    assert "no small settings: why | three |" in text and "4 architectures were tried; for 3 of them" in text
+    assert "no small settings: why | three |" in text and "5 architectures were tried; for 4 of them" in text
     assert text.index("### Wrong numbers") < text.index("op Nope")
 
 

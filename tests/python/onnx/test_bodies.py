@@ -16,20 +16,22 @@ RNG = np.random.default_rng(1)
 Q = RNG.standard_normal((2, 3, 5, 8), np.float32)
 TABLES = {"cos": RNG.standard_normal((16, 4), np.float32), "sin": RNG.standard_normal((16, 4), np.float32)}
 PLACES = {"places": RNG.integers(0, 16, (2, 5))}
+LEFT_OUT: dict[str, Any] = {"mask": None, "past": None, "values": None}
 MASK = {"mask": np.tril(np.ones((5, 5), np.bool_))}
 
 
 def body_model(
     op: str, opset: int, given: dict[str, Any], constants: dict[str, Any], before: bool, **attributes: Any
 ) -> Any:
-    """A model of one node; ``before``: its first input is what another node computes."""
-    names = [*given, *constants]
-    nodes = [helper.make_node(op, [f"{names[0]}_" if before else names[0], *names[1:]], ["y"], "node", **attributes)]
+    """A model of one node; ``before``: its first input is what another node computes. A constant None is left out."""
+    first, *names = given
+    names += ["" if array is None else name for name, array in constants.items()]
+    nodes = [helper.make_node(op, [f"{first}_" if before else first, *names], ["y"], "node", **attributes)]
     if before:
-        nodes.insert(0, helper.make_node("Neg", [names[0]], [f"{names[0]}_"], "neg"))
+        nodes.insert(0, helper.make_node("Neg", [first], [f"{first}_"], "neg"))
     kind = helper.np_dtype_to_tensor_dtype
     inputs = [helper.make_tensor_value_info(name, kind(x.dtype), x.shape) for name, x in given.items()]
-    tensors = [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()]
+    tensors = [onnx.numpy_helper.from_array(array, name) for name, array in constants.items() if array is not None]
     output = helper.make_tensor_value_info("y", 1, None)
     graph = helper.make_graph(nodes, "bodies", inputs, [output], tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
@@ -43,6 +45,14 @@ def body_model(
         ("RotaryEmbedding", 23, {"q": Q, **TABLES}, PLACES, {"interleaved": 1}),
         ("Attention", 23, {"q": Q, "k": Q[:, ::-1].copy(), "v": Q}, MASK, {}),
         ("Attention", 23, {"q": Q, "k": Q, "v": Q}, {}, {"is_causal": 1}),
+        ("Attention", 24, {"q": Q, "k": Q, "v": Q}, {**LEFT_OUT, "lengths": np.array([3, 5])}, {"is_causal": 1}),
+        (
+            "Attention",
+            24,
+            {"q": Q, "k": Q, "v": Q},
+            {**MASK, "past": None, "values": None, "lengths": np.array([4, 2])},
+            {},
+        ),
         ("MeanVarianceNormalization", 13, {"x": Q}, {}, {"axes": [0, 2, 3]}),
     ],
 )

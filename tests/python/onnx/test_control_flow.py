@@ -102,6 +102,48 @@ def test_an_if_on_an_input_takes_one_branch_and_shares_its_weight_with_the_other
     assert np.array_equal(alone(x), built.run({"x": x, "flag": np.array(False)})["y"])
 
 
+@pytest.mark.parametrize("rate", [8, 16])
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_branch_that_never_runs_may_contradict_sizes_that_are_fixed(rate: int, nested: bool) -> None:
+    axes = helper.make_node("Constant", [], ["axes"], value_ints=[0])
+    squeezed = graph([axes, node("Squeeze", "x axes", "a")], [], [value("a")])  # takes one row
+    sizes = [node("Shape", "x", "s"), node("Size", "s", "n")]
+    turned = graph([*sizes, node("Cast", "n", "f", to=FLOAT), node("Mul", "x f", "b")], [], [value("b")])  # takes any
+    if nested:  # the same names as in the other branch, and no known rank behind it
+        inner = node("If", "is_8", "a", then_branch=squeezed, else_branch=turned)
+        turned = graph([inner, node("Softmax", "a", "b", axis=-1)], [], [value("b")])
+    nodes = [
+        node("Equal", "rate eight", "is_8"),
+        node("If", "is_8", "y", then_branch=squeezed, else_branch=turned),
+        node("Relu", "y", "z"),
+    ]
+    inputs = [value("x", ["rows", 4]), value("rate", [], INT64)]
+    proto = model(nodes, inputs, "z", eight=np.int64(8))
+    for rows in (1, 2):
+        x = RNG.standard_normal((rows, 4)).astype(F)
+        if rows == 2 and rate == 8:
+            with pytest.raises(dynq.InvalidModelError, match="Squeeze"):
+                dynq.from_onnx(proto, inputs={"rate": rate}, shapes={"x": x.shape})
+            continue
+        built = dynq.from_onnx(proto, inputs={"rate": rate}, shapes={"x": x.shape}, quantize=False)
+        assert "dynq.If" not in [op for _, op in built.nodes]
+        (expected,) = by_runtime(proto, {"x": x, "rate": np.array(rate)})
+        assert error(built.run({"x": x})["z"], expected) <= 2e-6
+
+
+def test_a_body_casts_to_the_type_of_a_value_around_it_or_of_its_own() -> None:
+    body = graph(
+        [node("CastLike", "one s", "a"), node("CastLike", "a i", "b"), node("CastLike", "b outer", "c"),
+         node("Add", "s a", "d"), node("Add", "d c", "s_out"), node("Identity", "s_out", "scan")],
+        [value("s"), value("i")], [value("s_out"), value("scan")],
+    )  # fmt: skip
+    for part in body.input:  # the node tells the types, the body does not
+        part.ClearField("type")
+    nodes = [node("Scan", "x rows", "y scans", body=body, num_scan_inputs=1)]
+    proto = model(nodes, [value("x", [3]), value("rows", [4, 3], INT64)], "y scans", one=np.int64(1), outer=F(2))
+    same(proto, {"x": RNG.standard_normal(3).astype(F), "rows": np.ones((4, 3), np.int64)})
+
+
 def test_branches_of_different_shapes() -> None:
     then = graph([node("Concat", "x x", "p", axis=0)], [], [value("p")])
     other = graph([node("Identity", "x", "q")], [], [value("q")])

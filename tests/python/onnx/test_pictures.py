@@ -151,3 +151,49 @@ def test_a_residual_network_of_pixels_has_no_transpose_but_that_of_its_input() -
     found = [each.op for each in built.graph().nodes]
     assert found.count("Transpose") == 1 and found[0] == "Transpose"
     assert not {"Sub", "Mul", "Max", "Min", "Clip", "Pad"} & set(found)
+
+
+@settings(max_examples=12, deadline=None)
+@given(rank=st.integers(2, 5), momentum=st.sampled_from([0.9, 0.5]), opset=st.sampled_from([14, 15, 21]))
+def test_a_batch_norm_by_its_own_statistics_and_what_becomes_of_the_running_ones(
+    rank: int, momentum: float, opset: int
+) -> None:
+    shape = (3, 4, 5, 2, 3)[:rank]
+    constants = {name: RNG.uniform(0.5, 2, 4).astype(np.float32) for name in ("scale", "shift", "mean", "variance")}
+    norm = node(
+        "BatchNormalization", "x scale shift mean variance", "y m v", epsilon=1e-3, momentum=momentum, training_mode=1
+    )
+    proto = model([norm], {"x": ("float32", shape)}, "y m v", constants, opset=opset)
+    x = (RNG.standard_normal(shape) * 3 + 1).astype(np.float32)
+    over = tuple(i for i in range(rank) if i != 1)
+    mean, variance = x.mean(over), x.var(over)
+    channels = (1, 4, *[1] * (rank - 2))
+    normal = (x - mean.reshape(channels)) / np.sqrt(variance.reshape(channels) + 1e-3)
+    expected = {
+        "y": normal * constants["scale"].reshape(channels) + constants["shift"].reshape(channels),
+        "m": constants["mean"] * momentum + mean * (1 - momentum),
+        "v": constants["variance"] * momentum + variance * (1 - momentum),
+    }
+    got = dynq.from_onnx(proto, quantize=False).run({"x": x})
+    for name, array in expected.items():
+        np.testing.assert_allclose(got[name], array, rtol=2e-5, atol=2e-5, err_msg=name)
+
+
+def test_a_convolution_whose_weight_is_standardized_by_a_batch_norm() -> None:
+    weight = RNG.standard_normal((16, 8, 3, 3)).astype(np.float32)
+    nodes = [
+        node("Reshape", "w flat", "r"),
+        node("BatchNormalization", "r scale shift mean variance", "n m v", epsilon=1e-5, training_mode=1),
+        node("Reshape", "n back", "k"),
+        node("Conv", "x k", "y", kernel_shape=[3, 3]),
+    ]
+    constants = {
+        "w": weight,
+        "flat": np.array([1, 16, -1]),
+        "back": np.array([16, 8, 3, 3]),
+        **{name: np.full(16, 0.5, np.float32) for name in ("scale", "shift", "mean", "variance")},
+    }
+    proto = model(nodes, {"x": ("float32", (2, 8, 9, 9))}, "y", constants, opset=17)
+    x = RNG.standard_normal((2, 8, 9, 9)).astype(np.float32)
+    (expected,) = by_runtime(proto, {"x": x})
+    assert error(dynq.from_onnx(proto, quantize=False).run({"x": x})["y"], expected) < 1e-5

@@ -86,6 +86,36 @@ def test_mat_mul_integer_is_exact(a_dtype: str, b_dtype: str, zeros: str) -> Non
     assert ("dynq.MatMulIntegerPacked" in [op for _, op in built.nodes]) == (zeros != "input")
 
 
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("form", ["cast", "dequantize"])
+@pytest.mark.parametrize("options", [{"quantize": False}, {"keep_float": "layer"}])
+def test_int8_weights_are_the_floats_that_they_stand_for_where_a_layer_is_to_be_float(
+    options: dict[str, Any], form: str, zeros: bool
+) -> None:
+    rng = np.random.default_rng(4)
+    q = rng.integers(-128, 128, (48, 40)).astype(np.int8)
+    scale = rng.uniform(0.001, 0.01, 40).astype(np.float32)
+    zero = rng.integers(-9, 9, 40) if zeros else np.zeros(40, np.int64)
+    if form == "cast":
+        nodes = [node("Cast", "q", "f", to=1), node("Sub", "f z", "c"), node("Mul", "c s", "w")]
+        constants = {"q": q, "z": zero.astype(np.float32), "s": scale}
+    else:
+        nodes, constants = (
+            [node("DequantizeLinear", "q s z", "w", axis=1)],
+            {"q": q, "s": scale, "z": zero.astype(np.int8)},
+        )
+    x = rng.standard_normal((5, 48)).astype(np.float32)
+    proto = model([*nodes, node("MatMul", "x w", "y", "layer")], {"x": ("float32", x.shape)}, "y", constants)
+    (expected,) = ReferenceEvaluator(proto).run(None, {"x": x})
+    floating = dynq.from_onnx(proto, **options)
+    assert [row.became for row in floating.report().rows if row.layer] == ["float linear"]
+    np.testing.assert_allclose(floating.run({"x": x})["y"], expected, rtol=1e-5, atol=1e-5)
+    built = dynq.from_onnx(proto, first_layer="int8")
+    (row,) = (row for row in built.report().rows if row.layer)
+    assert row.became == "int8 linear" and (form == "dequantize" or row.reason == "its weight is int8")
+    assert 0 < np.abs(built.run({"x": x})["y"] - expected).max() < 0.03 * np.abs(expected).max()
+
+
 def test_mat_mul_integer_of_two_inputs_is_exact() -> None:
     a, b = rng.integers(0, 256, (2, 3, 40)).astype(np.uint8), rng.integers(-128, 128, (2, 40, 6)).astype(np.int8)
     inputs = {"a": ("uint8", ["n", 3, 40]), "b": ("int8", ["n", 40, 6])}

@@ -42,9 +42,9 @@ def test_a_transform_is_that_of_numpy(opset: int, parts: int, inverse: int, ones
 
 
 @pytest.mark.parametrize("window", [True, False])
-@pytest.mark.parametrize("shape", [[2, 50, 1], ["batch", "time", 1]])
+@pytest.mark.parametrize("shape", [[2, 50, 1], ["batch", "time", 1], [2, 50], ["batch", "time"]])
 def test_frames_are_transformed(window: bool, shape: list[Any]) -> None:
-    x = np.random.default_rng(1).standard_normal((2, 50, 1), np.float32)
+    x = np.random.default_rng(1).standard_normal((2, 50, 1), np.float32)[..., 0 if len(shape) == 2 else slice(None)]
     tensors = {"step": np.array(4), "length": np.array(16), "window": np.hanning(16).astype(np.float32)}
     names = f"x step {'window' if window else '-'} length"
     proto = model([node("STFT", names, "y")], {"x": ("float32", shape)}, "y", tensors, opset=17)

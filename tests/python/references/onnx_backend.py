@@ -7,6 +7,7 @@ says so, all inputs but the first become constants, or all.
 from __future__ import annotations
 
 import functools
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 import dynq
 
 LIST = Path(__file__).parent / "onnx_backend_passing.txt"
+REFUSED = Path(__file__).parent / "onnx_backend_refused.txt"  # lines of a reason, a colon and the tests
 WIDE = ("float64", "float16", "bfloat16")  # what dynq computes in float32
 
 
@@ -35,7 +37,7 @@ def outcome(case: Any) -> str:
         dynq.from_onnx(case.model, quantize=False)
     except dynq.UnsupportedModelError as error:
         if not all("not known before the run" in problem for problem in error.problems):
-            return "refused: " + "; ".join(error.problems)
+            return "refused: " + " | ".join(error.problems)
     except dynq.InvalidModelError as error:
         return f"invalid: {error}"
     except Exception as error:
@@ -60,6 +62,13 @@ def outcome(case: Any) -> str:
             if wrong := _difference(got[value.name], want, case):
                 return f"wrong: {value.name}: {wrong}"
     return "passes"
+
+
+def reason_of(result: str) -> str:
+    """The reason of an outcome ``refused: ...``, on one line and without the names of nodes."""
+    text = result.removeprefix("refused: ")
+    problems = [line.strip() for line in text.splitlines()[1:]] or text.split(" | ")
+    return " | ".join(sorted({re.sub(r": '.*", "", problem) for problem in problems}))
 
 
 def _with_constants(model: Any, arrays: dict[str, Any], constant: list[str]) -> Any:
@@ -102,12 +111,23 @@ def _difference(got: np.ndarray, want: Any, case: Any) -> str:
     return f"differs: {got.reshape(-1)[:6]}; expected {want.reshape(-1)[:6]}"
 
 
+def refused() -> dict[str, str]:
+    """The tests that are listed as refused, each with the reason."""
+    lines = (line.rpartition(": ") for line in REFUSED.read_text().splitlines())
+    return {name: reason for reason, _, names in lines for name in names.split()}
+
+
 def main() -> None:
-    """Print the outcome of every case; with --write, write the list of those that pass."""
+    """Print the outcome of every case; with --write, write the lists of those that pass and that are refused."""
     results = {name: outcome(case) for name, case in sorted(cases().items())}
     if "--write" in sys.argv:
         passing = [name for name, result in results.items() if result == "passes"]
         LIST.write_text("\n".join(passing) + "\n")
+        reasons: dict[str, list[str]] = {}
+        for name, result in results.items():
+            if result.startswith("refused: "):
+                reasons.setdefault(reason_of(result), []).append(name)
+        REFUSED.write_text("".join(f"{reason}: {' '.join(names)}\n" for reason, names in sorted(reasons.items())))
         return
     for name, result in results.items():
         print(f"{name}: {result}")

@@ -201,6 +201,11 @@ class Call:
         """Convert the nodes of a graph attribute in place of this node, and return its outputs."""
         return self._walk.inner(self.graph(name), f"{self.name}/")
 
+    def branch(self, taken: str, other: str) -> list[Value | None]:
+        """Convert the branch that is taken in every run in place of this node, and return its outputs."""
+        self.source.never_run.append((self.graph(other), self.graph(taken)))
+        return self.subgraph(taken)
+
     def graph(self, name: str) -> GraphProto:
         """Return a graph attribute."""
         for attribute in self.proto.attribute:
@@ -278,14 +283,19 @@ class Walk:
         known = self.types.get(name)
         return known[0] if known else None
 
-    def run(self) -> None:
+    def nodes(self) -> None:
+        """Convert inputs and nodes."""
         source, graph = self.source, self.source.graph
         given = [value for value in graph.input if value.name not in source.tensors]
         for value in given:
             self._input(value)
         self._tensor_types()
         self._nodes([(node.name, node) for node in graph.node])
-        outputs = [value.name for value in graph.output]
+
+    def outputs(self) -> None:
+        """Check that nothing was refused, and name the outputs."""
+        source = self.source
+        outputs = [value.name for value in source.graph.output]
         if not outputs:
             raise InvalidModelError(f"{source.name} has no outputs")
         for name in outputs:
@@ -590,7 +600,11 @@ def _input_names(op: str, opset: int, domain: str) -> list[str]:
 def convert(source: Source) -> Graph:
     """Return the graph of a model."""
     walk = Walk(source)
-    walk.run()
+    walk.nodes()
+    if source.forget_never_run():
+        walk = Walk(source)
+        walk.nodes()
+    walk.outputs()
     return walk.graph
 
 

@@ -11,7 +11,7 @@ from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProt
 from ...conversion import InvalidModelError
 from .check import check_names
 
-__all__ = ["inline_functions"]
+__all__ = ["inline_functions", "rename_values"]
 
 _MOST_NODES = 100_000  # that calls may become: functions that call functions twice grow as powers of two
 _DEEPEST = 64  # calls within calls
@@ -165,6 +165,26 @@ class _Inliner:
 
     def _error(self, function: FunctionProto, why: str) -> InvalidModelError:
         return InvalidModelError(f"{self.model}: its function {function.name!r} cannot be inlined: {why}")
+
+
+def rename_values(graph: GraphProto, around: Mapping[str, str], prefix: str) -> None:
+    """Put ``prefix`` before the names of all values that a branch or body has of its own, at any depth.
+
+    ``around`` has the new names of values around it.
+    """
+    values = dict(around)
+    own = [
+        *(value.name for value in (*graph.input, *graph.initializer)),
+        *(o for node in graph.node for o in node.output),
+    ]
+    values.update({name: prefix + name for name in own if name})
+    for named in (*graph.input, *graph.output, *graph.initializer):
+        named.name = values.get(named.name, named.name)
+    for node in graph.node:
+        node.input[:] = [values.get(name, name) for name in node.input]
+        node.output[:] = [values.get(name, name) for name in node.output]
+        for inner in _graphs(node):
+            rename_values(inner, values, prefix)
 
 
 def _check(function: FunctionProto, model: str) -> None:

@@ -15,9 +15,14 @@ _GROUPS = {
     """,
     "compressed images, which a library for images decodes": "ImageDecoder",
     "random choices, which differ in each run": "Multinomial",
+    "a preview, whose form may still change": "ai.onnx.preview.FlexAttention",
+    "steps of training": """
+        ai.onnx.preview.training.Adagrad ai.onnx.preview.training.Adam ai.onnx.preview.training.Gradient
+        ai.onnx.preview.training.Momentum
+    """,
     "bits of one type as those of another": "BitCast",
     "an operation that dynq has no kernel for": """
-        CausalConvWithState DeformConv LinearAttention MaxRoiPool TensorScatter
+        DeformConv MaxRoiPool TensorScatter
         ai.onnx.ml.SVMClassifier ai.onnx.ml.SVMRegressor
     """,
 }

@@ -17,7 +17,7 @@ from ...core.files import kind
 from .bounded import Calls, Refused, Stopped
 from .check import check_names, check_nodes, check_sizes
 from .fix import Shape, fix_inputs
-from .functions import inline_functions
+from .functions import inline_functions, rename_values
 from .tensors import Tensor, inside
 
 __all__ = ["Source", "Type", "data_files", "load", "names_read", "node_name", "read_model", "sorted_nodes"]
@@ -41,10 +41,28 @@ class Source:
     opsets: dict[str, int]
     types: dict[str, Type] = field(default_factory=dict)
     wrong: InvalidModelError | None = None  # what type inference reports; raised if nothing else is wrong
+    # branches that never run since their condition is known, each with the one that does; the outermost first
+    never_run: list[tuple[GraphProto, GraphProto]] = field(default_factory=list)
 
     @property
     def graph(self) -> GraphProto:
         return self.model.graph
+
+    def forget_never_run(self) -> bool:
+        """Infer types again with the branch that runs in place of each that never does.
+
+        The others may contradict sizes that are fixed. Return whether there was a reason to: inference reported
+        something, and there are such branches.
+        """
+        if self.wrong is None or not self.never_run:
+            return False
+        for i, (branch, taken) in enumerate(reversed(self.never_run)):
+            branch.CopyFrom(taken)
+            rename_values(branch, {}, f"never_run_{i}/")  # inference takes a name for one value
+        self.never_run = []
+        with Calls() as calls:
+            self.types, self.wrong = _infer(self.model, calls)
+        return True
 
 
 def load(
@@ -266,9 +284,13 @@ def _expand(source: Source, known: Callable[[str, int], bool], calls: Calls) -> 
 
 
 def _typed(source: Source) -> ModelProto:
-    """Return the model with the types of its initializers. The inliner needs them for some bodies."""
+    """Return the model with the types of its initializers, and one for inputs that are left out, whose name is empty.
+
+    The inliner wants types of all inputs of an op whose body depends on types. That of the empty name tells it nothing.
+    """
     model = ModelProto()
     model.CopyFrom(source.model)
+    model.graph.value_info.append(onnx.helper.make_tensor_value_info("", TensorProto.FLOAT, []))
     for proto in model.graph.initializer:
         model.graph.value_info.append(onnx.helper.make_tensor_value_info(proto.name, proto.data_type, proto.dims))
     return model

@@ -32,7 +32,8 @@ def branch(call: Call) -> Result:
     if condition is not None:
         if condition.size != 1:
             raise ValueError(f"the condition has {condition.size} elements; expected 1")
-        return call.subgraph("then_branch" if condition.reshape(())[()] else "else_branch")
+        taken, other = ("then_branch", "else_branch")[:: 1 if condition.reshape(())[()] else -1]
+        return call.branch(taken, other)
     branches = {name: call.body(name, lambda graph, capture: []) for name in ("then_branch", "else_branch")}
     made = {name: body for name, body in branches.items() if body is not None}
     if len(made) < 2:

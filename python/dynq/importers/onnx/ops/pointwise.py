@@ -141,7 +141,10 @@ def cast(call: Call) -> Result:
 @converter("CastLike", since=19, saturate=unused())
 @converter("CastLike", since=24, saturate=unused(), round_mode=unused("text"))
 def cast_like(call: Call) -> Result:
-    return _cast(call, call.onnx_type("target_type"))
+    kind = call.onnx_type("target_type")
+    if kind is None:  # inference does not know what a body reads; what dynq has made of it has a type
+        kind = ONNX_TYPES.get(call.need("target_type").dtype or "")
+    return _cast(call, kind)
 
 
 def _cast(call: Call, to: int | None) -> Result:
@@ -183,11 +186,33 @@ def dropout(call: Call) -> Result:
 
 
 @converter("BatchNormalization", epsilon=FLOAT, momentum=unused("float"))
-@converter("BatchNormalization", since=14, epsilon=FLOAT, momentum=unused("float"), training_mode=one_of(0))
+@converter("BatchNormalization", since=14, epsilon=FLOAT, momentum=FLOAT, training_mode=one_of(0, 1))
 def batch_normalization(call: Call) -> Result:
-    """Inference."""
+    """By the running statistics, or by those of the input: exporters write weights that a model standardizes so."""
+    epsilon = call.attribute("epsilon", 1e-5)
+    if call.attribute("training_mode", 0):
+        return _by_own_statistics(call, epsilon)
     call.only_first_output()
-    return call.emit("BatchNormalization", call.inputs, epsilon=call.attribute("epsilon", 1e-5))
+    return call.emit("BatchNormalization", call.inputs, epsilon=epsilon)
+
+
+def _by_own_statistics(call: Call, epsilon: float) -> Result:
+    """Take the mean and the variance of each channel of the input, and mix them with the running ones."""
+    x, rank, momentum = call.need("X"), call.rank("X"), call.attribute("momentum", 0.9)
+    axes = call.constant(np.array([0, *range(2, rank)], np.int64), "axes")
+    mean = call.node("ReduceMean", [x, axes], keepdims=1)
+    centred = call.node("Sub", [x, mean])
+    variance = call.node("ReduceMean", [call.node("Mul", [centred, centred]), axes], keepdims=1)
+    own = [call.node("Squeeze", [value, axes]) for value in (mean, variance)]
+    y = call.last("BatchNormalization", [x, call.need("scale"), call.need("B"), *own], epsilon=epsilon)
+    running = (call.need(name) for name in ("input_mean", "input_var"))
+    mixed = (
+        call.node(
+            "Add", [call.node("Mul", [old, one(call, momentum)]), call.node("Mul", [new, one(call, 1 - momentum)])]
+        )
+        for old, new in zip(running, own, strict=True)
+    )
+    return y, *(value if call.output_read(i) else None for i, value in enumerate(mixed, 1))
 
 
 def one(call: Call, value: float) -> Value:

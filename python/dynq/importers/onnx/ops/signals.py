@@ -106,8 +106,12 @@ def stft(call: Call) -> Result:
         n = known_size(call, window, 0)
     else:
         raise ValueError("neither a window nor a frame_length is given; expected one")
-    if rank != 3 or step < 1 or n < 1:
-        raise ValueError(f"a signal of {rank} dimensions, frames of {n} places every {step}; expected 3, and 1 or more")
+    if rank not in (2, 3) or step < 1 or n < 1:
+        raise ValueError(
+            f"a signal of {rank} dimensions, frames of {n} places every {step}; expected 2 or 3, and 1 or more"
+        )
+    if rank == 2:  # a real signal, as ONNX Runtime takes it, too
+        x = call.node("Unsqueeze", [x, integers(call, 2)])
     length = Dim(x, 1)
     offsets = np.arange(n, dtype=np.int64)
     if length.number is not None and length.number < n:
