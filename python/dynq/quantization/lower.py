@@ -174,7 +174,7 @@ def _linear(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
     after = _packed_bytes(n, k)
     why = options.why_float(node)
     if why is not None and not _OWN_RANGES & node.attributes.keys():
-        weight = _as_floats(graph, weight)
+        weight = _as_floats(graph, weight, made)
     if isinstance(weight.constant, (QuantizedWeight, Deferred)):
         before = weight.constant.nbytes if isinstance(weight.constant, QuantizedWeight) else 0
         return _int8_linear(node, options, "its weight is int8", before, after)
@@ -189,12 +189,14 @@ def _linear(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
     return _int8_linear(node, options, why, 4 * n * k, after)
 
 
-def _as_floats(graph: Graph, weight: Value) -> Value:
+def _as_floats(graph: Graph, weight: Value, made: _Made) -> Value:
     """Return the floats that a file's integers stand for; other weights as they are."""
     given = weight.constant
     if isinstance(given, QuantizedRows):
-        return graph.constant_for(given.floats(), weight)
-    return graph.constant_for(given.dequantize(), weight) if isinstance(given, QuantizedWeight) else weight
+        return _once(graph, made, weight, "floats", lambda: [given.floats()])[0]
+    if isinstance(given, QuantizedWeight):
+        return _once(graph, made, weight, "floats", lambda: [given.dequantize()])[0]
+    return weight
 
 
 def _int8_linear(node: Node, options: Options, why: str, before: int, after: int) -> Row:
@@ -235,6 +237,8 @@ def _place(constant: object) -> _Place:
     """Return where an array lies. If two constants look at the same memory in the same way, one is enough."""
     if isinstance(constant, QuantizedRows):  # files may have integers once that stand for other numbers here and there
         return *_place(constant.integers), *_place(constant.scale)
+    if isinstance(constant, QuantizedWeight):
+        return (id(constant),)
     assert isinstance(constant, np.ndarray)
     return constant.ctypes.data, constant.shape, constant.strides
 
@@ -251,7 +255,7 @@ def _conv(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
     if why is not None:
         assert isinstance(groups, int)
         if given is not None:
-            (weight,) = _once(graph, made, weight, "floats", lambda: [given.floats()])
+            weight = _as_floats(graph, weight, made)
             array = weight.array
             assert array is not None
             node.set_input("weight", weight)

@@ -93,7 +93,7 @@ def fused(site: Reader) -> int | None:
 
 
 def _activate(site: Site[Value], x: Value, activation: str, alpha: float = 0.0, beta: float = 0.0) -> Value:
-    """Write an activation with its numbers: TensorFlow Lite has some that ONNX has in parts, and the other way round."""
+    """Write an activation with its numbers. TensorFlow Lite has some that ONNX has in parts, and lacks others."""
     if activation in ("gelu", "gelu_tanh"):
         return site.op("Gelu", x, approximate="none" if activation == "gelu" else "tanh")
     if activation == "hard_swish":
