@@ -87,7 +87,8 @@ def torch_float32(network: Network, threads: int) -> Call:
     from .vision_nets import build
 
     torch.set_num_threads(threads)
-    return torch_call(build(network.name).to(memory_format=torch.channels_last), network.x)  # type: ignore[call-overload]
+    module: Any = build(network.name)
+    return torch_call(module.to(memory_format=torch.channels_last), network.x)
 
 
 def openvino_float32(network: Network, threads: int) -> Call:
