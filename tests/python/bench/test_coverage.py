@@ -148,10 +148,14 @@ def test_the_page_has_counts_tables_and_failures(tmp_path: Path) -> None:
     write(
         tmp_path / "files", "pack 1/a.onnx", {"as it is": {**right, "bytes": 9e6, "int8_bytes": 3e6}, "int4": refused}
     )
+    far = {**right, "quantized": True, "agreement": 1.1, "float_cosine": 0.5}
+    write(tmp_path / "files", "pack 3/c.onnx", {"as it is": far})
     text = page.page(tmp_path)
     assert "| ONNX, dynamo=False | 4 | 2 | 1 | 1 | 0 | 50.0% | 0.9991 | 0.9991 | 0.97 |" in text
     assert "- files: 1 of 1\n- variants of files: 0 of 1\n- exports of architectures: 2 of 3\n" in text
     assert "among the right ones: 1.0e-07" in text
+    assert "Of 1 files and variants that are quantized already, 1 load. 0 of these agree to 1e-04." in text
+    assert "For 1 the cosine is below 0.99" in text
     assert "| 1 | ONNX Runtime's outputs are not those of PyTorch | five (ONNX, dynamo=False) |" in text
     assert "| 1 | Fail: what it says | pack 2/b.onnx |" in text and "the process ended" not in text
     assert "| from_torch, open sizes | 2 | 0 | 2 | 1 | 1 | 50.0% |" in text
