@@ -64,6 +64,7 @@ files_not_here=(
 )
 not_here+=(
   tests/python/test_documents.py::test_the_readme_brings_a_model_from_onnx_to_a_run
+  tests/python/test_documents.py::test_the_example_of_layers_in_onnx_runtime_runs
 )
 # What computes in NumPy or scikit-learn alone, without dynq.
 not_here+=(

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .measure import LARGEST_RUN, Given, agreement, closeness, feeds_for, feeds_like, int8_share, session
 from .packages import PACKAGES, cache_folder, files_of, light_nets
 from .runner import Record
@@ -135,6 +137,9 @@ def same_run(record: Record, row: dict[str, Any], path: Path, prepare: Any, valu
         record.note(row, "reference")  # sums of int8 that do not saturate on any CPU
         if (exact := _evaluated(path, feeds)) is not None:
             row["ort_snr"], expected = closeness(expected, exact)["snr"], exact
+    if row["quantized"]:
+        record.note(row, "moves")
+        row["ort_moves"] = closeness(running.run(None, _moved(feeds)), running.run(None, feeds))["cosine"]
     record.note(row, "load")
     start = time.process_time()
     fixed = {name: feeds[name] for name, value in values.items() if name in feeds and isinstance(value, int)}
@@ -158,6 +163,17 @@ def same_run(record: Record, row: dict[str, Any], path: Path, prepare: Any, valu
     model.max_bytes = LARGEST_RUN
     row |= closeness(list(model.run(ours).values()), expected)
     row["int8_share"], row["int8_bytes"] = int8_share(model.report()), model.nbytes
+
+
+def _moved(feeds: dict[str, Any]) -> dict[str, Any]:
+    """Return inputs whose floats differ by about a millionth."""
+    rng = np.random.default_rng(1)
+    return {
+        name: (array * (1 + 1e-6 * rng.standard_normal(array.shape))).astype(array.dtype)
+        if array.dtype.kind == "f"
+        else array
+        for name, array in feeds.items()
+    }
 
 
 def _evaluated(path: Path, feeds: dict[str, Any]) -> list[Any] | None:

@@ -54,14 +54,25 @@ def test_the_examples_of_models_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert became["o"] == "float linear" and became["q"] == "int8 linear"
 
 
-def test_the_example_of_writing_onnx_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def writing_onnx() -> tuple[str, dict[str, Any]]:
+    """Run the example of writing ONNX; return the text of docs/onnx.md from there on, and what the example has made."""
     text = (ROOT / "docs/onnx.md").read_text(encoding="utf-8").partition("## Writing ONNX")[2]
     names: dict[str, Any] = {"dynq": dynq, "np": np, "rng": np.random.default_rng(0)}
     exec(compile(re.findall(r"```python\n(.+?)```", text, re.DOTALL)[0], "docs/onnx.md", "exec"), names)
+    return text, names
+
+
+def test_the_example_of_writing_onnx_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    writing_onnx()
     ops = {path.stem: {node.op_type for node in onnx.load(path).graph.node} for path in tmp_path.glob("*.onnx")}
     assert "MatMulInteger" in ops["dynamic"] and ops["weights"] == {"DequantizeLinear", "MatMul", "Relu"}
     assert ops["float"] == {"MatMul", "Relu"} and ops["layers"] == {"DynqLinear"}
+
+
+def test_the_example_of_layers_in_onnx_runtime_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text, names = writing_onnx()
     runtime = text.partition("## dynq's layers in ONNX Runtime")[2]
     (command,) = re.findall(r"```sh\n(.+?)\n```", runtime)
     names["model"].save("model.dynq")

@@ -102,7 +102,12 @@ static dynq_status run(const dynq_op_node *node) {
   _Atomic bool nonfinite = false;
   job j = {.node = node, .width = x->dims[x->rank - 1], .nonfinite = &nonfinite};
   DYNQ_TRY(dynq_op_scheme(node, DYNQ_ATTR(dynq_QuantizeRows, scheme), &j.scheme));
-  dynq_op_parallel(node, dynq_op_product(x, 0, x->rank - 1), dynq_size_mul(x->count, sizeof(float)), quantize_rows, &j);
+  const size_t rows = dynq_op_product(x, 0, x->rank - 1);
+  if (x->count == 0 && DYNQ_OUTPUT(node, dynq_QuantizeRows, scale) == NULL &&
+      DYNQ_OUTPUT(node, dynq_QuantizeRows, zero_point) == NULL) {
+    return DYNQ_OK; /* rows of nothing, as many as there may be */
+  }
+  dynq_op_parallel(node, rows, dynq_size_mul(dynq_size_add(x->count, rows), sizeof(float)), quantize_rows, &j);
   return atomic_load(&nonfinite) ? dynq_fail(DYNQ_NONFINITE, "x holds a NaN or an infinity") : DYNQ_OK;
 }
 

@@ -204,6 +204,13 @@ def test_rows_become_int8_by_the_rule(seed: int, symmetric: bool, k: int) -> Non
         np.testing.assert_array_equal(got, want)
 
 
+def test_rows_of_nothing_take_no_time() -> None:
+    g = dynq.Graph()
+    q, *_ = g.node("dynq.QuantizeRows", [g.input("x", ("n", 0))], ["q"])
+    g.output(q, "q")
+    assert g.build()(np.zeros((1 << 40, 0), F)).shape == (1 << 40, 0)
+
+
 def test_halves_go_away_from_zero_and_rows_of_zeros_have_the_scale_1() -> None:
     x = np.array([[127, 0.5, -0.5, 1.5, np.nextafter(F(0.5), F(0))], [0, 0, 0, 0, 0]], F)
     q, scale, zero_point = run_op("dynq.QuantizeRows", x, outputs=3, scheme="symmetric")
