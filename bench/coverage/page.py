@@ -154,8 +154,8 @@ def _quantized_already(counted: list[dict[str, Any]]) -> str:
     return (
         f"Of {len(rows)} files and variants that are quantized already, {len(loaded)} load. {near} of these agree to "
         f"{_NEAR:.0e}.\nFor {len(far)} the cosine is below {_FAR}. For {moving} of these, that of ONNX Runtime's own "
-        "outputs is, too, if its inputs change by a\nmillionth: some values are rounded to other integers, and what comes "
-        "behind makes more of it.\nThe tables below count all that load as right."
+        "outputs is, too, if its inputs change by a\nmillionth: some values are rounded to other integers, and what "
+        "comes behind makes more of it.\nThe tables below count all that load as right."
     )
 
 
