@@ -173,7 +173,7 @@ def _linear(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
     n, k = (int(dim) for dim in weight.shape if isinstance(dim, int))
     after = _packed_bytes(n, k)
     why = options.why_float(node)
-    if why is not None and not _OWN_RANGES & node.attributes.keys():
+    if why is not None and not options.as_given and not _OWN_RANGES & node.attributes.keys():
         weight = _as_floats(graph, weight, made)
     if isinstance(weight.constant, (QuantizedWeight, Deferred)):
         before = weight.constant.nbytes if isinstance(weight.constant, QuantizedWeight) else 0

@@ -134,6 +134,7 @@ class Options:
     smooth_alpha: float | None = None
     max_positions: int = 32768
     twin: bool = False  # build the float model that is smoothed as the quantized one is
+    as_given: bool = False  # weights that are int8 stay so, whatever else is float
 
     @classmethod
     def of(cls, given: BuildOptions, twin: bool) -> Options:

@@ -93,7 +93,7 @@ def recurrent_graph(layout: Layout, found: Mapping[str, Rows], lengths: bool) ->
     attributes: dict[str, Any] = {"batch_first": layout.batch_first, "activations": layout.activation}
     graph = network_graph(layout.cell, layers, lengths=lengths, **attributes)
     split_recurrent(graph)
-    quantize_graph(graph, Options(quantize=False))  # what is float stays so
+    quantize_graph(graph, Options(quantize=False, as_given=True))
     return graph
 
 

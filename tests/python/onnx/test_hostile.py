@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -339,7 +340,11 @@ class TestCalls:
                 dynq.from_onnx(eye_like())
         assert len(os.listdir("/proc/self/fd")) == before
 
-    def test_an_interrupt_ends_the_call(self) -> None:
+    def test_an_interrupt_ends_the_call(self, request: pytest.FixtureRequest) -> None:
+        # A shell that starts a program in the background lets it ignore interrupts.
+        request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
         def interrupt() -> None:  # in this other thread, so the main one's wait for an answer goes on
             signal.pthread_kill(threading.get_ident(), signal.SIGINT)
 
