@@ -6,6 +6,7 @@ Jobs and answers are as in peer.py. The ``shape`` of a job is as in conv.json.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,14 +88,6 @@ def _dynq(layer: Layer, threads: int, quantize: bool) -> tuple[Call, str]:
     return lambda: np.asarray(model(layer.x)), model.report().rows[0].became
 
 
-def dynq_int8(layer: Layer, threads: int) -> tuple[Call, str]:
-    return _dynq(layer, threads, quantize=True)
-
-
-def dynq_float32(layer: Layer, threads: int) -> tuple[Call, str]:
-    return _dynq(layer, threads, quantize=False)
-
-
 def _onnxruntime(layer: Layer, threads: int, int8: str | None) -> Call:
     from onnx import helper
 
@@ -103,15 +96,6 @@ def _onnxruntime(layer: Layer, threads: int, int8: str | None) -> Call:
     )
     model = onnx_model([node], {"w": layer.w, "bias": layer.bias}, layer.x.shape, layer.y)
     return onnx_call(model, layer.x, layer.y, threads, int8)
-
-
-def onnxruntime_float32(layer: Layer, threads: int) -> Call:
-    return _onnxruntime(layer, threads, None)
-
-
-def onnxruntime_int8(layer: Layer, threads: int) -> Call:
-    """Return a call of quantize_dynamic's model: ConvInteger, which takes no int8 weights."""
-    return _onnxruntime(layer, threads, "QUInt8")
 
 
 def torch_float32(layer: Layer, threads: int) -> Call:
@@ -167,7 +151,11 @@ def openvino_int8(layer: Layer, threads: int) -> Known:
 
 
 def _litert(layer: Layer, threads: int, quantize: bool) -> Known:
-    """Return a call with the channels last, as LiteRT has images; the result has them first again."""
+    """Return a call with the channels last, as LiteRT has images; the result has them first again.
+
+    In int8 the weights have a scale for each channel, and a range of each image is found while it runs. A layer that
+    dynq keeps in float is float in its file.
+    """
     axes, graph = len(layer.strides), dynq.Graph()
     first, last = [0, axes + 1, *range(1, axes + 1)], [0, *range(2, axes + 2), 1]
     x = np.ascontiguousarray(layer.x.transpose(last))
@@ -179,28 +167,16 @@ def _litert(layer: Layer, threads: int, quantize: bool) -> Known:
     return lambda: call().transpose(first), model.report().rows[0].became
 
 
-def litert_float32(layer: Layer, threads: int) -> Known:
-    return _litert(layer, threads, quantize=False)
-
-
-def litert_int8(layer: Layer, threads: int) -> Known:
-    """Return a call with int8 weights per channel; a range of each image is found while it runs.
-
-    A layer that dynq keeps in float is float in its file.
-    """
-    return _litert(layer, threads, quantize=True)
-
-
 PEERS: dict[str, Callable[[Layer, int], Any]] = {
-    "dynq": dynq_int8,
-    "dynq float32": dynq_float32,
-    "onnxruntime float32": onnxruntime_float32,
-    "onnxruntime int8": onnxruntime_int8,
+    "dynq": partial(_dynq, quantize=True),
+    "dynq float32": partial(_dynq, quantize=False),
+    "onnxruntime float32": partial(_onnxruntime, int8=None),
+    "onnxruntime int8": partial(_onnxruntime, int8="QUInt8"),  # by quantize_dynamic: ConvInteger takes no int8 weights
     "torch float32": torch_float32,
     "openvino float32": openvino_float32,
     "openvino int8": openvino_int8,
-    "litert float32": litert_float32,
-    "litert int8": litert_int8,
+    "litert float32": partial(_litert, quantize=False),
+    "litert int8": partial(_litert, quantize=True),
 }
 """Each returns a Call. Those of dynq, OpenVINO and LiteRT also say what became of the layer."""
 

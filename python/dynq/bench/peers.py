@@ -56,6 +56,38 @@ SHORT = {
 }  # fmt: skip
 
 
+def tables_of(
+    results: list[Record], names: list[str], what: str, fact: str, of_own: Callable[[Record], str]
+) -> Iterator[Table]:
+    """Yield a table for each number of threads: dynq's time, a fact about what it ran, and the others' share of that
+    time.
+
+    Args:
+        what: the field of a record that tells one row from another.
+        fact: the heading of what ``of_own`` says of dynq's record.
+    """
+    for threads, group in groupby(results, key=lambda r: r["threads"]):
+        rows = list(group)
+        table = slim_table(f"{threads} thread{'s' if threads > 1 else ''}")
+        table.add_column(f"\n{what}", width=17)
+        table.add_column("\ndynq", justify="right", width=8)
+        table.add_column(f"\n{fact}")
+        for name in names[1:]:
+            table.add_column("\n".join(SHORT.get(word, word) for word in name.split()), justify="right", min_width=5)
+        for one, of_one in groupby(rows, key=lambda r: r[what]):
+            by_name = {r["peer"]: r for r in of_one}
+            own = by_name["dynq"]
+            others = (number(by_name[name]["x_dynq"]) if name in by_name else "-" for name in names[1:])
+            table.add_row(one, duration(own["us"]), of_own(own), *others)
+        table.add_section()
+        errors = []
+        for name in names:
+            of_peer = [r["error"] for r in rows if r["peer"] == name]
+            errors.append(f"{sum(of_peer) / len(of_peer):.0e}" if of_peer else "-")
+        table.add_row("error", errors[0], "", *errors[1:])
+        yield table
+
+
 def tables(results: list[Record], width: int) -> Iterator[Table]:
     """Yield a table for each number of threads: a row for each shape, with dynq's time and the others' multiples of it.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import groupby
 from pathlib import Path
 
 from rich.table import Table
@@ -11,9 +10,7 @@ from rich.table import Table
 import dynq
 
 from . import process
-from ._tables import number, slim_table
-from .linear import duration
-from .peers import SHORT, packages
+from .peers import packages, tables_of
 from .program import Record
 from .vision_peer import PEERS, write
 
@@ -53,26 +50,7 @@ def measure(
 
 
 def tables(results: list[Record], names: list[str]) -> Iterator[Table]:
-    """Yield a table for each number of threads: dynq's time, the size of its file over that of the ONNX file, and the
+    """Return a table for each number of threads: dynq's time, the size of its file over that of the ONNX file, and the
     others' share of that time.
     """
-    for threads, group in groupby(results, key=lambda r: r["threads"]):
-        rows = list(group)
-        table = slim_table(f"{threads} thread{'s' if threads > 1 else ''}")
-        table.add_column("\nnetwork")
-        table.add_column("\ndynq", justify="right")
-        table.add_column("\nfile", justify="right")
-        for name in names[1:]:
-            table.add_column("\n".join(SHORT.get(word, word) for word in name.split()), justify="right", min_width=5)
-        for network, of_network in groupby(rows, key=lambda r: r["network"]):
-            by_name = {r["peer"]: r for r in of_network}
-            own = by_name["dynq"]
-            others = (number(by_name[name]["x_dynq"]) if name in by_name else "-" for name in names[1:])
-            table.add_row(network, duration(own["us"]), f"{own['size']:.2f}", *others)
-        table.add_section()
-        errors = []
-        for name in names:
-            of_peer = [r["error"] for r in rows if r["peer"] == name]
-            errors.append(f"{sum(of_peer) / len(of_peer):.0e}" if of_peer else "-")
-        table.add_row("error", errors[0], "", *errors[1:])
-        yield table
+    return tables_of(results, names, "network", "file", lambda own: f"{own['size']:.2f}")

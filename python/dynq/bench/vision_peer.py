@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,15 +39,13 @@ def write(name: str, folder: Path) -> None:
 
     from .vision_nets import build, picture
 
-    module, x = build(name), picture(name)
+    module, x, file = build(name), picture(name), str(folder / f"{name}.onnx")
+    np.save(folder / f"{name}.x.npy", x.numpy())
     with torch.inference_mode():
-        y = module(x)
-    network = Network(name, folder / f"{name}.onnx", x.numpy(), y.numpy())
-    np.save(folder / f"{name}.x.npy", network.x)
-    np.save(folder / f"{name}.y.npy", network.y)
+        np.save(folder / f"{name}.y.npy", module(x).numpy())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # this exporter is deprecated; the other one needs one package more
-        torch.onnx.export(module, (x,), str(network.file), input_names=["x"], output_names=["y"], dynamo=False)
+        torch.onnx.export(module, (x,), file, input_names=["x"], output_names=["y"], dynamo=False)
 
 
 def _dynq(network: Network, threads: int, quantize: bool) -> tuple[Call, dict[str, Any]]:
@@ -58,27 +57,10 @@ def _dynq(network: Network, threads: int, quantize: bool) -> tuple[Call, dict[st
     return lambda: np.asarray(model(network.x)), {"size": converted.stat().st_size / network.file.stat().st_size}
 
 
-def dynq_int8(network: Network, threads: int) -> tuple[Call, dict[str, Any]]:
-    return _dynq(network, threads, quantize=True)
-
-
-def dynq_float32(network: Network, threads: int) -> tuple[Call, dict[str, Any]]:
-    return _dynq(network, threads, quantize=False)
-
-
 def _onnxruntime(network: Network, threads: int, int8: str | None) -> Call:
     import onnx
 
     return onnx_call(onnx.load(network.file), network.x, network.y.shape, threads, int8)
-
-
-def onnxruntime_float32(network: Network, threads: int) -> Call:
-    return _onnxruntime(network, threads, None)
-
-
-def onnxruntime_int8(network: Network, threads: int) -> Call:
-    """Return a call of quantize_dynamic's model."""
-    return _onnxruntime(network, threads, "QUInt8")
 
 
 def torch_float32(network: Network, threads: int) -> Call:
@@ -100,34 +82,26 @@ def openvino_float32(network: Network, threads: int) -> Call:
 
 
 def _litert(network: Network, threads: int, quantize: bool) -> Call | None:
-    """Return a call of the file that dynq writes; None if TensorFlow Lite does not express the network."""
+    """Return a call of the file that dynq writes; None if TensorFlow Lite does not express the network.
+
+    In int8 the weights have a scale for each channel, and the ranges of activations are found while it runs. A layer
+    that dynq keeps in float is float in its file.
+    """
     try:
         return litert_call(dynq.from_onnx(network.file, quantize=quantize), {"x": network.x}, threads)[0]
     except dynq.UnsupportedModelError:
         return None
 
 
-def litert_float32(network: Network, threads: int) -> Call | None:
-    return _litert(network, threads, quantize=False)
-
-
-def litert_int8(network: Network, threads: int) -> Call | None:
-    """Return a call with int8 weights per channel; the ranges of activations are found while it runs.
-
-    A layer that dynq keeps in float is float in its file.
-    """
-    return _litert(network, threads, quantize=True)
-
-
 PEERS: dict[str, Callable[[Network, int], Any]] = {
-    "dynq": dynq_int8,
-    "dynq float32": dynq_float32,
-    "onnxruntime float32": onnxruntime_float32,
-    "onnxruntime int8": onnxruntime_int8,
+    "dynq": partial(_dynq, quantize=True),
+    "dynq float32": partial(_dynq, quantize=False),
+    "onnxruntime float32": partial(_onnxruntime, int8=None),
+    "onnxruntime int8": partial(_onnxruntime, int8="QUInt8"),  # by quantize_dynamic
     "torch float32": torch_float32,
     "openvino float32": openvino_float32,
-    "litert float32": litert_float32,
-    "litert int8": litert_int8,
+    "litert float32": partial(_litert, quantize=False),
+    "litert int8": partial(_litert, quantize=True),
 }
 """Each returns a Call, or None. Those of dynq also return facts about the file."""
 
