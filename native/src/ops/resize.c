@@ -276,22 +276,25 @@ static size_t find_rows(const resize_job *job, size_t row, size_t *rows, float *
   return count;
 }
 
+/* n elements of `size` bytes, a constant, from their places. */
+static inline void copy_places(size_t n, const neighbours *table, const size_t size, const char *from, char *to) {
+  for (size_t i = 0; i < n; i++) {
+    memcpy(to + i * size, from + (size_t)table[i].low * size, size);
+  }
+}
+
 static void nearest_row(const resize_job *job, const char *from, char *to) {
-  const size_t last = job->x->rank - 1, size = dynq_dtype_size(job->x->dtype), n = job->out->dims[last];
+  const size_t last = job->x->rank - 1, n = job->out->dims[last];
   const neighbours *table = job->tables[last];
-  switch (size) {
-#define COPY(bytes)                                                                                                    \
-  for (size_t i = 0; i < n; i++) {                                                                                     \
-    memcpy(to + i * (bytes), from + (size_t)table[i].low * (bytes), (bytes));                                          \
-  }                                                                                                                    \
-  break
+  switch (dynq_dtype_size(job->x->dtype)) {
   case 4:
-    COPY(4);
+    copy_places(n, table, 4, from, to);
+    break;
   case 8:
-    COPY(8);
+    copy_places(n, table, 8, from, to);
+    break;
   default:
-    COPY(1);
-#undef COPY
+    copy_places(n, table, 1, from, to);
   }
 }
 

@@ -24,13 +24,21 @@
 
 /* ---- Activations ---- */
 
-/* Returns whether its chains of operations are long: V_MOST of them take turns. */
+/* Activations whose chains of operations are long, with their functions: V_MOST vectors take turns. */
+#define LONG_ACTIVATIONS(DO)                                                                                           \
+  DO(DYNQ_ACTIVATION_SIGMOID, v_sigmoid_of)                                                                            \
+  DO(DYNQ_ACTIVATION_TANH, v_tanh_of)                                                                                  \
+  DO(DYNQ_ACTIVATION_SILU, v_silu_of)                                                                                  \
+  DO(DYNQ_ACTIVATION_GELU, v_gelu_of)                                                                                  \
+  DO(DYNQ_ACTIVATION_GELU_TANH, v_gelu_tanh_of)
+
 V_INLINE bool takes_long(dynq_activation activation) {
-  return activation == DYNQ_ACTIVATION_SIGMOID || activation == DYNQ_ACTIVATION_TANH ||
-         activation == DYNQ_ACTIVATION_SILU || activation == DYNQ_ACTIVATION_GELU ||
-         activation == DYNQ_ACTIVATION_GELU_TANH;
+#define IS(name, function) || activation == name
+  return false LONG_ACTIVATIONS(IS);
+#undef IS
 }
 
+/* One of the others, which finish() does not know. */
 V_INLINE vf activation_of(dynq_activation activation, vf y, vf alpha, vf beta) {
   switch (activation) {
   case DYNQ_ACTIVATION_RELU:
@@ -43,11 +51,9 @@ V_INLINE vf activation_of(dynq_activation activation, vf y, vf alpha, vf beta) {
     return unary_of(DYNQ_UNARY_HardSigmoid, y, alpha, beta);
   case DYNQ_ACTIVATION_LEAKY_RELU:
     return unary_of(DYNQ_UNARY_LeakyRelu, y, alpha, beta);
-  case DYNQ_ACTIVATION_SIGMOID: /* these in finish() */
-  case DYNQ_ACTIVATION_TANH:
-  case DYNQ_ACTIVATION_SILU:
-  case DYNQ_ACTIVATION_GELU:
-  case DYNQ_ACTIVATION_GELU_TANH:
+#define DO(name, function) case name:
+    LONG_ACTIVATIONS(DO)
+#undef DO
   case DYNQ_ACTIVATION_NONE:
     break;
   }
@@ -59,21 +65,12 @@ V_INLINE void finish(const size_t W, dynq_activation activation, float alpha, fl
                      vf high) {
   const vf nan = vi_as_f(vi_set1(V_NAN));
   switch (activation) { /* every activation of a NaN is a NaN */
-  case DYNQ_ACTIVATION_SIGMOID:
-    v_sigmoid_of(W, y);
+#define DO(name, function)                                                                                             \
+  case name:                                                                                                           \
+    function(W, y);                                                                                                    \
     break;
-  case DYNQ_ACTIVATION_TANH:
-    v_tanh_of(W, y);
-    break;
-  case DYNQ_ACTIVATION_SILU:
-    v_silu_of(W, y);
-    break;
-  case DYNQ_ACTIVATION_GELU:
-    v_gelu_of(W, y);
-    break;
-  case DYNQ_ACTIVATION_GELU_TANH:
-    v_gelu_tanh_of(W, y);
-    break;
+    LONG_ACTIVATIONS(DO)
+#undef DO
   default:
     EACH_OF(W) { y[w] = activation_of(activation, y[w], vf_set1(alpha), vf_set1(beta)); }
     break;
