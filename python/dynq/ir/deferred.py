@@ -12,7 +12,7 @@ from ..core.arguments import Array
 from ..errors import NonFiniteError
 from ..weights import QuantizedWeight, quantize_weight
 
-__all__ = ["ArrayLater", "PackedLater", "QuantizedRows", "Rows", "drop_pages", "nonfinite", "on_rows"]
+__all__ = ["ArrayLater", "PackedLater", "QuantizedRows", "Rows", "drop_pages", "nonfinite", "on_rows", "place_of"]
 
 
 _ELEMENTS_AT_ONCE = 1 << 20
@@ -92,6 +92,18 @@ class QuantizedRows:
         scale = self.scale.reshape(self.scale.shape + (1,) * (self.integers.ndim - self.scale.ndim))
         result: Array = self.integers * scale
         return result
+
+
+def place_of(constant: object) -> tuple[object, ...]:
+    """Return where a constant lies. Two that look at the same memory in the same way have one place.
+
+    It is good as long as the constant lives.
+    """
+    if isinstance(constant, QuantizedRows):  # the same integers may stand for other numbers here and there
+        return *place_of(constant.integers), *place_of(constant.scale)
+    if isinstance(constant, np.ndarray) and constant.size:
+        return constant.ctypes.data, constant.shape, constant.strides, constant.dtype.str
+    return (id(constant),)
 
 
 Rows: TypeAlias = Array | QuantizedRows

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core.arguments import DTYPE_NUMBERS, UINT8, Array
 from ..core.container import CHECKSUMS, NAMES, checksums, crc32, entry, sealed
-from ..ir.deferred import drop_pages
+from ..ir.deferred import drop_pages, place_of
 from ..ir.given import Attribute
 from ..ir.graph import Graph
 from ..ir.values import Deferred, Node, Value
@@ -63,15 +63,8 @@ def _first_of_each(constants: list[Value]) -> dict[Value, Value]:
     """Return for each constant the first one whose data are the same object or the same memory: a graph and its bodies,
     or two bodies of one origin, may each have a value for it.
     """
-    first: dict[object, Value] = {}
-    result = {}
-    for value in constants:
-        constant = value.constant
-        key: object = id(constant)
-        if isinstance(constant, np.ndarray) and constant.size:
-            key = (constant.ctypes.data, constant.shape, constant.strides, constant.dtype.str)
-        result[value] = first.setdefault(key, value)
-    return result
+    first: dict[tuple[object, ...], Value] = {}
+    return {value: first.setdefault(place_of(value.constant), value) for value in constants}
 
 
 class _Layout:

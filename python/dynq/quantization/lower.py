@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core.arguments import FLOAT32, INT8, Array
 from ..ir.conv_panels import conv_panels
-from ..ir.deferred import ArrayLater, PackedLater, QuantizedRows, drop_pages, nonfinite
+from ..ir.deferred import ArrayLater, PackedLater, QuantizedRows, drop_pages, nonfinite, place_of
 from ..ir.graph import Graph
 from ..ir.recurrent import CELLS
 from ..ir.values import Deferred, Node, Value
@@ -37,8 +37,9 @@ __all__ = ["quantize_graph"]
 
 _OF_INT8 = ("scheme", "granularity", "lo", "hi")  # attributes of dynq.Conv that dynq.ConvFloat lacks
 _OWN_RANGES = {"granularity", "lo"}  # attributes of layers whose inputs the model itself quantizes
-_Place = tuple[object, ...]
-_Made = dict[tuple[_Place, str], tuple[Value, ...]]  # the key: where the weight lies, and what is made of it
+_Made = dict[
+    tuple[tuple[object, ...], str], tuple[Value, ...]
+]  # the key: where the weight lies, and what is made of it
 _LEAST_NARROW = 2048  # weights of a convolution in groups: fewer are hardly smaller as int8
 _ELEMENTS_AT_ONCE = 1 << 20  # elements of a table that are quantized at a time
 
@@ -227,20 +228,10 @@ def _once(
     graph: Graph, made: _Made, source: Value, form: str, make: Callable[[], Iterable[object]], *parts: str
 ) -> tuple[Value, ...]:
     """Return the constants that one form of a constant is made of; ``parts`` end the names of those after the first."""
-    key = _place(source.array if source.array is not None else source.constant), form
+    key = place_of(source.array if source.array is not None else source.constant), form
     if key not in made:
         made[key] = tuple(graph.constant_for(x, source, part) for x, part in zip(make(), ("", *parts), strict=False))
     return made[key]
-
-
-def _place(constant: object) -> _Place:
-    """Return where an array lies. If two constants look at the same memory in the same way, one is enough."""
-    if isinstance(constant, QuantizedRows):  # files may have integers once that stand for other numbers here and there
-        return *_place(constant.integers), *_place(constant.scale)
-    if isinstance(constant, QuantizedWeight):
-        return (id(constant),)
-    assert isinstance(constant, np.ndarray)
-    return constant.ctypes.data, constant.shape, constant.strides
 
 
 def _conv(graph: Graph, node: Node, options: Options, made: _Made) -> Row:
@@ -346,7 +337,7 @@ def _directions(name: str, array: Array) -> list[PackedLater]:
 
 def _stored_twice(array: Array, kind: str, reader: str, made: _Made) -> str:
     """Return a remark if a weight is kept in two forms: a linear layer reads panels of it, and an embedding rows."""
-    return f"; {reader} has it too, in another form" if (_place(array), kind) in made else ""
+    return f"; {reader} has it too, in another form" if (place_of(array), kind) in made else ""
 
 
 def _embedding(graph: Graph, node: Node, options: Options, made: _Made) -> Row | None:
