@@ -7,7 +7,7 @@ import math
 import os
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from .log_mel import HOP, RATE, log_mel
 from .resample import resample
 from .tokens import STEP, Marks, allowed, log_probability, marks_of
 from .wav import read_wav
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Segment", "Transcript", "segments", "transcribe"]
 
@@ -52,7 +55,18 @@ class Transcript:
     segments: tuple[Segment, ...]
 
 
-def transcribe(model: Model, sound: Any, **options: Any) -> Transcript:
+class Options(TypedDict, total=False):
+    """The options of ``segments`` and ``transcribe``, for the types of keyword arguments."""
+
+    sampling_rate: int
+    language: str | None
+    task: str
+    timestamps: bool
+    temperature: float | Sequence[float]
+    seed: int
+
+
+def transcribe(model: Model, sound: Any, **options: Unpack[Options]) -> Transcript:
     """Write what is said in sound of any length. Needs ``pip install 'dynq[text]'``.
 
     Args:
@@ -70,17 +84,7 @@ def transcribe(model: Model, sound: Any, **options: Any) -> Transcript:
     return Transcript("".join(part.text for part in parts).strip(), work.language, parts)
 
 
-def segments(
-    model: Model,
-    sound: Any,
-    *,
-    sampling_rate: int = RATE,
-    language: str | None = None,
-    task: str = "transcribe",
-    timestamps: bool = True,
-    temperature: float | Sequence[float] = TEMPERATURES,
-    seed: int = 0,
-) -> Iterator[Segment]:
+def segments(model: Model, sound: Any, **options: Unpack[Options]) -> Iterator[Segment]:
     """Return an iterator over what is said in sound, segment by segment as they are written.
 
     A window of 30 s is heard at once, and the next begins where the last whole segment ended. A text that repeats
@@ -89,26 +93,17 @@ def segments(
     Args:
         model: as of ``transcribe``.
         sound: as of ``transcribe``. It is resampled to 16,000 Hz.
-        sampling_rate: of samples, in Hz. A file says its own.
-        language: the code of the language, such as "de". None: what the first window sounds like.
-        task: "transcribe", or "translate" into English.
-        timestamps: with False each window is one segment.
-        temperature: the temperatures that are tried; 0 takes the likeliest token.
-        seed: of tokens that are drawn.
+        options: ``sampling_rate``: of samples, in Hz (16,000). A file says its own.
+            ``language``: the code of the language, such as "de". None, the default: what the first window sounds like.
+            ``task``: "transcribe", the default, or "translate" into English.
+            ``timestamps``: with False each window is one segment. True is the default.
+            ``temperature``: the temperatures that are tried (0 to 1 in steps of .2); 0 takes the likeliest token.
+            ``seed``: of tokens that are drawn (0).
 
     Raises:
         as ``transcribe``.
     """
-    work = _Transcription(
-        model,
-        sampling_rate=sampling_rate,
-        language=language,
-        task=task,
-        timestamps=timestamps,
-        temperature=temperature,
-        seed=seed,
-    )
-    return work.run(sound)
+    return _Transcription(model, **options).run(sound)
 
 
 @dataclasses.dataclass(frozen=True)
