@@ -129,17 +129,17 @@ def same_run(record: Record, row: dict[str, Any], path: Path, prepare: Any, valu
             feeds = {
                 name: array.astype("float32") if array.dtype == "float16" else array for name, array in feeds.items()
             }
-        expected = running.run(None, feeds)
+        expected = given = running.run(None, feeds)
     except Exception as error:  # of many types
         row["ort_error"] = f"{type(error).__name__}: {error}"[:300]
         return
     if row["quantized"] and all(node.domain == "" and "Conv" not in node.op_type for node in content.node):
         record.note(row, "reference")  # sums of int8 that do not saturate on any CPU
         if (exact := _evaluated(path, feeds)) is not None:
-            row["ort_snr"], expected = closeness(expected, exact)["snr"], exact
+            row["ort_snr"], expected = closeness(given, exact)["snr"], exact
     if row["quantized"]:
         record.note(row, "moves")
-        row["ort_moves"] = closeness(running.run(None, _moved(feeds)), running.run(None, feeds))["cosine"]
+        row["ort_moves"] = closeness(running.run(None, _moved(feeds)), given)["cosine"]
     record.note(row, "load")
     start = time.process_time()
     fixed = {name: feeds[name] for name, value in values.items() if name in feeds and isinstance(value, int)}

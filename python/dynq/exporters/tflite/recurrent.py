@@ -233,14 +233,11 @@ class _Body(Site[Value]):
             reset = self.op(self._function(0), self.op("Add", of_reset, reset))
             new = self.op("Mul", reset, new)
         else:
-            parts = [
-                None if bias is None else part
-                for part in ((None, None) if bias is None else np.split(bias, [2 * hidden]))
-            ]
-            both = self._product(h, _rows(weight, 0, 2 * hidden), parts[0])
+            of_both, of_last = (None, None) if bias is None else np.split(bias, [2 * hidden])
+            both = self._product(h, _rows(weight, 0, 2 * hidden), of_both)
             update, reset = self._split(both, 2)
             reset = self.op(self._function(0), self.op("Add", of_reset, reset))
-            new = self._product(self.op("Mul", reset, h), _rows(weight, 2 * hidden, 3 * hidden), parts[1])
+            new = self._product(self.op("Mul", reset, h), _rows(weight, 2 * hidden, 3 * hidden), of_last)
         update = self.op(self._function(0), self.op("Add", of_update, update))
         new = self.op(self._function(1), self.op("Add", of_new, new))
         kept = self.op("Mul", update, h)

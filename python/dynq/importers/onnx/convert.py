@@ -17,6 +17,7 @@ from ...core.names import TakenNames
 from ...graph import Graph, Value
 from ...ir import ops
 from .attributes import Rule, read
+from .origins import origins
 from .refused import REASONS
 from .source import Source, Type, names_read, sorted_nodes
 from .static import evaluate
@@ -180,7 +181,7 @@ class Call:
 
     def how_to_fix(self, value: Value, of_shape: bool = False) -> str:
         """Return how to give what a value, or its shape alone, depends on: inputs, or sizes that inputs leave open."""
-        inputs, sizes = _origins(value, of_shape, self._walk.captured())
+        inputs, sizes = origins(value, of_shape, self._walk.captured())
         hints = [f"inputs={{{name!r}: ...}} or --input-value {name}=VALUE" for name in inputs]
         hints += [f"shapes={{{name!r}: ...}} or --input-shape {name}={shape}" for name, shape in sizes.items()]
         return "fix it by " + " and ".join(hints) if hints else "nothing that is fixed makes it known"
@@ -525,35 +526,6 @@ class Walk:
         missing = [output for output in node.output if output and output not in self.values]
         self.refused.update(missing)
         return True
-
-
-def _origins(value: Value, of_shape: bool, captured: dict[Value, Value]) -> tuple[list[str], dict[str, str]]:
-    """Return the names of the inputs that a value is computed from, and the shapes of those whose sizes it needs.
-
-    Args:
-        value: where to begin.
-        of_shape: whether its shape alone is meant.
-        captured: what inputs of bodies are in the graphs around them.
-    """
-    inputs: list[str] = []
-    sizes: dict[str, str] = {}
-    seen, rest = set(), [(value, of_shape)]
-    while rest:
-        at, of_shape = rest.pop()
-        if at in captured:
-            rest.append((captured[at], of_shape))
-            continue
-        if (at, of_shape) in seen:
-            continue
-        seen.add((at, of_shape))
-        if at.producer is not None:
-            of_shape = of_shape or at.producer.op in ("Shape", "Size")
-            rest += [(before, of_shape) for before in at.producer.inputs if before is not None]
-        elif at.constant is None and not of_shape:
-            inputs.append(at.name)
-        elif at.constant is None and not all(isinstance(size, int) for size in at.shape or ()):
-            sizes[at.name] = "x".join(str(size) for size in at.shape or ())
-    return inputs, sizes
 
 
 def find(domain: str, op: str, opset: int) -> Converter | None:
